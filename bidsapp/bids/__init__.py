@@ -1,0 +1,1 @@
+"""What we know of BIDS: finding scans and labels, names, sidecars, dataset_description, validation."""

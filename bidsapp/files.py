@@ -1,0 +1,65 @@
+"""Writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bidsapp.errors import CannotWriteError
+
+
+def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a temporary file beside `path`, sync it to the disk, and rename it to `path`.
+
+    The temporary name ends like `path`, so writers that go by the suffix work.
+
+    Raises
+    ------
+    CannotWriteError
+        When the disk is full, the folder is read-only, or permission is missing. What stood at `path`
+        is untouched.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    with explain_write_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write at `path` into `CannotWriteError`."""
+    reasons = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR}
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in reasons:
+            raise
+        raise CannotWriteError(
+            f"{path} cannot be written: {error.strerror}", "Free some space, or choose another folder."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically in UTF-8."""
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` atomically as indented JSON."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Label tables, guards on what a person returns, the approval ledger."""

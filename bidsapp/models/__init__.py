@@ -1,0 +1,1 @@
+"""Models as files: load safely, transfer, export, describe."""
