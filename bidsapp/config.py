@@ -103,6 +103,13 @@ def _whole_numbers(count: int | None, what: str) -> Callable[[str], tuple[int, .
     return parse
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(re.split(r"[,\s]+", text))
+    if not all(re.fullmatch(r"[A-Za-z0-9-]+", name) for name in names):
+        raise _BadValueError("names of letters, digits and -, separated by blanks")
+    return names
+
+
 def _or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     def parse_or_auto(text: str) -> Any:
         if text == "auto":
@@ -136,6 +143,11 @@ class TrainingSettings:
         42,
         _integer(0, 2**31 - 1),
         "Seed of the initial weights, of the split and of every batch: batch i depends on (seed, i) alone.",
+    )
+    channels: tuple[str, ...] | None = _setting(
+        None,
+        _or_auto(_names),
+        "Names of the image channels in order, e.g. T1w, or T1w T2w. auto: MRI, or MRI-0 MRI-1 ...",
     )
     batch_size: int | None = _setting(
         None,
@@ -339,6 +351,7 @@ PRESETS: Mapping[str, Overrides] = {
 # What fixes the network, the grid or the people's places: continuing a model under another value is dishonest.
 FIXED_BY_THE_MODEL = (
     "training.seed",
+    "training.channels",
     "training.batch_size",
     "training.patch_size",
     "training.spacing_mm",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 NNUNET_CONFIGURATION = "3d_fullres"
 NNUNET_PLANS = "nnUNetPlans"
+TRAINER = "HippoTuneTrainer"
+DATASET = "Dataset001_HippoTune"  # inside MODEL_DIR, which may be renamed; exports carry their own
 EXPORTED_TRAINER = "nnUNetTrainer"
 
 
@@ -25,7 +27,7 @@ class ModelLayout:
 
     @property
     def name(self) -> str:
-        """The model's name as nnU-Net spells it in ``Dataset001_<name>``: letters and digits only."""
+        """The model's name as nnU-Net spells it in ``Dataset<NNN>_<name>``: letters and digits only."""
         return re.sub(r"[^A-Za-z0-9]", "", self.root.name) or "model"
 
     @property
@@ -79,19 +81,14 @@ class ModelLayout:
         return self.root / "nnunet" / "results"
 
     @property
-    def dataset_name(self) -> str:
-        """The dataset's name inside MODEL_DIR."""
-        return f"Dataset001_{self.name}"
-
-    @property
     def raw_dataset(self) -> Path:
         """imagesTr, labelsTr, imagesTs, labelsTs, dataset.json."""
-        return self.nnunet_raw / self.dataset_name
+        return self.nnunet_raw / DATASET
 
     @property
     def preprocessed_dataset(self) -> Path:
         """Fingerprint, plans, splits_final.json and the cases below `preprocessed_cases`."""
-        return self.nnunet_preprocessed / self.dataset_name
+        return self.nnunet_preprocessed / DATASET
 
     @property
     def preprocessed_cases(self) -> Path:
@@ -121,8 +118,8 @@ class ModelLayout:
     @property
     def fold(self) -> Path:
         """Checkpoints of the training."""
-        trainer = f"{EXPORTED_TRAINER}__{NNUNET_PLANS}__{NNUNET_CONFIGURATION}"
-        return self.nnunet_results / self.dataset_name / trainer / "fold_0"
+        trainer = f"{TRAINER}__{NNUNET_PLANS}__{NNUNET_CONFIGURATION}"
+        return self.nnunet_results / DATASET / trainer / "fold_0"
 
     @property
     def checkpoint(self) -> Path:
@@ -159,6 +156,11 @@ class ModelLayout:
         """The newest accepted model."""
         return self.export / "current.zip"
 
+    @property
+    def export_staging(self) -> Path:
+        """The model that is being tested, as a folder that nnU-Net's predictor understands."""
+        return self.export / ".staging"
+
     def exported_model(self, iteration: int) -> Path:
         """The model after so many iterations."""
         return self.export / f"{self.root.name or self.name}-{iteration}.zip"
@@ -175,7 +177,24 @@ class ModelLayout:
         """``labelsTr`` or ``labelsTs``."""
         return self.raw_dataset / f"labels{part}"
 
+    def raw_hashes(self, part: str) -> Path:
+        """One file per raw case: the content that it was written from."""
+        return self.raw_dataset / f"content{part}"
+
+    def run_log(self, run: str) -> Path:
+        """The log file of one run."""
+        return self.logs / run / "group.log"
+
+    def run_settings(self, run: str) -> Path:
+        """What one run really used."""
+        return self.logs / run / "settings.ini"
+
 
 def default_model_dir(output_dir: Path) -> Path:
     """Where the group level trains when it is not told."""
     return output_dir / "models" / "default"
+
+
+def label_table_file(training_dir: Path) -> Path:
+    """Names of the label values of a training folder; may be missing."""
+    return training_dir / "labels.tsv"

@@ -1,0 +1,434 @@
+"""The group level: pairs in; trained, tested, exported model out.
+
+A run completes the unfinished segment of a model, or opens one: pairs are checked, people placed, nnU-Net's
+dataset written, planned and preprocessed; the network is trained, its weights are rounded once, and with those
+weights the test people are predicted and scored and the model is exported.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+from bidsapp import __version__, config
+from bidsapp.config import Settings
+from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
+from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
+from bidsapp.files import read_json, replace_atomically
+from bidsapp.labels.tables import read_label_table
+from bidsapp.layout import ModelLayout, label_table_file
+from bidsapp.logs import add_log_file
+from bidsapp.progress import progress_over
+from bidsapp.records import CaseScore, LabelTable, LeftIs, Split
+from bidsapp.training.check_pairs import CheckedPairs, check_pairs
+from bidsapp.training.dataset import Parts, default_channel_names, divide, write_raw_dataset
+from bidsapp.training.environment import nnunet_environment, usable_cores
+from bidsapp.training.lock import training_lock
+from bidsapp.training.pairs import find_pairs
+from bidsapp.training.split import decide_split, write_split
+from bidsapp.training.state import ModelState, Segment, TrainedCase, read_state, write_state
+from bidsapp.training.volumes import read_volume
+
+if TYPE_CHECKING:
+    from bidsapp.prediction import Predictor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GroupRequest:
+    """What the command line asks of the group level.
+
+    Attributes
+    ----------
+    base
+        ``scratch``, the only base so far.
+    iterations, preset, assignments
+        Choices of this run that win over config.ini.
+    extend
+        False: complete what is unfinished and never open a further segment.
+    """
+
+    layout: ModelLayout
+    training_dir: Path | None
+    base: str = "scratch"
+    device: str = "auto"
+    cores: int | None = None
+    iterations: int | None = None
+    preset: str | None = None
+    assignments: Iterable[str] = ()
+    extend: bool = True
+    skip_bad_pairs: bool = False
+    left_is: LeftIs | None = None
+    participant_pattern: str | None = None
+    dry_run: bool = False
+    command: str = "group"
+
+
+def run(request: GroupRequest) -> None:
+    """Train, test and export as `request` says.
+
+    Raises
+    ------
+    PartialFailureError
+        When everything worked, but pairs were left out.
+    HippoTuneError
+        Anything else that stands in the way.
+    """
+    layout = request.layout
+    state = read_state(layout)
+    settings = effective_settings(request)
+    if request.base != "scratch":
+        raise UsageError(f"--model {request.base} cannot be started from", "Only --model scratch can, so far.")
+    if request.dry_run:
+        _plan_aloud(request, state, settings)
+        return
+    _check_writable(layout)
+    with training_lock(layout.lock), nnunet_environment(layout):
+        state = read_state(layout)  # another run may have ended while this one waited for nothing
+        _start_log(request, settings)
+        left_out: tuple[str, ...] = ()
+        if state is None or state.current is None or state.current.stage == "exported":
+            if state is not None and not request.extend:
+                log.info("%s is trained to iteration %d: nothing to do (--no-extend)", layout.root, state.iteration)
+                return
+            state, left_out = _open_segment(request, state, settings)
+        else:
+            _announce_unfinished(state, settings)
+        _complete(request, state, settings)
+    if left_out:
+        raise PartialFailureError(
+            f"done, without {len(left_out)} pairs that failed a check: {', '.join(left_out)}",
+            "The findings are listed above and in the log.",
+        )
+
+
+def effective_settings(request: GroupRequest) -> Settings:
+    """Defaults or config.ini, then what this run asks for."""
+    layout = request.layout
+    if layout.config.exists():
+        settings = config.read_config(layout.config)
+        if request.preset:
+            if request.preset not in config.PRESETS:
+                config.preset_settings(request.preset)
+            settings = config.apply_overrides(
+                settings, config.PRESETS[request.preset], source=f"--preset {request.preset}"
+            )
+    else:
+        settings = config.preset_settings(request.preset or "default")
+    settings = config.apply_overrides(settings, config.parse_assignments(list(request.assignments)), source="--set")
+    if request.iterations is not None:
+        settings = config.apply_overrides(
+            settings, {"training.iterations": str(request.iterations)}, source="--iterations"
+        )
+    return settings
+
+
+def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Settings) -> None:
+    """--dry-run: check everything, write nothing."""
+    checked, split = _checked_pairs_and_split(request, state, settings)
+    parts = divide(checked.pairs, split)
+    start = state.iteration if state else 0
+    log.info("model      %s", request.layout.root)
+    log.info("labels     %s", ", ".join(f"{value} {name}" for value, name in checked.table.names.items()))
+    for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
+        people = sorted({pair.participant for pair in pairs})
+        log.info("%-10s %d people, %d pairs: %s", name, len(people), len(pairs), ", ".join(people))
+    log.info("iterations %d to %d", start, start + settings.training.iterations)
+    log.info("dry run: nothing was written")
+
+
+def _check_writable(layout: ModelLayout) -> None:
+    if layout.root.exists() and not layout.root.is_dir():
+        raise UsageError(f"--model-dir {layout.root} is a file", "Name a folder.")
+
+
+def _start_log(request: GroupRequest, settings: Settings) -> None:
+    """Open this run's log, write its settings, and config.ini if there is none."""
+    layout = request.layout
+    run_name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    add_log_file(layout.run_log(run_name))
+    log.debug("%s, HippoTune %s, nnU-Net %s", request.command, __version__, version("nnunetv2"))
+    if not layout.config.exists():
+        config.write_config(layout.config, settings)
+        log.info("settings: %s", layout.config)
+    for name, (standing, used) in config.differing(config.read_config(layout.config), settings).items():
+        log.info("for this run: %s = %s (config.ini: %s)", name, used, standing)
+    config.write_config(layout.run_settings(run_name), settings)
+
+
+def _announce_unfinished(state: ModelState, settings: Settings) -> None:
+    segment = state.segments[-1]
+    log.info(
+        "completing the segment of iterations %d to %d (%s), with the pairs that it began with",
+        segment.start, segment.target, segment.stage,
+    )  # fmt: skip
+    _refuse_other_network(state, settings)
+
+
+def _open_segment(
+    request: GroupRequest, state: ModelState | None, settings: Settings
+) -> tuple[ModelState, tuple[str, ...]]:
+    """Check pairs, place people, prepare nnU-Net's data, and record the new segment."""
+    layout = request.layout
+    start = state.iteration if state else 0
+    target = start + settings.training.iterations
+    if state:
+        log.info("opening a new segment: iterations %d to %d of %s", start, target, layout.root)
+        _refuse_other_network(state, settings)
+    else:
+        log.info("training a new model in %s: %d iterations", layout.root, target)
+    checked, split = _checked_pairs_and_split(request, state, settings)
+    channels = _channel_names(checked, settings)
+    if state:
+        _refuse_other_labels(state, checked.table, channels, layout)
+        _log_changes(state, checked)
+    write_split(layout.split, split)
+    parts = divide(checked.pairs, split)
+    _log_parts(parts)
+    write_raw_dataset(layout, parts, checked.content, checked.table, channels)
+    _prepare(request, parts, checked, settings)
+    segment = Segment(start, target, "training", config.as_overrides(settings))
+    new_state = ModelState(
+        base=request.base,
+        labels=checked.table.names,
+        required_labels=tuple(sorted(checked.table.required)),
+        channels=channels,
+        split=split,
+        segments=(*(state.segments if state else ()), segment),
+        cases=_trained_cases(parts, checked, split),
+        versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
+    )
+    write_state(layout, new_state)
+    return new_state, checked.left_out
+
+
+def _checked_pairs_and_split(
+    request: GroupRequest, state: ModelState | None, settings: Settings
+) -> tuple[CheckedPairs, Split]:
+    folder = request.training_dir
+    if folder is None:
+        raise UsageError(
+            "no --training-dir", "Name the folder with <id>_img.nii.gz and <id>_lbl.nii.gz (training pairs)."
+        )
+    if not folder.is_dir():
+        raise NoInputError(f"--training-dir {folder} does not exist", "Name the folder that holds the pairs.")
+    found = find_pairs(folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
+    labels = label_table_file(folder)
+    table = read_label_table(labels) if labels.exists() else None
+    if table is None and state is not None:
+        table = LabelTable(state.labels, frozenset(state.required_labels))
+    checked = check_pairs(found, table=table, skip_bad_pairs=request.skip_bad_pairs)
+    split = decide_split(
+        request.layout.split,
+        {pair.participant for pair in checked.pairs},
+        seed=settings.training.seed,
+        locked=state.split if state else None,
+        validation_fraction=settings.split.validation_fraction,
+        test_fraction=settings.split.test_fraction,
+    )
+    return checked, split
+
+
+def _channel_names(checked: CheckedPairs, settings: Settings) -> tuple[str, ...]:
+    count = len(checked.pairs[0].images)
+    names = settings.training.channels or default_channel_names(count)
+    if len(names) != count:
+        raise UsageError(
+            f"training.channels names {len(names)} channels ({', '.join(names)}), the pairs have {count}",
+            "Give one name per channel.",
+        )
+    return names
+
+
+def _refuse_other_network(state: ModelState, settings: Settings) -> None:
+    began, now = state.segments[0].settings, config.as_overrides(settings)
+    changed = [
+        f"{name} = {now[name]} (trained with {began[name]})"
+        for name in config.FIXED_BY_THE_MODEL
+        if name in began and now[name] != began[name]
+    ]
+    if changed:
+        raise UsageError(
+            f"this model cannot continue with {'; '.join(changed)}",
+            "Set the old value again, or train a new model in another --model-dir.",
+        )
+
+
+def _refuse_other_labels(
+    state: ModelState, table: LabelTable, channels: tuple[str, ...], layout: ModelLayout
+) -> None:
+    if table.names != state.labels:
+        raise BadDataError(
+            f"the label table changed: {_spell(state.labels)} became {_spell(table.names)}",
+            f"{layout.root} was trained with the former; train the latter in another --model-dir.",
+        )
+    if channels != state.channels:
+        raise BadDataError(
+            f"the image channels changed: {', '.join(state.channels)} became {', '.join(channels)}",
+            f"{layout.root} was trained with the former; train the latter in another --model-dir.",
+        )
+
+
+def _spell(labels: dict[int, str]) -> str:
+    return ", ".join(f"{value} {name}" for value, name in sorted(labels.items()))
+
+
+def _log_changes(state: ModelState, checked: CheckedPairs) -> None:
+    """Say which pairs are new, changed or gone since the segment before."""
+    before = {case: known.content for case, known in state.cases.items()}
+    now = checked.content
+    for what, cases in (
+        ("new", now.keys() - before.keys()),
+        ("gone", before.keys() - now.keys()),
+        ("changed", {case for case in now.keys() & before.keys() if now[case] != before[case]}),
+    ):
+        if cases:
+            log.info("%d pairs are %s: %s", len(cases), what, ", ".join(sorted(cases)))
+
+
+def _log_parts(parts: Parts) -> None:
+    for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
+        log.info("%s: %d people, %d pairs", name, len({pair.participant for pair in pairs}), len(pairs))
+
+
+def _trained_cases(parts: Parts, checked: CheckedPairs, split: Split) -> dict[str, TrainedCase]:
+    places = {row.participant_id: row.split for row in split.rows}
+    return {
+        pair.case: TrainedCase(pair.participant, pair.hemi, places[pair.participant], checked.content[pair.case])
+        for pair in (*parts.seen_in_training, *parts.test)
+    }
+
+
+def _prepare(request: GroupRequest, parts: Parts, checked: CheckedPairs, settings: Settings) -> None:
+    from bidsapp.training.planning import extract_fingerprint, make_plans, preprocess_cases
+
+    layout = request.layout
+    if not layout.plans.exists() or read_state(layout) is None:
+        log.info("planning with nnU-Net")
+        extract_fingerprint(layout)
+        make_plans(layout, settings.training)
+    content = {pair.case: checked.content[pair.case] for pair in parts.seen_in_training}
+    preprocess_cases(layout, content, processes=request.cores or usable_cores())
+
+
+def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> None:
+    """Train what is left of the last segment, then test and export."""
+    if state.segments[-1].stage == "training":
+        _train(request, state, settings)
+        state = state.with_stage("testing")
+        write_state(request.layout, state)
+    _test_and_export(request, state, settings)
+    write_state(request.layout, state.with_stage("exported"))
+
+
+def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None:
+    from bidsapp.prediction import choose_device
+    from bidsapp.training.trainer import Machine, make_trainer
+    from bidsapp.training.watch import watch_training
+
+    layout, segment = request.layout, state.segments[-1]
+    machine = Machine(choose_device(request.device), request.cores or usable_cores())
+    trainer = make_trainer(layout, settings, list(state.segments), machine)
+    start = trainer.progress.iteration
+    if start == segment.target and layout.checkpoint.exists():
+        return
+    log.info("training on %s from iteration %d to %d", machine.device, start, segment.target)
+    log.info("watch it with: tensorboard --logdir %s", layout.tensorboard)
+    slow = machine.device.type == "cpu"
+    with watch_training(layout, start=start, target=segment.target, slow_device=slow) as watcher:
+        trainer.run_training(watcher)
+    if trainer.progress.iteration < segment.target:
+        raise InterruptedRunError(
+            f"stopped at iteration {trainer.progress.iteration} of {segment.target}; a checkpoint was saved",
+            "Give the same command again to continue.",
+        )
+
+
+def _test_and_export(request: GroupRequest, state: ModelState, settings: Settings) -> None:
+    """Round the weights once; predict, score and pack with exactly those weights."""
+    from bidsapp.models.export import build_model_folder, round_weights, zip_model
+    from bidsapp.models.loading import load_model_folder
+    from bidsapp.prediction import Predictor, choose_device
+    from bidsapp.training.checkpoints import load_checkpoint
+
+    layout = request.layout
+    checkpoint = load_checkpoint(layout)
+    if checkpoint is None:
+        raise NoInputError(f"{layout.checkpoint} is gone", "Restore it, or train anew in another --model-dir.")
+    folder = build_model_folder(
+        layout.export_staging,
+        name=layout.name,
+        weights=round_weights(checkpoint["network_weights"], half=settings.export.precision == "half"),
+        plans=read_json(layout.plans),
+        dataset_json=read_json(layout.raw_dataset / "dataset.json"),
+        facts=_public_facts(state, checkpoint["iteration"]),
+    )
+    predictor = Predictor(load_model_folder(folder), choose_device(request.device), cores=request.cores)
+    scores = _predict_and_score(layout, state, predictor)
+    summary = summarise(scores, seed=settings.training.seed)
+    write_scores(layout.scores, scores)
+    write_summary(layout.summary, summary)
+    archive = layout.exported_model(checkpoint["iteration"])
+    zip_model(folder, archive)
+    replace_atomically(layout.current_export, lambda temporary: shutil.copyfile(archive, temporary))
+    shutil.rmtree(layout.export_staging)
+    _show_scores(layout, summary, archive)
+
+
+def _public_facts(state: ModelState, iteration: int) -> dict[str, object]:
+    """What an export says of its training: numbers, never people."""
+    people = {part: len({case.participant for case in state.cases.values() if case.split == part})
+              for part in ("train", "validation", "test")}  # fmt: skip
+    return {
+        "iterations": iteration,
+        "people": people,
+        "labels": list(state.labels.values()),
+        "channels": list(state.channels),
+        "space": "network space: left hemispheres are flipped along the first axis",
+    }
+
+
+def _predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predictor) -> list[CaseScore]:
+    """Predict every test case and compare it with its label."""
+    labels = LabelTable(predictor.labels)
+    scores: list[CaseScore] = []
+    tested = [(case, known) for case, known in sorted(state.cases.items()) if known.split == "test"]
+    for case, known in progress_over(tested, "predicting and scoring test pairs"):
+        images = sorted(layout.raw_images("Ts").glob(f"{case}_[0-9][0-9][0-9][0-9].nii.gz"))
+        predictor.predict_files(images, layout.test_prediction(case))
+        prediction, reference = (
+            read_volume(path) for path in (layout.test_prediction(case), layout.raw_labels("Ts") / f"{case}.nii.gz")
+        )
+        scores += score_case(
+            prediction.array,
+            reference.array,
+            reference.grid.spacing_mm,
+            labels,
+            participant=known.participant,
+            case=case,
+            hemi=known.hemi,
+        )
+    return scores
+
+
+def _show_scores(layout: ModelLayout, summary: Summary, archive: Path) -> None:
+    log.info("test scores (mean over people and sides, 95 %% interval by person):")
+    for name, measures in (*summary.labels.items(), ("all labels", summary.all_labels)):
+        log.info("  %-20s Dice %s   HD95 %s mm", name, _with_interval(measures["dice"]), _with_interval(measures["hd95_mm"]))
+    log.info("scores: %s", layout.scores)
+    log.info("model:  %s", archive)
+
+
+def _with_interval(measure: MeasureSummary) -> str:
+    if measure.mean is None:
+        return "n/a"
+    interval = measure.interval_95
+    return f"{measure.mean:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

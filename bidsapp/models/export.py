@@ -1,0 +1,129 @@
+"""A trained model as files that plain nnU-Net installs, runs, and that give nothing away.
+
+Everything lies below one folder ``Dataset<NNN>_<Name>/``. No optimizer state, no path, no host, no person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bidsapp import __version__
+from bidsapp.files import read_json, replace_atomically, write_json
+from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
+
+Weights = dict[str, torch.Tensor]
+
+FIRST_DATASET_ID, DATASET_IDS = 500, 400
+LICENSE_NOT_STATED = "not stated, do not redistribute"
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same model gives the same bytes
+
+
+def round_weights(weights: Weights, *, half: bool) -> Weights:
+    """The weights as they are shared: on the CPU, floating point in 16 bits where `half`.
+
+    Tensors that share memory (nnU-Net lists its layers several times) share it afterwards too.
+    """
+    rounded: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for tensor in weights.values():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in rounded:
+            plain = tensor.detach().cpu()
+            rounded[key] = plain.half() if half and plain.is_floating_point() else plain.clone()
+    return {name: rounded[tensor.data_ptr(), tensor.shape] for name, tensor in weights.items()}
+
+
+def dataset_id(name: str, weights: Weights) -> int:
+    """A number from 500 to 899 that two models hardly share, drawn from name and weights."""
+    digest = hashlib.sha256(name.encode())
+    for key in sorted(weights):
+        digest.update(weights[key].contiguous().numpy().tobytes())
+    return FIRST_DATASET_ID + int.from_bytes(digest.digest()[:8]) % DATASET_IDS
+
+
+def build_model_folder(
+    destination: Path,
+    *,
+    name: str,
+    weights: Weights,
+    plans: dict[str, Any],
+    dataset_json: dict[str, Any],
+    facts: dict[str, Any],
+) -> Path:
+    """Write an nnU-Net model below `destination`, replacing what stood there.
+
+    Parameters
+    ----------
+    name
+        Letters and digits, for ``Dataset<NNN>_<name>``.
+    weights
+        As `round_weights` gives them.
+    facts
+        What to say of the model in ``hippotune.json``; must hold no person and no path.
+
+    Returns
+    -------
+    Path
+        The folder with plans.json, below the Dataset folder.
+    """
+    shutil.rmtree(destination, ignore_errors=True)
+    dataset = f"Dataset{dataset_id(name, weights)}_{name}"
+    folder = destination / dataset / f"{EXPORTED_TRAINER}__{NNUNET_PLANS}__{NNUNET_CONFIGURATION}"
+    write_json(folder / "plans.json", plans | {"dataset_name": dataset})
+    write_json(folder / "dataset.json", dataset_json | {"name": dataset})
+    checkpoint = {
+        "network_weights": weights,
+        "trainer_name": EXPORTED_TRAINER,
+        "init_args": {"configuration": NNUNET_CONFIGURATION},
+        "inference_allowed_mirroring_axes": None,
+    }
+    replace_atomically(
+        folder / "fold_0" / "checkpoint_final.pth", lambda temporary: _save_checkpoint(checkpoint, temporary)
+    )
+    root = destination / dataset
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    manifest = {
+        "hippotune": __version__,
+        "nnunetv2": version("nnunetv2"),
+        "license": LICENSE_NOT_STATED,
+        **facts,
+        "sha256": {path.relative_to(root).as_posix(): _sha256(path) for path in files},
+    }
+    write_json(root / "hippotune.json", manifest)
+    return folder
+
+
+def zip_model(folder: Path, archive: Path) -> None:
+    """Pack the Dataset folder that holds `folder` (see `build_model_folder`) into `archive`."""
+    root = folder.parent
+
+    def write(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
+            for path in sorted(path for path in root.rglob("*") if path.is_file()):
+                entry = zipfile.ZipInfo(path.relative_to(root.parent).as_posix(), ZIP_TIME)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                packed.writestr(entry, path.read_bytes())
+
+    replace_atomically(archive, write)
+
+
+def exported_dataset_name(folder: Path) -> str:
+    """``Dataset<NNN>_<name>`` of a folder from `build_model_folder`."""
+    return str(read_json(folder / "plans.json")["dataset_name"])
+
+
+def _save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Save through a stream: torch names the archive inside after the file, which is temporary."""
+    with path.open("wb") as stream:
+        torch.save(checkpoint, stream)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

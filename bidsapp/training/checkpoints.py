@@ -1,0 +1,65 @@
+"""Checkpoints that survive a kill and a full disk: written aside, synced, renamed, one previous kept."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bidsapp.errors import BadDataError, CannotWriteError
+from bidsapp.files import replace_atomically
+from bidsapp.layout import ModelLayout
+
+log = logging.getLogger(__name__)
+
+Checkpoint = dict[str, Any]
+
+
+def save_checkpoint(layout: ModelLayout, checkpoint: Checkpoint) -> None:
+    """Make `checkpoint` the newest one; the newest before becomes the previous one.
+
+    Raises
+    ------
+    CannotWriteError
+        When there is no room; the last good checkpoint is still there.
+    """
+
+    def write(temporary: Path) -> None:
+        _save(checkpoint, temporary)
+        if layout.checkpoint.exists():
+            layout.checkpoint.replace(layout.previous_checkpoint)
+
+    replace_atomically(layout.checkpoint, write)
+
+
+def _save(checkpoint: Checkpoint, path: Path) -> None:
+    try:
+        torch.save(checkpoint, path)
+    except RuntimeError as error:  # torch hides the operating system's reason
+        raise CannotWriteError(
+            f"{path.parent} has no room for a checkpoint: {error}",
+            "Free some space and give the same command again; the last good checkpoint is kept.",
+        ) from error
+
+
+def load_checkpoint(layout: ModelLayout) -> Checkpoint | None:
+    """The newest readable checkpoint, on the CPU; None when there never was one.
+
+    Raises
+    ------
+    BadDataError
+        When there are checkpoints and none can be read.
+    """
+    candidates = [path for path in (layout.checkpoint, layout.previous_checkpoint) if path.exists()]
+    for path in candidates:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            log.warning("%s cannot be read (%s); trying the one before", path, error)
+    if candidates:
+        raise BadDataError(
+            f"no checkpoint in {layout.fold} can be read", "Restore the folder, or train anew in another --model-dir."
+        )
+    return None

@@ -1,0 +1,91 @@
+"""nnU-Net's raw dataset and its one split, from checked pairs. Test people live in imagesTs and labelsTs only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bidsapp.files import write_json, write_text
+from bidsapp.labels.tables import nnunet_values
+from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.records import LabelTable, Pair, Split
+from bidsapp.training.import_pairs import write_nnunet_case
+from bidsapp.training.split import pairs_in
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pairs of every part of a split."""
+
+    train: tuple[Pair, ...]
+    validation: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+
+    @property
+    def seen_in_training(self) -> tuple[Pair, ...]:
+        """Training and validation: what nnU-Net plans from and trains on."""
+        return (*self.train, *self.validation)
+
+
+def divide(pairs: Iterable[Pair], split: Split) -> Parts:
+    """Give every pair to its person's part."""
+    pairs = tuple(pairs)
+    return Parts(
+        train=pairs_in(split, "train", pairs),
+        validation=pairs_in(split, "validation", pairs),
+        test=pairs_in(split, "test", pairs),
+    )
+
+
+def default_channel_names(count: int) -> tuple[str, ...]:
+    """MRI, or MRI-0, MRI-1, ...: any name that nnU-Net does not take for CT means z-scoring."""
+    return ("MRI",) if count == 1 else tuple(f"MRI-{channel}" for channel in range(count))
+
+
+def write_raw_dataset(
+    layout: ModelLayout, parts: Parts, content: Mapping[str, str], table: LabelTable, channels: tuple[str, ...]
+) -> None:
+    """Bring imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json up to date.
+
+    Cases whose content is unchanged are left as they are; cases that are gone are removed.
+
+    Parameters
+    ----------
+    content
+        Case -> hash, from `check_pairs`.
+    """
+    values = nnunet_values(table)
+    for part, pairs in (("Tr", parts.seen_in_training), ("Ts", parts.test)):
+        images, labels, known = layout.raw_images(part), layout.raw_labels(part), layout.raw_hashes(part)
+        for folder in (images, labels, known):
+            folder.mkdir(parents=True, exist_ok=True)
+        wanted = {pair.case: pair for pair in pairs}
+        for marker in list(known.iterdir()):
+            if content.get(marker.name) != marker.read_text(encoding="ascii") or marker.name not in wanted:
+                marker.unlink()
+                _remove_case(marker.name, images, labels)
+        for case, pair in wanted.items():
+            if not (known / case).exists():
+                write_nnunet_case(pair, images, labels, values=values)
+                write_text(known / case, content[case])
+    write_json(
+        layout.raw_dataset / "dataset.json",
+        {
+            "name": DATASET,
+            "channel_names": {str(number): name for number, name in enumerate(channels)},
+            "labels": {"background": 0} | {table.names[value]: position for value, position in values.items()},
+            "numTraining": len(parts.seen_in_training),
+            "file_ending": ".nii.gz",
+            "overwrite_image_reader_writer": "SimpleITKIO",
+        },
+    )
+    write_json(
+        layout.splits_final,
+        [{"train": [pair.case for pair in parts.train], "val": [pair.case for pair in parts.validation]}],
+    )
+
+
+def _remove_case(case: str, images: Path, labels: Path) -> None:
+    for path in (*images.glob(f"{case}_[0-9][0-9][0-9][0-9].nii.gz"), labels / f"{case}.nii.gz"):
+        path.unlink(missing_ok=True)

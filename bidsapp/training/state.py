@@ -1,0 +1,127 @@
+"""state.json: the segments of a model's training, what they were trained on, and how far they came."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from bidsapp.errors import BadDataError
+from bidsapp.files import read_json, write_json
+from bidsapp.layout import ModelLayout
+from bidsapp.records import Hemi, Split, SplitName
+from bidsapp.training.split import split_from_json, split_to_json
+
+Stage = Literal["training", "testing", "exported"]
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stretch of training.
+
+    Attributes
+    ----------
+    start, target
+        Iterations before and after, counted over all segments.
+    stage
+        What is to be done next: training, testing (scores and export), or nothing (exported).
+    settings
+        The effective settings, `section.key` -> text.
+    """
+
+    start: int
+    target: int
+    stage: Stage = "training"
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainedCase:
+    """What is known of a pair that the model was given.
+
+    Attributes
+    ----------
+    content
+        Hash of the voxels and geometry of image and label.
+    """
+
+    participant: str
+    hemi: Hemi
+    split: SplitName
+    content: str
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Everything that must be known to continue a model honestly.
+
+    Attributes
+    ----------
+    base
+        What the training began with: ``scratch``, or the hash of a model.
+    labels
+        value -> name.
+    split
+        Everybody's place when the last segment began; rows may be added, nobody moves.
+    cases
+        The pairs of the last segment, by case.
+    """
+
+    base: str
+    labels: dict[int, str]
+    required_labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    split: Split
+    segments: tuple[Segment, ...] = ()
+    cases: dict[str, TrainedCase] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def current(self) -> Segment | None:
+        """The last segment."""
+        return self.segments[-1] if self.segments else None
+
+    @property
+    def iteration(self) -> int:
+        """Iterations of all finished training."""
+        return self.segments[-1].target if self.segments else 0
+
+    def with_stage(self, stage: Stage) -> ModelState:
+        """The last segment moved on to `stage`."""
+        return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], stage=stage)))
+
+
+def write_state(layout: ModelLayout, state: ModelState) -> None:
+    """Write state.json."""
+    write_json(layout.state, {"version": STATE_VERSION, **asdict(state), "split": split_to_json(state.split)})
+
+
+def read_state(layout: ModelLayout) -> ModelState | None:
+    """The state of a model; None where none was begun.
+
+    Raises
+    ------
+    BadDataError
+        When state.json is not what we wrote.
+    """
+    if not layout.state.exists():
+        return None
+    try:
+        content: dict[str, Any] = read_json(layout.state)
+        if content.pop("version") != STATE_VERSION:
+            raise ValueError("written by another version of HippoTune")
+        return ModelState(
+            **content
+            | {
+                "labels": {int(value): name for value, name in content["labels"].items()},
+                "required_labels": tuple(content["required_labels"]),
+                "channels": tuple(content["channels"]),
+                "split": split_from_json(content["split"]),
+                "segments": tuple(Segment(**segment) for segment in content["segments"]),
+                "cases": {case: TrainedCase(**known) for case, known in content["cases"].items()},
+            }
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadDataError(
+            f"{layout.state} cannot be used: {error}", "Restore it from a backup, or choose another --model-dir."
+        ) from error

@@ -1,0 +1,421 @@
+"""nnU-Net's trainer, counted in iterations: stoppable, resumable, and deterministic on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch._dynamo import OptimizedModule
+
+from bidsapp.config import Settings
+from bidsapp.errors import BadDataError
+from bidsapp.files import read_json
+from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout
+from bidsapp.training.augmentation import training_transforms, validation_transforms
+from bidsapp.training.batches import SHARE_OF_MEMORY, Batch, Batches, CasesInMemory, available_memory_bytes, iterate
+from bidsapp.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from bidsapp.training.environment import prints_to_log
+from bidsapp.training.schedule import learning_rate
+from bidsapp.training.state import Segment
+
+log = logging.getLogger(__name__)
+
+GRADIENT_NORM_LIMIT = 12  # as in nnU-Net
+WORTH_COMPILING = 1000  # iterations; torch.compile takes about a minute
+MOST_WORKERS = 12  # nnU-Net's own default for its augmentation
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One line of the training's history.
+
+    Attributes
+    ----------
+    iteration
+        Iterations done so far, over all segments.
+    training_loss
+        Mean over the iterations since the validation before.
+    dice
+        Label name -> Dice over all voxels of the validation batches.
+    """
+
+    iteration: int
+    training_loss: float
+    validation_loss: float
+    dice: dict[str, float]
+    learning_rate: float
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over labels."""
+        return float(np.mean(list(self.dice.values())))
+
+
+@dataclass(frozen=True)
+class ValidationPicture:
+    """A slice of the first validation patch: image, label and prediction as arrays (rows, columns)."""
+
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What is told to the world while a training runs; see `bidsapp.training.watch`."""
+
+    step: Callable[[int, Callable[[], float]], None]
+    validated: Callable[[Validation, ValidationPicture], None]
+    stop_requested: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the training may use.
+
+    Attributes
+    ----------
+    cores
+        Processor cores, shared between the network (on a CPU) and the workers that prepare batches.
+    """
+
+    device: torch.device
+    cores: int
+
+    @property
+    def workers(self) -> int:
+        """Processes that prepare batches beside the training."""
+        if self.device.type == "cpu":
+            return 0 if self.cores == 1 else max(1, self.cores // 4)
+        return max(1, min(MOST_WORKERS, self.cores - 1))
+
+    @property
+    def threads(self) -> int:
+        """Threads of the network itself."""
+        return max(1, self.cores - self.workers) if self.device.type == "cpu" else 1
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint keeps beside weights and optimizer."""
+
+    iteration: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class HippoTuneTrainer(nnUNetTrainer):
+    """nnU-Net's network, loss, sampling and hooks; our clock, augmentation, optimizers and checkpoints.
+
+    The constructor's signature is nnU-Net's; call `prepare` before training.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.device = device  # nnU-Net always takes the first GPU
+        self.inference_allowed_mirroring_axes = None
+        self.label_names = {value: name for name, value in dataset_json["labels"].items() if value}
+        self._compile = False
+
+    def prepare(self, layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine) -> None:
+        """Build network, optimizer and loss, and take up the newest checkpoint.
+
+        Raises
+        ------
+        BadDataError
+            When the checkpoints are damaged or gone.
+        """
+        self.layout, self.settings, self.segments, self.machine = layout, settings, segments, machine
+        self.progress = _Progress()
+        self._batches: dict[str, Batches] = {}
+        self._precision = _training_dtype(settings.training.precision, self.device)
+        if self._precision != torch.float16:
+            self.grad_scaler = None
+        if self.device.type == "cpu":
+            torch.set_num_threads(machine.threads)
+            _keep_freed_memory()
+        checkpoint = load_checkpoint(layout)
+        done = checkpoint["iteration"] if checkpoint else 0
+        if checkpoint is None and segments[-1].start > 0:
+            raise BadDataError(f"{layout.checkpoint} is gone", "Restore it, or train anew in another --model-dir.")
+        self._compile = segments[-1].target - done >= WORTH_COMPILING and shutil.which("cc") is not None
+        torch.manual_seed(settings.training.seed)
+        with prints_to_log():
+            self.initialize()
+        if checkpoint is not None:
+            self._restore(checkpoint)
+
+    def _do_i_compile(self) -> bool:
+        return self._compile and super()._do_i_compile()
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, None]:
+        """A fresh optimizer; its learning rate is set at every iteration."""
+        chosen = self.settings.optimizer
+        parameters, rate, decay = self.network.parameters(), chosen.learning_rate, chosen.weight_decay
+        optimizer: torch.optim.Optimizer
+        if chosen.name == "sgd":
+            optimizer = torch.optim.SGD(
+                parameters, rate, momentum=chosen.momentum, weight_decay=decay, nesterov=chosen.momentum > 0
+            )
+        else:
+            kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
+            optimizer = kind(parameters, rate, weight_decay=decay)
+        return optimizer, None
+
+    def _build_loss(self) -> torch.nn.Module:
+        loss = super()._build_loss()
+        if self.settings.loss.name == "dice":
+            loss.loss.weight_ce = 0
+        return loss
+
+    def run_training(self, watcher: Watcher) -> None:
+        """Train until the last segment's target, or until `watcher` asks to stop; save a checkpoint then.
+
+        `progress.iteration` says how far it came.
+        """
+        target = self.segments[-1].target
+        self._make_batches()
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        every = self.settings.training
+        batches = iterate(
+            self._batches["training"],
+            self.progress.iteration,
+            target,
+            workers=self._affordable_workers(),
+            pin_memory=self.device.type == "cuda",
+        )
+        self.network.train()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device) + self.progress.loss_sum
+        for batch in batches:
+            iteration = self.progress.iteration
+            rate = self._set_learning_rate(iteration)
+            loss = self.train_step(batch)["loss"]
+            loss_sum += loss
+            self.progress.loss_count += 1
+            self.progress.iteration = iteration = iteration + 1
+            watcher.step(iteration, loss.item)
+            if iteration % every.validation_interval == 0 or iteration == target:
+                self._record(float(loss_sum), rate, watcher)
+                loss_sum.zero_()
+            stop = watcher.stop_requested()
+            if stop or iteration == target or iteration % every.checkpoint_interval == 0:
+                self.progress.loss_sum = float(loss_sum)
+                self.save()
+            if stop:
+                return
+
+    def train_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """One step. The loss stays on the device: reading it makes a GPU wait."""
+        data = batch["data"].to(self.device, non_blocking=True)
+        target = [scale.to(self.device, non_blocking=True) for scale in batch["target"]]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self._forward(data), target)
+        if self.grad_scaler is None:
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM_LIMIT)
+            self.optimizer.step()
+        else:
+            self.grad_scaler.scale(loss).backward()
+            self.grad_scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM_LIMIT)
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        return {"loss": loss.detach()}
+
+    def _forward(self, data: torch.Tensor) -> list[torch.Tensor]:
+        """Logits per deep-supervision scale, in float32: Dice sums lose their digits in 16 bits."""
+        with self._autocast():
+            outputs = self.network(data)
+        return [output.float() for output in outputs]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._precision)
+
+    def _set_learning_rate(self, iteration: int) -> float:
+        segment = next(segment for segment in self.segments if segment.start <= iteration < segment.target)
+        if iteration == segment.start and self.progress.iteration > 0:
+            self.optimizer, _ = self.configure_optimizers()
+        rate = learning_rate(iteration, start=segment.start, target=segment.target, settings=self.settings.optimizer)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _record(self, loss_sum: float, rate: float, watcher: Watcher) -> None:
+        validation_loss, dice, picture = self._validate()
+        validation = Validation(
+            iteration=self.progress.iteration,
+            training_loss=loss_sum / self.progress.loss_count,
+            validation_loss=validation_loss,
+            dice=dice,
+            learning_rate=rate,
+        )
+        self.progress.loss_count = 0
+        self.progress.history.append(asdict(validation))
+        watcher.validated(validation, picture)
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, dict[str, float], ValidationPicture]:
+        """Loss, Dice per label name over all voxels of the fixed validation batches, and a picture."""
+        self.network.eval()
+        losses, counts, pictures = [], [], []
+        for number in range(self.settings.training.validation_batches):
+            batch = self._batches["validation"][number]
+            target = [scale.to(self.device) for scale in batch["target"]]
+            outputs = self._forward(batch["data"].to(self.device))
+            losses.append(float(self.loss(outputs, target)))
+            prediction = outputs[0].argmax(1, keepdim=True)
+            one_hot = torch.zeros_like(outputs[0]).scatter_(1, prediction, 1)
+            axes = [0, *range(2, one_hot.ndim)]
+            tp, fp, fn, _ = get_tp_fp_fn_tn(one_hot, target[0], axes=axes)
+            counts.append(torch.stack([tp, fp, fn]).double().cpu().numpy())
+            if number == 0:
+                pictures.append(_middle_slice(batch["data"], target[0], prediction))
+        self.network.train()
+        tp, fp, fn = np.sum(counts, axis=0)[:, 1:]
+        dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+        values = sorted(self.label_names)
+        named = {self.label_names[value]: float(dice[index]) for index, value in enumerate(values)}
+        return float(np.mean(losses)), named, pictures[0]
+
+    def save(self) -> None:
+        """Write a checkpoint from which `prepare` goes on exactly here."""
+        network = self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
+        save_checkpoint(
+            self.layout,
+            {
+                **asdict(self.progress),
+                "network_weights": network.state_dict(),
+                "optimizer_state": self.optimizer.state_dict(),
+                "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler else None,
+                "trainer_name": type(self).__name__,
+                "init_args": {"configuration": self.configuration_name},
+                "inference_allowed_mirroring_axes": None,
+            },
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        network = self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
+        network.load_state_dict(checkpoint["network_weights"])
+        self.progress = _Progress(**{key: checkpoint[key] for key in asdict(_Progress())})
+        if all(segment.start != self.progress.iteration for segment in self.segments):
+            self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        if self.grad_scaler and checkpoint["grad_scaler_state"]:
+            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+
+    def _make_batches(self) -> None:
+        patch_size = self.configuration_manager.patch_size
+        augmentation = self.settings.augmentation
+        scales = self._get_deep_supervision_scales()
+        angle = tuple(np.deg2rad(augmentation.rotation_degrees)) if augmentation.rotation_probability else (0.0, 0.0)
+        zoom = augmentation.scaling_factor if augmentation.scaling_probability else (1.0, 1.0)
+        patch_before_rotation = get_patch_size(patch_size, angle, angle, angle, zoom)
+        transforms = {
+            "training": training_transforms(
+                tuple(patch_size),
+                spacing_mm=min(self.configuration_manager.spacing),
+                deep_supervision_scales=scales,
+                settings=augmentation,
+            ),
+            "validation": validation_transforms(scales),
+        }
+        split = read_json(self.layout.splits_final)[0]
+        limit = SHARE_OF_MEMORY * available_memory_bytes()
+        for stream, cases, crop in (
+            ("training", split["train"], patch_before_rotation),
+            ("validation", split["val"], patch_size),
+        ):
+            loader = nnUNetDataLoader(
+                CasesInMemory(str(self.layout.preprocessed_cases), list(cases), limit_bytes=limit / 2),
+                self.batch_size,
+                crop,
+                patch_size,
+                self.label_manager,
+                oversample_foreground_percent=self.oversample_foreground_percent,
+                transforms=transforms[stream],
+            )
+            self._batches[stream] = Batches(loader, seed=self.settings.training.seed, stream=stream)  # type: ignore[arg-type]
+
+    def _affordable_workers(self) -> int:
+        """Workers whose batches fit into shared memory (containers often have 64 MB of it)."""
+        workers = self.machine.workers
+        shared = shutil.disk_usage("/dev/shm").free if sys.platform == "linux" else float("inf")
+        per_worker = 8 * 4 * self.batch_size * np.prod(self.configuration_manager.patch_size)
+        affordable = min(workers, int(shared // per_worker))
+        if affordable < workers:
+            log.warning(
+                "/dev/shm has room for %d of %d workers; --shm-size or --ipc=host gives more", affordable, workers
+            )
+        return affordable
+
+
+def make_trainer(
+    layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine
+) -> HippoTuneTrainer:
+    """The trainer of a planned and preprocessed model, at its newest checkpoint."""
+    plans = read_json(layout.plans) | {"continue_training": layout.checkpoint.exists()}
+    dataset_json = read_json(layout.raw_dataset / "dataset.json")
+    with prints_to_log():
+        trainer = HippoTuneTrainer(plans, NNUNET_CONFIGURATION, 0, dataset_json, machine.device)
+    trainer.prepare(layout, settings, segments, machine)
+    return trainer
+
+
+def _training_dtype(precision: str, device: torch.device) -> torch.dtype:
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision in named:
+        return named[precision]
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if _cpu_computes_bf16() else torch.float32
+
+
+def _cpu_computes_bf16() -> bool:
+    """True where bf16 is computed by the processor and not emulated, which would be slower than float32."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
+            flags = next((line for line in stream if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees: 1.5 million page faults per step of nnU-Net's default plan otherwise."""
+    if sys.platform == "linux":
+        m_trim_threshold, m_mmap_max = -1, -4
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(m_mmap_max, 0)
+            libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def _middle_slice(data: torch.Tensor, target: torch.Tensor, prediction: torch.Tensor) -> ValidationPicture:
+    """The slice of the batch with most label, along nnU-Net's middle axis (coronal for x, y, z images)."""
+    per_slice = (target > 0).sum(dim=(1, 2, 4)).cpu()  # batch, y
+    sample, row = divmod(int(per_slice.argmax()), per_slice.shape[1])
+    image, label, predicted = (
+        array[sample, 0, :, row].float().cpu().numpy()[::-1] for array in (data, target, prediction)
+    )
+    return ValidationPicture(image, label, predicted)

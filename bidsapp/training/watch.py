@@ -1,0 +1,164 @@
+"""What a person sees of a training while it runs: progress with time left, TensorBoard, a clean stop."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from bidsapp.layout import ModelLayout
+from bidsapp.training.trainer import Validation, ValidationPicture, Watcher
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 30.0
+ITERATIONS_BEFORE_ESTIMATE = 10
+LONG_ON_CPU = timedelta(days=1)
+LABEL_COLOURS = np.array(
+    [[228, 26, 28], [55, 126, 184], [77, 175, 74], [255, 127, 0], [152, 78, 163], [255, 255, 51], [247, 129, 191]]
+)
+
+
+@contextmanager
+def watch_training(layout: ModelLayout, *, start: int, target: int, slow_device: bool) -> Iterator[Watcher]:
+    """Show progress and write TensorBoard events for iterations `start` to `target`.
+
+    SIGTERM and SIGINT are taken as a wish to stop after the current iteration.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    with _stop_on_signals() as stop_requested:
+        writer = SummaryWriter(str(layout.tensorboard), purge_step=start + 1)
+        progress = _Progress(start, target, slow_device)
+        try:
+            yield Watcher(
+                step=progress.step,
+                validated=lambda validation, picture: _validated(writer, progress, validation, picture),
+                stop_requested=stop_requested,
+            )
+        finally:
+            progress.close()
+            writer.close()
+
+
+class _Progress:
+    """A bar on a terminal, lines elsewhere; speed and time left in both."""
+
+    def __init__(self, start: int, target: int, slow_device: bool) -> None:
+        from tqdm import tqdm
+
+        self.start, self.target, self.slow_device = start, target, slow_device
+        self.began = self.last_line = time.monotonic()
+        self.iteration = start
+        self.dice = float("nan")
+        on_terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=target, initial=start, unit="it", disable=not on_terminal, dynamic_ncols=True)
+        self.lines = not on_terminal
+
+    @property
+    def speed(self) -> float:
+        """Iterations per second since the run began."""
+        return (self.iteration - self.start) / max(time.monotonic() - self.began, 1e-9)
+
+    @property
+    def left(self) -> timedelta:
+        """Time to the target at this speed."""
+        seconds = (self.target - self.iteration) / max(self.speed, 1e-9)
+        return timedelta(seconds=min(round(seconds), 10**9))
+
+    def step(self, iteration: int, loss: Callable[[], float]) -> None:
+        self.iteration = iteration
+        self.bar.update()
+        now = time.monotonic()
+        if iteration - self.start == ITERATIONS_BEFORE_ESTIMATE and self.slow_device:
+            self._estimate()
+        if now - self.last_line > (SECONDS_BETWEEN_LINES if self.lines else 2.0):
+            self.last_line = now
+            self.show(loss())
+
+    def show(self, loss: float) -> None:
+        if self.lines:
+            log.info(
+                "iteration %d of %d, loss %.3f, validation Dice %.3f, %.2f iterations/s, %s left",
+                self.iteration, self.target, loss, self.dice, self.speed, self.left,
+            )  # fmt: skip
+        else:
+            self.bar.set_postfix_str(f"loss {loss:.3f}, validation Dice {self.dice:.3f}")
+
+    def _estimate(self) -> None:
+        log.info("on this CPU the training will take about %s", self.left)
+        if self.left > LONG_ON_CPU:
+            log.warning(
+                "That is long. A GPU is far faster; for a CPU there is --preset tiny (in another --model-dir), "
+                "or fewer --iterations."
+            )
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _validated(writer: Any, progress: _Progress, validation: Validation, picture: ValidationPicture) -> None:
+    progress.dice = validation.mean_dice
+    progress.show(validation.training_loss)
+    step = validation.iteration
+    scalars = {
+        "loss/training": validation.training_loss,
+        "loss/validation": validation.validation_loss,
+        "dice/mean": validation.mean_dice,
+        **{f"dice/{label}": dice for label, dice in validation.dice.items()},
+        "learning_rate": validation.learning_rate,
+        "speed/iterations_per_second": progress.speed,
+        "memory/peak_GB": _peak_memory_gb(),
+    }
+    for tag, value in scalars.items():
+        writer.add_scalar(tag, value, step)
+    writer.add_image("validation (image, label, prediction)", _paint(picture), step, dataformats="HWC")
+    writer.flush()
+    details = ", ".join(f"{label} {dice:.3f}" for label, dice in validation.dice.items())
+    log.debug("validation at %d: loss %.4f, Dice %s", step, validation.validation_loss, details)
+
+
+def _paint(picture: ValidationPicture) -> np.ndarray:
+    """Image, image with label, image with prediction, side by side; (rows, columns, 3) bytes."""
+    low, high = np.percentile(picture.image, [1, 99])
+    grey = np.clip((picture.image - low) / max(high - low, 1e-6) * 255, 0, 255)
+    plain = np.repeat(grey[..., None], 3, axis=-1)
+    return np.concatenate([plain, _tint(plain, picture.label), _tint(plain, picture.prediction)], axis=1).astype(
+        np.uint8
+    )
+
+
+def _tint(plain: np.ndarray, label: np.ndarray) -> np.ndarray:
+    values = label.astype(int)
+    colours = LABEL_COLOURS[(values - 1) % len(LABEL_COLOURS)]
+    return np.where((values > 0)[..., None], 0.5 * plain + 0.5 * colours, plain)
+
+
+def _peak_memory_gb() -> float:
+    """Largest memory of this process so far: of the GPU where one is used, else resident memory."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    received: list[int] = []
+    names = (signal.SIGTERM, signal.SIGINT)
+    before = {name: signal.signal(name, lambda number, _: received.append(number)) for name in names}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
