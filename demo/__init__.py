@@ -1,0 +1,1 @@
+"""Simulated people for the demo and for tests, made from real template anatomy."""
