@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -198,6 +200,6 @@ def _show_logs() -> None:
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
+    if multiprocessing.parent_process() is not None:  # a child that inherited this handler just ends
+        os._exit(128 + _signal)
     raise InterruptedRunError("interrupted", "Give the same command again to continue.")
-
-

@@ -262,9 +262,7 @@ def _refuse_other_network(state: ModelState, settings: Settings) -> None:
         )
 
 
-def _refuse_other_labels(
-    state: ModelState, table: LabelTable, channels: tuple[str, ...], layout: ModelLayout
-) -> None:
+def _refuse_other_labels(state: ModelState, table: LabelTable, channels: tuple[str, ...], layout: ModelLayout) -> None:
     if table.names != state.labels:
         raise BadDataError(
             f"the label table changed: {_spell(state.labels)} became {_spell(table.names)}",
@@ -420,9 +418,11 @@ def _predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predic
 
 
 def _show_scores(layout: ModelLayout, summary: Summary, archive: Path) -> None:
-    log.info("test scores (mean over people and sides, 95 %% interval by person):")
+    log.info("test scores (mean over people and sides, 95 % interval by person):")
     for name, measures in (*summary.labels.items(), ("all labels", summary.all_labels)):
-        log.info("  %-20s Dice %s   HD95 %s mm", name, _with_interval(measures["dice"]), _with_interval(measures["hd95_mm"]))
+        log.info(
+            "  %-20s Dice %s   HD95 %s mm", name, _with_interval(measures["dice"]), _with_interval(measures["hd95_mm"])
+        )
     log.info("scores: %s", layout.scores)
     log.info("model:  %s", archive)
 

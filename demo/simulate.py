@@ -200,9 +200,7 @@ def _draw_scanner(rng: np.random.Generator, *, painted: bool) -> Scanner:
     )
 
 
-def _draw_anatomy(
-    rng: np.random.Generator, template: Template, scale: float, spacing_mm: float
-) -> Coordinates:
+def _draw_anatomy(rng: np.random.Generator, template: Template, scale: float, spacing_mm: float) -> Coordinates:
     """Where each voxel of a new head lies in the template: shape (3, x, y, z), in template voxels."""
     shape = _shape_at(template, spacing_mm)
     inverse = np.linalg.inv(scale * _rotation(rng) @ _shear(rng))
@@ -231,9 +229,7 @@ def _displacement(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: 
     return np.sum(waves, axis=0)
 
 
-def _smooth_field(
-    rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: float, knots_mm: float
-) -> Volume:
+def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: float, knots_mm: float) -> Volume:
     """White noise of standard deviation 1 at control points, joined by cubic splines."""
     step = spacing_mm / knots_mm
     knots = rng.normal(size=[math.ceil(length * step) + 1 for length in shape])

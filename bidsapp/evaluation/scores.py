@@ -207,9 +207,7 @@ def _draw_people(count: int, seed: int) -> Values:
     return np.bincount(cells.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(float)
 
 
-def _summarise_measures(
-    scores: Sequence[CaseScore], people: Sequence[str], draws: Values
-) -> dict[str, MeasureSummary]:
+def _summarise_measures(scores: Sequence[CaseScore], people: Sequence[str], draws: Values) -> dict[str, MeasureSummary]:
     rank = {person: index for index, person in enumerate(people)}
     person = np.array([rank[score.participant_id] for score in scores])
     return {
@@ -232,9 +230,7 @@ def _summarise_values(values: Values, person: NDArray[np.int_], draws: Values) -
     )
 
 
-def _bootstrap_interval(
-    values: Values, person: NDArray[np.int_], draws: Values
-) -> tuple[float, float] | None:
+def _bootstrap_interval(values: Values, person: NDArray[np.int_], draws: Values) -> tuple[float, float] | None:
     """2.5th and 97.5th percentile of the mean under `draws`; None with fewer than two people."""
     if len(np.unique(person)) < 2:
         return None

@@ -21,6 +21,7 @@ from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
 Weights = dict[str, torch.Tensor]
 
 FIRST_DATASET_ID, DATASET_IDS = 500, 400
+SHARED_DATASET_KEYS = ("channel_names", "labels", "numTraining", "file_ending", "overwrite_image_reader_writer")
 LICENSE_NOT_STATED = "not stated, do not redistribute"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same model gives the same bytes
 
@@ -76,7 +77,8 @@ def build_model_folder(
     dataset = f"Dataset{dataset_id(name, weights)}_{name}"
     folder = destination / dataset / f"{EXPORTED_TRAINER}__{NNUNET_PLANS}__{NNUNET_CONFIGURATION}"
     write_json(folder / "plans.json", plans | {"dataset_name": dataset})
-    write_json(folder / "dataset.json", dataset_json | {"name": dataset})
+    shared = {key: dataset_json[key] for key in SHARED_DATASET_KEYS}
+    write_json(folder / "dataset.json", {"name": dataset, **shared})
     checkpoint = {
         "network_weights": weights,
         "trainer_name": EXPORTED_TRAINER,
@@ -91,7 +93,8 @@ def build_model_folder(
     manifest = {
         "hippotune": __version__,
         "nnunetv2": version("nnunetv2"),
-        "license": LICENSE_NOT_STATED,
+        "license": SHARED_DATASET_KEYS = ("channel_names", "labels", "numTraining", "file_ending", "overwrite_image_reader_writer")
+LICENSE_NOT_STATED,
         **facts,
         "sha256": {path.relative_to(root).as_posix(): _sha256(path) for path in files},
     }

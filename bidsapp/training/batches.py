@@ -6,6 +6,7 @@ So nothing random has to be saved in a checkpoint, and the number of workers doe
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -66,8 +67,15 @@ def iterate(batches: Batches, start: int, stop: int, *, workers: int, pin_memory
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_leave_signals_to_the_parent,
     )
     return iter(loader)
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM reach every process; the parent finishes its iteration and then stops us."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

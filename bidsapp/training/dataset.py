@@ -78,12 +78,22 @@ def write_raw_dataset(
             "numTraining": len(parts.seen_in_training),
             "file_ending": ".nii.gz",
             "overwrite_image_reader_writer": "SimpleITKIO",
+            # without this list nnU-Net starts twelve processes to match file names
+            "dataset": {pair.case: _relative_files(pair) for pair in parts.seen_in_training},
         },
     )
     write_json(
         layout.splits_final,
         [{"train": [pair.case for pair in parts.train], "val": [pair.case for pair in parts.validation]}],
     )
+
+
+def _relative_files(pair: Pair) -> dict[str, object]:
+    channels = range(len(pair.images))
+    return {
+        "images": [f"imagesTr/{pair.case}_{channel:04d}.nii.gz" for channel in channels],
+        "label": f"labelsTr/{pair.case}.nii.gz",
+    }
 
 
 def _remove_case(case: str, images: Path, labels: Path) -> None:

@@ -21,6 +21,7 @@ def nnunet_environment(layout: ModelLayout) -> Iterator[None]:
         "nnUNet_raw": str(layout.nnunet_raw),
         "nnUNet_preprocessed": str(layout.nnunet_preprocessed),
         "nnUNet_results": str(layout.nnunet_results),
+        "nnUNet_def_n_proc": str(usable_cores()),
         "nnUNet_n_proc_DA": "1",  # 0 crashes nnU-Net's planner; our trainer has workers of its own
     }
     for name in users:

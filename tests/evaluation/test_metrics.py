@@ -48,9 +48,7 @@ DISTANCES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("prediction", "reference", "spacing", "hd95", "assd"), DISTANCES.values(), ids=DISTANCES
-)
+@pytest.mark.parametrize(("prediction", "reference", "spacing", "hd95", "assd"), DISTANCES.values(), ids=DISTANCES)
 def test_distances_in_mm(prediction, reference, spacing, hd95, assd):
     distances = surface_distances(prediction, reference, spacing)
     assert hausdorff_mm(distances) == pytest.approx(hd95)
@@ -70,9 +68,7 @@ OVERLAPS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("prediction", "reference", "overlap", "mm3", "percent"), OVERLAPS.values(), ids=OVERLAPS
-)
+@pytest.mark.parametrize(("prediction", "reference", "overlap", "mm3", "percent"), OVERLAPS.values(), ids=OVERLAPS)
 def test_overlap_and_volume(prediction, reference, overlap, mm3, percent):
     assert dice(prediction, reference) == pytest.approx(overlap, nan_ok=True)
     assert volume_error_mm3(prediction, reference, (1, 2, 0.5)) == pytest.approx(mm3)

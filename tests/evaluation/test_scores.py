@@ -109,9 +109,7 @@ def test_the_interval_is_that_of_the_mean():
     values = np.random.default_rng(3).normal(0.8, 0.05, 200)
     dice = summarise(with_dice(*values), seed=1).all_labels["dice"]
     half_width = 1.96 * values.std() / math.sqrt(200)
-    assert dice.interval_95 == pytest.approx(
-        (values.mean() - half_width, values.mean() + half_width), abs=6e-4
-    )
+    assert dice.interval_95 == pytest.approx((values.mean() - half_width, values.mean() + half_width), abs=6e-4)
 
 
 def test_a_second_side_of_the_same_people_adds_no_certainty():
