@@ -93,8 +93,7 @@ def build_model_folder(
     manifest = {
         "hippotune": __version__,
         "nnunetv2": version("nnunetv2"),
-        "license": SHARED_DATASET_KEYS = ("channel_names", "labels", "numTraining", "file_ending", "overwrite_image_reader_writer")
-LICENSE_NOT_STATED,
+        "license": LICENSE_NOT_STATED,
         **facts,
         "sha256": {path.relative_to(root).as_posix(): _sha256(path) for path in files},
     }

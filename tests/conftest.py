@@ -1,0 +1,48 @@
+"""What many tests share: the real test data beside the repository, and the command line as a user meets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    output: str
+
+
+RunPy = Callable[..., Finished]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data beside the repository; tests that need it are skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no ../shared/data beside the repository")
+    return SHARED_DATA
+
+
+def run_py(*arguments: object, cwd: Path | None = None, **environment: str) -> Finished:
+    """Run `run.py` in a process of its own."""
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Finished(process.returncode, process.stdout)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bidsapp import config
+from bidsapp.config import PRESETS, Settings, preset_settings
+from bidsapp.errors import UsageError
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_written_config_reads_back_the_same(preset: str, tmp_path: Path) -> None:
+    settings = preset_settings(preset)
+    config.write_config(tmp_path / "config.ini", settings)
+    assert config.read_config(tmp_path / "config.ini") == settings
+
+
+def test_every_setting_is_explained(tmp_path: Path) -> None:
+    config.write_config(tmp_path / "config.ini", Settings())
+    lines = (tmp_path / "config.ini").read_text().splitlines()
+    for name in config.setting_names():
+        line = next(index for index, line in enumerate(lines) if line.startswith(name.partition(".")[2] + " ="))
+        assert lines[line - 1].startswith("# ")
+
+
+def test_an_edit_with_comments_keeps_its_meaning(tmp_path: Path) -> None:
+    path = tmp_path / "config.ini"
+    path.write_text("[training]\niterations = 2,000  # shorter\npatch_size = 64, 64 64\n[loss]\nname = dice\n")
+    settings = config.read_config(path)
+    assert settings.training.iterations == 2000
+    assert settings.training.patch_size == (64, 64, 64)
+    assert settings.loss.name == "dice"
+    assert settings.optimizer == Settings().optimizer
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("[training]\nseed = 1\niteration = 5\n", 3, "did you mean 'training.iterations'?"),
+        ("[training]\n# longer\niterations = many\n", 3, "training.iterations = 'many' does not fit"),
+        ("[loss]\nname = focal\n", 2, "loss.name = 'focal' does not fit"),
+        ("[augmentation]\n\nrotation_degrees = 30 -30\n", 3, "augmentation.rotation_degrees"),
+        ("[training]\npatch_size = 64 64\n", 2, "training.patch_size"),
+        ("[split]\ntest_fraction = nan\n", 2, "split.test_fraction"),
+        ("[los]\nname = dice\n", 2, "there is no setting 'los.name'"),
+    ],
+)
+def test_errors_name_file_and_line(text: str, line: int, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.ini"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        config.read_config(path)
+    assert f"{path}, line {line}: " in caught.value.message
+    assert problem in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["iterations = 5\n", "[training\n", "[training]\nseed = 1\nseed = 2\n"])
+def test_what_is_no_ini_file_is_a_usage_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.ini"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"config\.ini"):
+        config.read_config(path)
+
+
+def test_assignments_win_and_name_their_source() -> None:
+    overrides = config.parse_assignments(["loss.name=dice", "training.seed = 7"])
+    settings = config.apply_overrides(Settings(), overrides, source="--set")
+    assert (settings.loss.name, settings.training.seed) == ("dice", 7)
+    with pytest.raises(UsageError, match=r"^--set: optimizer\.momentum = '2'"):
+        config.apply_overrides(Settings(), {"optimizer.momentum": "2"}, source="--set")
+    with pytest.raises(UsageError, match="no '='"):
+        config.parse_assignments(["loss.name"])
+
+
+def test_differing_settings_are_listed_with_both_values() -> None:
+    tiny = preset_settings("tiny")
+    assert config.differing(Settings(), tiny)["training.features"] == ("auto", "8 16 32 64")
+    assert config.differing(tiny, tiny) == {}
+
+
+def test_what_fixes_a_model_exists() -> None:
+    assert set(config.FIXED_BY_THE_MODEL) <= set(config.setting_names())
