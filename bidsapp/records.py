@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Hemi = Literal["L", "R", "n/a"]
+LeftIs = Literal["flipped", "as-in-head"]
 SplitName = Literal["train", "validation", "test"]
 
 
