@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Hemi = Literal["L", "R", "n/a"]
+LeftIs = Literal["flipped", "as-in-head"]
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -52,6 +53,41 @@ class LabelTable:
 
     names: dict[int, str]
     required: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One person's place, for good.
+
+    Attributes
+    ----------
+    participant_id
+        The person, spelled as in `Pair.participant`.
+    split
+        Where all images of this person belong.
+    generation
+        1 for the people of the first training, 2 for those who came with the first extension, ...
+    """
+
+    participant_id: str
+    split: SplitName
+    generation: int = 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which person is in which part; rows are added and never moved, so it may name people without pairs."""
+
+    rows: tuple[SplitRow, ...] = ()
+
+    @property
+    def people(self) -> frozenset[str]:
+        """Everybody who has a place."""
+        return frozenset(row.participant_id for row in self.rows)
+
+    def people_in(self, name: SplitName) -> frozenset[str]:
+        """Everybody in one part, those who have no pair now included."""
+        return frozenset(row.participant_id for row in self.rows if row.split == name)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,285 @@
+"""Check the content of training pairs before any work, and report everything that is wrong at once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bidsapp.errors import BadDataError
+from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values
+from bidsapp.records import LabelTable, Pair
+from bidsapp.training.pairs import Finding, FoundPairs
+from bidsapp.training.volumes import (
+    Array,
+    Grid,
+    Volume,
+    VolumeError,
+    flip_volume,
+    grid_distance_mm,
+    read_volume,
+)
+
+logger = logging.getLogger(__name__)
+
+GRID_TOLERANCE_MM = 1e-3
+"""The same corner voxel of image and label may lie this far apart."""
+
+WHOLE_TOLERANCE = 1e-3
+"""Label values may be this far from whole: integers stored with a scale factor come back as 0.99998."""
+
+MOST_LABELS = 255
+"""More different values in one label map than this are taken for an image."""
+
+_VALUES_SHOWN = 5
+
+
+class BadPairsError(BadDataError):
+    """Pairs that cannot be used; the message holds one line per finding."""
+
+    def __init__(self, findings: tuple[Finding, ...], pairs: int) -> None:
+        cases = len({finding.case for finding in findings})
+        folder = findings[0].file.parent
+        hints = dict.fromkeys(finding.hint for finding in findings if finding.hint)
+        super().__init__(
+            f"{cases} of {pairs} pairs in {folder} cannot be used:\n{format_findings(findings)}",
+            "\n".join([*hints, "Correct these files, or leave their pairs out with --skip-bad-pairs."]),
+        )
+        self.findings = findings
+
+
+@dataclass(frozen=True)
+class CheckedPairs:
+    """Pairs that are fit for use, and why the others are not.
+
+    Attributes
+    ----------
+    pairs
+        In the order of their ids.
+    table
+        Names of the label values.
+    content
+        case -> SHA-256 of its voxels, grid and label as the network sees them. It changes whenever a pair
+        must be imported again, and not when a file is only compressed or stored in another number type.
+    findings
+        Everything about the pairs that were left out; empty when none was.
+    """
+
+    pairs: tuple[Pair, ...]
+    table: LabelTable
+    content: dict[str, str]
+    findings: tuple[Finding, ...]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Ids of the pairs that were left out."""
+        return tuple(sorted({finding.case for finding in self.findings}))
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What was met in one pair: digests of the images that could be read, the rest only without findings."""
+
+    findings: list[Finding]
+    image_digests: dict[Path, str]
+    values: frozenset[int] = frozenset()
+    content: str = ""
+
+
+def check_pairs(
+    found: FoundPairs, *, table: LabelTable | None = None, skip_bad_pairs: bool = False
+) -> CheckedPairs:
+    """Read every pair once, one at a time, and collect what is wrong with it.
+
+    Findings are those of `found` and: files that cannot be read as 3D volumes, grids that differ by more than
+    1e-3 mm at a corner, NaN or infinite voxels, empty label maps, label values that are not whole numbers or
+    not in `table`, labels that `table` requires and a pair lacks, and the same image under two people.
+    Without a `table` the values found are named ``label-1``, ``label-2``, ... and a warning says so.
+
+    Raises
+    ------
+    BadPairsError
+        With all findings, unless `skip_bad_pairs`.
+    BadDataError
+        When no pair is left.
+    """
+    logger.info("Checking the content of %d pairs", len(found.pairs))
+    examined = [_examine(pair, table) for pair in found.pairs]
+    findings = [*found.findings, *(finding for one in examined for finding in one.findings)]
+    findings += _same_image_findings(found.pairs, examined)
+    findings = sorted(dict.fromkeys(findings), key=lambda finding: (finding.case, finding.file))
+    bad = {finding.case for finding in findings}
+    if findings and not skip_bad_pairs:
+        raise BadPairsError(tuple(findings), len({pair.case for pair in found.pairs} | bad))
+    good = [(pair, one) for pair, one in zip(found.pairs, examined, strict=True) if pair.case not in bad]
+    if not good:
+        raise BadDataError(f"No pair is fit for use:\n{format_findings(findings)}", "Correct these files.")
+    if findings:
+        logger.warning("Pairs left out: %d\n%s", len(bad), format_findings(findings))
+    values = frozenset[int]().union(*(one.values for _, one in good))
+    return CheckedPairs(
+        pairs=tuple(pair for pair, _ in good),
+        table=_name_values(values, table),
+        content={pair.case: one.content for pair, one in good},
+        findings=tuple(findings),
+    )
+
+
+def format_findings(findings: Iterable[Finding]) -> str:
+    """Align findings as lines of id, file and problem."""
+    rows = [("pair", "file", "problem"), *((one.case, one.file.name, one.problem) for one in findings)]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"  {case:<{widths[0]}}  {file:<{widths[1]}}  {problem}" for case, file, problem in rows)
+
+
+def image_problems(voxels: Array) -> list[str]:
+    """Say what is wrong with the voxels of an image; they may have any shape and number type."""
+    return _not_finite(voxels)
+
+
+def label_problems(voxels: Array, table: LabelTable | None) -> list[str]:
+    """Say what is wrong with the voxels of a label map; they may have any shape and number type."""
+    problems = _not_finite(voxels) or _not_whole(voxels)
+    if problems:
+        return problems
+    low, high = round(float(voxels.min())), round(float(voxels.max()))
+    if low < 0 or high > LARGEST_VALUE:
+        return [f"holds the value {low if low < 0 else high}; label values run from 0 to {LARGEST_VALUE}"]
+    counts = _count_values(voxels)
+    if not counts:
+        return ["holds no label: all voxels are 0"]
+    if table is not None:
+        return _not_in_table(counts, table) + _missing_labels(counts, table)
+    if len(counts) > MOST_LABELS:
+        return [f"holds {len(counts)} different values: is it an image?"]
+    return []
+
+
+def grid_problems(grid: Grid, reference: Grid) -> list[str]:
+    """Say where a grid differs from the one of the image."""
+    if grid.shape != reference.shape:
+        return [f"is {_times(grid.shape)} voxels, and the image is {_times(reference.shape)}"]
+    distance_mm = grid_distance_mm(grid, reference)
+    if distance_mm > GRID_TOLERANCE_MM:
+        return [f"lies up to {distance_mm:.4g} mm from the image: their affines differ"]
+    return []
+
+
+def _examine(pair: Pair, table: LabelTable | None) -> _Examined:
+    volumes, findings = _read(pair)
+    for path, volume in volumes.items():
+        is_label = path == pair.label
+        problems = label_problems(volume.array, table) if is_label else image_problems(volume.array)
+        if pair.images[0] in volumes:
+            problems += grid_problems(volume.grid, volumes[pair.images[0]].grid)
+        findings += [Finding(pair.case, path, problem) for problem in problems]
+    digests = {path: _digest(volumes[path].array, "<f4") for path in pair.images if path in volumes}
+    if findings:
+        return _Examined(findings, digests)
+    label = np.rint(volumes[pair.label].array)
+    parts = [*digests.values(), _digest(volumes[pair.images[0]].grid.affine, "<f4"), _digest(label, "<i2")]
+    content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
+    return _Examined([], digests, frozenset(_count_values(label)), content)
+
+
+def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
+    """Read the files of a pair as the network sees them."""
+    volumes, findings = {}, []
+    for path in (*pair.images, pair.label):
+        try:
+            volume = read_volume(path)
+        except VolumeError as error:
+            findings.append(Finding(pair.case, path, error.problem, error.hint))
+        else:
+            volumes[path] = flip_volume(volume) if pair.flip else volume
+    return volumes, findings
+
+
+def _digest(array: Array, number_type: str) -> str:
+    """SHA-256 of shape and values, whatever the number type and memory order were."""
+    with np.errstate(over="ignore"):
+        canonical = np.ascontiguousarray(array.T, dtype=number_type)
+    return hashlib.sha256(f"{array.shape} {number_type}".encode() + canonical.tobytes()).hexdigest()
+
+
+def _same_image_findings(pairs: Iterable[Pair], examined: Iterable[_Examined]) -> list[Finding]:
+    by_digest: dict[str, list[tuple[Pair, Path]]] = defaultdict(list)
+    for pair, one in zip(pairs, examined, strict=True):
+        for path, digest in one.image_digests.items():
+            by_digest[digest].append((pair, path))
+    findings = []
+    for same in by_digest.values():
+        for pair, path in same:
+            twin = next((other for other in same if other[0].participant != pair.participant), None)
+            if twin:
+                problem = (
+                    f"of {pair.participant} is the same image as {twin[1].name} of {twin[0].participant}"
+                )
+                findings.append(Finding(pair.case, path, problem))
+    return findings
+
+
+def _not_finite(voxels: Array) -> list[str]:
+    if voxels.dtype.kind != "f":
+        return []
+    with np.errstate(over="ignore"):
+        number = voxels.size - int(np.isfinite(voxels.astype(np.float32, copy=False)).sum())
+    return [f"holds {number} NaN or infinite voxels"] if number else []
+
+
+def _not_whole(voxels: Array) -> list[str]:
+    if voxels.dtype.kind != "f":
+        return []
+    uneven = voxels[np.abs(voxels - np.rint(voxels)) > WHOLE_TOLERANCE]
+    if not uneven.size:
+        return []
+    values = _enumerate(f"{value:g}" for value in np.unique(uneven))
+    return [f"holds values that are not whole numbers ({uneven.size} voxels): {values}"]
+
+
+def _count_values(voxels: Array) -> dict[int, int]:
+    """Count the voxels of every value but 0 in an array of whole numbers from 0 to `LARGEST_VALUE`."""
+    flat = voxels.ravel(order="K")
+    counts = np.bincount((np.rint(flat) if flat.dtype.kind == "f" else flat).astype(np.intp))
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts) if value}
+
+
+def _not_in_table(counts: dict[int, int], table: LabelTable) -> list[str]:
+    unknown = [f"{value} ({number} voxels)" for value, number in counts.items() if value not in table.names]
+    return [f"holds values that the label table does not name: {_enumerate(unknown)}"] if unknown else []
+
+
+def _missing_labels(counts: dict[int, int], table: LabelTable) -> list[str]:
+    missing = [
+        f"{name} ({value})"
+        for value, name in table.names.items()
+        if name in table.required and value not in counts
+    ]
+    return [f"lacks the required labels {_enumerate(missing)}"] if missing else []
+
+
+def _name_values(values: frozenset[int], table: LabelTable | None) -> LabelTable:
+    if table is None:
+        named = label_table_from_values(values)
+        logger.warning("There is no labels.tsv: labels are called %s", ", ".join(named.names.values()))
+        return named
+    unused = [name for value, name in table.names.items() if value not in values]
+    if unused:
+        logger.warning("No pair holds the labels %s: they cannot be learned", ", ".join(unused))
+    return table
+
+
+def _enumerate(items: Iterable[str]) -> str:
+    """List the first few and count the rest."""
+    listed = list(items)
+    rest = len(listed) - _VALUES_SHOWN
+    return ", ".join(listed[:_VALUES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

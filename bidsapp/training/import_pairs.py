@@ -1,0 +1,122 @@
+"""Bring a checked pair into network space, in memory or as files in nnU-Net's raw data."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from bidsapp.errors import BadDataError
+from bidsapp.files import replace_atomically
+from bidsapp.records import Pair
+from bidsapp.training.check_pairs import grid_problems, image_problems, label_problems
+from bidsapp.training.volumes import Affine, Array, Volume, VolumeError, flip_volume, read_volume, straighten
+
+
+@dataclass(frozen=True)
+class LoadedPair:
+    """One pair in network space.
+
+    Attributes
+    ----------
+    images
+        (channels, x, y, z), float32, channels in the order of their numbers.
+    label
+        (x, y, z), uint8 or, for values above 255, int16.
+    affine
+        4 x 4, voxel index -> RAS mm of the head; spacings are multiples of 1e-5 mm, directions orthonormal.
+        A flipped left side has its axis 0 reversed in the array and in the affine alike.
+    """
+
+    images: Array
+    label: Array
+    affine: Affine
+
+
+def load_pair(pair: Pair) -> LoadedPair:
+    """Read all files of a pair, flipped if `Pair.flip` says so.
+
+    Raises
+    ------
+    VolumeError
+        When a file changed since `check_pairs` found it fit for use.
+    """
+    images = [_read(path, pair.flip) for path in pair.images]
+    label = _read(pair.label, pair.flip)
+    for path, volume in zip((*pair.images, pair.label), (*images, label), strict=True):
+        problems = label_problems(volume.array, None) if volume is label else image_problems(volume.array)
+        problems += grid_problems(volume.grid, images[0].grid)
+        if problems:
+            raise VolumeError(path, problems[0])
+    return LoadedPair(
+        images=np.stack([volume.array.astype(np.float32) for volume in images]),
+        label=_as_smallest_integers(label.array),
+        affine=straighten(images[0].grid.affine),
+    )
+
+
+def write_nnunet_case(
+    pair: Pair, images_dir: Path, labels_dir: Path, *, values: Mapping[int, int] | None = None
+) -> None:
+    """Write ``<case>_0000.nii.gz``, ... into `images_dir` and ``<case>.nii.gz`` into `labels_dir`.
+
+    Every file appears whole or not at all, is the same byte for byte each time, and has one geometry in
+    sform and qform, so that SimpleITK and nibabel read the same.
+
+    Parameters
+    ----------
+    pair
+        A pair that `check_pairs` found fit for use.
+    images_dir, labels_dir
+        E.g. imagesTr and labelsTr; made if missing.
+    values
+        Label value in the pair -> value to write, for all values but 0: see `labels.tables.nnunet_values`.
+
+    Raises
+    ------
+    VolumeError
+        When a file of the pair changed since it was checked.
+    BadDataError
+        When the pair holds a label value that `values` does not map.
+    CannotWriteError
+        When a disk is full or a folder is read-only.
+    """
+    loaded = load_pair(pair)
+    label = loaded.label if values is None else _map_values(pair, loaded.label, values)
+    for channel, image in enumerate(loaded.images):
+        _write_nifti(images_dir / f"{pair.case}_{channel:04d}.nii.gz", image, loaded.affine)
+    _write_nifti(labels_dir / f"{pair.case}.nii.gz", label, loaded.affine)
+
+
+def _read(path: Path, flip: bool) -> Volume:
+    volume = read_volume(path)
+    return flip_volume(volume) if flip else volume
+
+
+def _as_smallest_integers(label: Array) -> Array:
+    whole = np.rint(label)
+    return whole.astype(np.uint8 if whole.max() <= np.iinfo(np.uint8).max else np.int16)
+
+
+def _map_values(pair: Pair, label: Array, values: Mapping[int, int]) -> Array:
+    present = [int(value) for value in np.unique(label) if value]
+    unmapped = [value for value in present if value not in values]
+    if unmapped:
+        raise BadDataError(f"{pair.label} holds the value {unmapped[0]}, which the label table does not name")
+    lookup = np.zeros(int(label.max()) + 1, dtype=np.int16)
+    for value in present:
+        lookup[value] = values[value]
+    return _as_smallest_integers(lookup[label])
+
+
+def _write_nifti(path: Path, array: Array, affine: Affine) -> None:
+    image = nibabel.Nifti1Image(array, affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    content = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+    replace_atomically(path, lambda temporary: temporary.write_bytes(content))

@@ -1,0 +1,331 @@
+"""Find training pairs by the names of their files, and say whose they are and which side they show."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.records import Hemi, LeftIs, Pair
+from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_volume
+
+logger = logging.getLogger(__name__)
+
+COROBL_LEFT_GRID = Grid(
+    (128, 256, 128),
+    np.array([[-0.3, 0, 0, -2.3], [0, 0.3, 0, -51.1], [0, 0, 0.3, -32.7], [0, 0, 0, 1]]),
+)
+"""HippUnfold's grid of left crops, as in the head (RAS, mm)."""
+
+LOOKED_FOR = (
+    "Looked for <id>_img.nii.gz (several channels: <id>_img_0000.nii.gz, <id>_img_0001.nii.gz, ...) with "
+    "<id>_lbl.nii.gz, or .nii, directly in this folder."
+)
+
+_LEFT_GRID_TOLERANCE_MM = 0.01
+_FILE = re.compile(
+    r"(?P<case>.+)_(?:lbl|img(?:_(?P<channel>[0-9]{4}))?)(?P<suffix>\.nii(?:\.gz)?)", re.DOTALL
+)
+_PERSON = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9+]+")
+_HEMI = re.compile(r"(?<![A-Za-z0-9])hemi-(?P<side>[A-Za-z0-9]+)")
+_LEFT_HINT = "Say what the hemi-L files are: --left-is flipped, or --left-is as-in-head."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with one file of one pair.
+
+    Attributes
+    ----------
+    case
+        The pair, by the id that nnU-Net would use.
+    file
+        The file to correct or to add.
+    problem
+        What is wrong and the value that was met, to be read after the file's name.
+    hint
+        What to do about it, ``""`` when the problem says it.
+    """
+
+    case: str
+    file: Path
+    problem: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class FoundPairs:
+    """Complete pairs in the order of their ids, and what is wrong with names and sides.
+
+    A pair that a finding names by its `case` is not fit for use.
+    """
+
+    pairs: tuple[Pair, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass
+class _CaseFiles:
+    """Files of one id; channel None is ``_img`` without a number."""
+
+    images: dict[int | None, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    labels: list[Path] = field(default_factory=list)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        return tuple(sorted(channel or 0 for channel in self.images))
+
+    @property
+    def first(self) -> Path:
+        return min(path for paths in (*self.images.values(), self.labels) for path in paths)
+
+
+def find_pairs(
+    folder: Path, *, participant_pattern: str | None = None, left_is: LeftIs | None = None
+) -> FoundPairs:
+    """List the pairs directly inside `folder`.
+
+    A person is the ``sub-<label>`` in the id, else the id without its ``hemi`` entity, so that both sides of
+    a head are one person. ``hemi-L`` becomes ``hemi-Lflip``, as network space has it, in one of three ways:
+    `left_is` says for all of them whether the files are flipped already; without it those on
+    `COROBL_LEFT_GRID` are as in the head and flipped on import, and any other is a finding. Content is never
+    looked at. Hidden files are ignored; other NIfTI files are ignored with a warning.
+
+    Parameters
+    ----------
+    folder
+        Files ``<id>_img.nii.gz`` (or ``_img_0000``, ``_img_0001``, ... for channels) and ``<id>_lbl.nii.gz``,
+        or ``.nii``.
+    participant_pattern
+        A regular expression, searched in the id, whose one group is the person.
+    left_is
+        What all ``hemi-L`` files are.
+
+    Raises
+    ------
+    NoInputError
+        When the folder is missing, is a file, or holds no file of a pair.
+    UsageError
+        When `participant_pattern` is not a regular expression with one group.
+    """
+    folder = folder.expanduser().resolve()
+    pattern = _compile_pattern(participant_pattern)
+    cases, others = _group_files(_list_folder(folder))
+    if not cases:
+        raise NoInputError(
+            f"{folder} holds no training pairs", " ".join([LOOKED_FOR, _mention(others)]).strip()
+        )
+    if others:
+        logger.warning("Ignored, as no name of a training pair: %s", ", ".join(path.name for path in others))
+
+    usual = _usual_channels(cases.values())
+    pairs: list[Pair] = []
+    findings: list[Finding] = []
+    for case, files in sorted(cases.items()):
+        missing = _file_findings(case, files, usual, others)
+        findings += missing
+        if not missing:
+            pair, doubts = _describe(case, files, pattern, left_is)
+            pairs.append(pair)
+            findings += doubts
+    findings += _collisions(pairs)
+    return FoundPairs(tuple(sorted(pairs, key=lambda pair: pair.case)), tuple(findings))
+
+
+def _compile_pattern(text: str | None) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(f"--participant-pattern {text!r} is not a regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise UsageError(
+            f"--participant-pattern {text!r} has {pattern.groups} groups, not one",
+            "Put parentheses around the part that names the person, e.g. '(P[0-9]+)'.",
+        )
+    return pattern
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError as error:
+        raise NoInputError(f"{folder} does not exist", LOOKED_FOR) from error
+    except NotADirectoryError as error:
+        raise NoInputError(f"{folder} is a file, not a folder", LOOKED_FOR) from error
+    except OSError as error:
+        raise BadDataError(f"{folder} cannot be listed: {error.strerror}") from error
+
+
+def _group_files(paths: Iterable[Path]) -> tuple[dict[str, _CaseFiles], list[Path]]:
+    """Sort files by id; the second result is every other NIfTI file."""
+    cases: dict[str, _CaseFiles] = defaultdict(_CaseFiles)
+    others = []
+    for path in paths:
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            if re.search(r"\.nii(\.|$)", path.name, re.IGNORECASE):
+                others.append(path)
+        elif path.name.endswith("_lbl" + match["suffix"]):
+            cases[match["case"]].labels.append(path)
+        else:
+            channel = None if match["channel"] is None else int(match["channel"])
+            cases[match["case"]].images[channel].append(path)
+    return dict(cases), others
+
+
+def _mention(paths: list[Path]) -> str:
+    return f"Found instead: {', '.join(path.name for path in paths[:5])}." if paths else ""
+
+
+def _usual_channels(cases: Iterable[_CaseFiles]) -> tuple[int, ...]:
+    """Channels of most cases, with gaps filled; when undecided, the larger number."""
+    counts = Counter(files.channels for files in cases if files.images)
+    if not counts:
+        return (0,)
+    usual = max(counts, key=lambda channels: (counts[channels], len(channels)))
+    return tuple(range(max(usual) + 1))
+
+
+def _file_findings(case: str, files: _CaseFiles, usual: tuple[int, ...], others: list[Path]) -> list[Finding]:
+    """Say what is missing, double, or named in a way that cannot be stored."""
+    if not case.isprintable() or case != case.strip():
+        problem = f"has the id {case!r}, with control characters or blanks at an end"
+        return [Finding(repr(case), files.first, problem, "Rename it.")]
+    findings = []
+    for paths in (*files.images.values(), files.labels):
+        if len(paths) > 1:
+            problem = f"stands beside {paths[0].name}: which one counts?"
+            findings.append(Finding(case, paths[1], problem, "Keep one of .nii and .nii.gz."))
+    similar = _mention([path for path in others if path.name.startswith(case)])
+    folder = files.first.parent
+    if not files.labels:
+        findings.append(Finding(case, folder / f"{case}_lbl.nii.gz", "is missing", similar))
+    if not files.images:
+        name = f"{case}_img.nii.gz" if usual == (0,) else f"{case}_img_0000.nii.gz"
+        findings.append(Finding(case, folder / name, "is missing", similar))
+    else:
+        findings += _channel_findings(case, files, usual)
+    return findings
+
+
+def _channel_findings(case: str, files: _CaseFiles, usual: tuple[int, ...]) -> list[Finding]:
+    if None in files.images and len(files.images) > 1:
+        numbered = next(paths[0] for channel, paths in files.images.items() if channel is not None)
+        problem = f"stands beside {numbered.name}: which is channel 0000?"
+        return [Finding(case, files.images[None][0], problem, "Number all channels of an image.")]
+    wanted = " ".join(f"{channel:04d}" for channel in usual)
+    findings = []
+    for channel in sorted(set(usual) - set(files.channels)):
+        path = files.first.parent / f"{case}_img_{channel:04d}.nii.gz"
+        findings.append(Finding(case, path, f"is missing: other pairs have the channels {wanted}"))
+    for channel in sorted(set(files.channels) - set(usual)):
+        path = files.images[channel][0]
+        findings.append(Finding(case, path, f"is one channel too many: other pairs have {wanted}"))
+    return findings
+
+
+def _describe(
+    case: str, files: _CaseFiles, pattern: re.Pattern[str] | None, left_is: LeftIs | None
+) -> tuple[Pair, list[Finding]]:
+    images = tuple(
+        files.images[channel][0] for channel in sorted(files.images, key=lambda number: number or 0)
+    )
+    participant = _participant(case, pattern)
+    side = _side(case, images[0], left_is)
+    pair = Pair(side.case, participant, side.hemi, images, files.labels[0], side.flip)
+    findings = [Finding(pair.case, images[0], side.problem, side.hint)] if side.problem else []
+    if pattern is not None and not participant:
+        problem = f"has the id {case!r}, in which --participant-pattern {pattern.pattern!r} finds nobody"
+        findings.append(Finding(pair.case, images[0], problem))
+    return pair, findings
+
+
+def _participant(case: str, pattern: re.Pattern[str] | None) -> str:
+    """Name the person, ``""`` when `pattern` does not match."""
+    if pattern is not None:
+        match = pattern.search(case)
+        return (match[1] or "").strip() if match else ""
+    match = _PERSON.search(case)
+    if match:
+        return match[0]
+    without_side = "_".join(part for part in case.split("_") if not _HEMI.fullmatch(part))
+    return without_side or case
+
+
+@dataclass(frozen=True)
+class _Side:
+    case: str
+    hemi: Hemi
+    flip: bool = False
+    problem: str = ""
+    hint: str = ""
+
+
+def _side(case: str, image: Path, left_is: LeftIs | None) -> _Side:
+    """Decide the side and whether the files must be flipped, from the id, the header and the user's word."""
+    entity = _HEMI.search(case)
+    if entity is None:
+        return _Side(case, "n/a")
+    match entity["side"]:
+        case "R":
+            return _Side(case, "R")
+        case "Lflip":
+            return _Side(case, "L")
+        case "L":
+            renamed = f"{case[: entity.start()]}hemi-Lflip{case[entity.end() :]}"
+            return _left_side(case, renamed, image, left_is)
+        case other:
+            return _Side(case, "n/a", problem=f"has hemi-{other} in its id, not hemi-R, hemi-L or hemi-Lflip")
+
+
+def _left_side(case: str, renamed: str, image: Path, left_is: LeftIs | None) -> _Side:
+    try:
+        grid = read_volume(image).grid
+    except VolumeError as error:
+        return _Side(case, "L", problem=error.problem, hint=error.hint)
+    if left_is == "flipped":
+        if _is_corobl_left(grid):
+            logger.warning("%s lies in the left CorObl grid; flipped already, as --left-is says", image.name)
+        return _Side(renamed, "L")
+    if left_is == "as-in-head" and np.abs(grid.affine[:3, 0]).argmax() != 0:
+        problem = (
+            "is hemi-L, and its axis 0 does not run between left and right, so that it cannot be flipped"
+        )
+        return _Side(case, "L", problem=problem, hint="Save it with axis 0 from right to left, or flip it.")
+    if left_is == "as-in-head" or _is_corobl_left(grid):
+        return _Side(renamed, "L", flip=True)
+    shape = " x ".join(map(str, grid.shape))
+    problem = (
+        f"is hemi-L, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
+    )
+    return _Side(case, "L", problem=problem, hint=_LEFT_HINT)
+
+
+def _is_corobl_left(grid: Grid) -> bool:
+    return (
+        grid.shape == COROBL_LEFT_GRID.shape
+        and grid_distance_mm(grid, COROBL_LEFT_GRID) <= _LEFT_GRID_TOLERANCE_MM
+    )
+
+
+def _collisions(pairs: list[Pair]) -> list[Finding]:
+    """Report pairs that would share an id, such as a ``hemi-L`` to be renamed beside a ``hemi-Lflip``."""
+    by_case: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_case[pair.case].append(pair)
+    return [
+        Finding(
+            case, pair.images[0], f"is one of {len(same)} images that would be called {case}", "Keep one."
+        )
+        for case, same in by_case.items()
+        if len(same) > 1
+        for pair in same
+    ]
