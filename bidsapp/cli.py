@@ -68,7 +68,7 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--training-dir", type=Path, metavar="DIR",
-        help="pairs <id>_img.nii.gz and <id>_lbl.nii.gz in network space, with an optional labels.tsv; you vouch for them",
+        help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz in network space, labels.tsv if you like; you vouch for them",
     )  # fmt: skip
     _flag(group, "--model", default="scratch", metavar="scratch", help="what to start from (default: scratch)")
     _flag(

@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from bidsapp import __version__, config
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError

@@ -80,9 +80,7 @@ def nnunet_values(table: LabelTable) -> dict[int, int]:
 def _parse_index(path: Path, row: TsvRow) -> int:
     text = row.cells["index"]
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > LARGEST_VALUE:
-        raise BadDataError(
-            f"{path}, line {row.line}: index {text!r} is not a whole number from 0 to {LARGEST_VALUE}"
-        )
+        raise BadDataError(f"{path}, line {row.line}: index {text!r} is not a whole number from 0 to {LARGEST_VALUE}")
     return int(text)
 
 

@@ -91,9 +91,7 @@ class _Examined:
     content: str = ""
 
 
-def check_pairs(
-    found: FoundPairs, *, table: LabelTable | None = None, skip_bad_pairs: bool = False
-) -> CheckedPairs:
+def check_pairs(found: FoundPairs, *, table: LabelTable | None = None, skip_bad_pairs: bool = False) -> CheckedPairs:
     """Read every pair once, one at a time, and collect what is wrong with it.
 
     Findings are those of `found` and: files that cannot be read as 3D volumes, grids that differ by more than
@@ -217,9 +215,7 @@ def _same_image_findings(pairs: Iterable[Pair], examined: Iterable[_Examined]) -
         for pair, path in same:
             twin = next((other for other in same if other[0].participant != pair.participant), None)
             if twin:
-                problem = (
-                    f"of {pair.participant} is the same image as {twin[1].name} of {twin[0].participant}"
-                )
+                problem = f"of {pair.participant} is the same image as {twin[1].name} of {twin[0].participant}"
                 findings.append(Finding(pair.case, path, problem))
     return findings
 
@@ -256,9 +252,7 @@ def _not_in_table(counts: dict[int, int], table: LabelTable) -> list[str]:
 
 def _missing_labels(counts: dict[int, int], table: LabelTable) -> list[str]:
     missing = [
-        f"{name} ({value})"
-        for value, name in table.names.items()
-        if name in table.required and value not in counts
+        f"{name} ({value})" for value, name in table.names.items() if name in table.required and value not in counts
     ]
     return [f"lacks the required labels {_enumerate(missing)}"] if missing else []
 

@@ -29,9 +29,7 @@ LOOKED_FOR = (
 )
 
 _LEFT_GRID_TOLERANCE_MM = 0.01
-_FILE = re.compile(
-    r"(?P<case>.+)_(?:lbl|img(?:_(?P<channel>[0-9]{4}))?)(?P<suffix>\.nii(?:\.gz)?)", re.DOTALL
-)
+_FILE = re.compile(r"(?P<case>.+)_(?:lbl|img(?:_(?P<channel>[0-9]{4}))?)(?P<suffix>\.nii(?:\.gz)?)", re.DOTALL)
 _PERSON = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9+]+")
 _HEMI = re.compile(r"(?<![A-Za-z0-9])hemi-(?P<side>[A-Za-z0-9]+)")
 _LEFT_HINT = "Say what the hemi-L files are: --left-is flipped, or --left-is as-in-head."
@@ -86,9 +84,7 @@ class _CaseFiles:
         return min(path for paths in (*self.images.values(), self.labels) for path in paths)
 
 
-def find_pairs(
-    folder: Path, *, participant_pattern: str | None = None, left_is: LeftIs | None = None
-) -> FoundPairs:
+def find_pairs(folder: Path, *, participant_pattern: str | None = None, left_is: LeftIs | None = None) -> FoundPairs:
     """List the pairs directly inside `folder`.
 
     A person is the ``sub-<label>`` in the id, else the id without its ``hemi`` entity, so that both sides of
@@ -118,9 +114,7 @@ def find_pairs(
     pattern = _compile_pattern(participant_pattern)
     cases, others = _group_files(_list_folder(folder))
     if not cases:
-        raise NoInputError(
-            f"{folder} holds no training pairs", " ".join([LOOKED_FOR, _mention(others)]).strip()
-        )
+        raise NoInputError(f"{folder} holds no training pairs", " ".join([LOOKED_FOR, _mention(others)]).strip())
     if others:
         logger.warning("Ignored, as no name of a training pair: %s", ", ".join(path.name for path in others))
 
@@ -235,9 +229,7 @@ def _channel_findings(case: str, files: _CaseFiles, usual: tuple[int, ...]) -> l
 def _describe(
     case: str, files: _CaseFiles, pattern: re.Pattern[str] | None, left_is: LeftIs | None
 ) -> tuple[Pair, list[Finding]]:
-    images = tuple(
-        files.images[channel][0] for channel in sorted(files.images, key=lambda number: number or 0)
-    )
+    images = tuple(files.images[channel][0] for channel in sorted(files.images, key=lambda number: number or 0))
     participant = _participant(case, pattern)
     side = _side(case, images[0], left_is)
     pair = Pair(side.case, participant, side.hemi, images, files.labels[0], side.flip)
@@ -296,24 +288,17 @@ def _left_side(case: str, renamed: str, image: Path, left_is: LeftIs | None) -> 
             logger.warning("%s lies in the left CorObl grid; flipped already, as --left-is says", image.name)
         return _Side(renamed, "L")
     if left_is == "as-in-head" and np.abs(grid.affine[:3, 0]).argmax() != 0:
-        problem = (
-            "is hemi-L, and its axis 0 does not run between left and right, so that it cannot be flipped"
-        )
+        problem = "is hemi-L, and its axis 0 does not run between left and right, so that it cannot be flipped"
         return _Side(case, "L", problem=problem, hint="Save it with axis 0 from right to left, or flip it.")
     if left_is == "as-in-head" or _is_corobl_left(grid):
         return _Side(renamed, "L", flip=True)
     shape = " x ".join(map(str, grid.shape))
-    problem = (
-        f"is hemi-L, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
-    )
+    problem = f"is hemi-L, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
     return _Side(case, "L", problem=problem, hint=_LEFT_HINT)
 
 
 def _is_corobl_left(grid: Grid) -> bool:
-    return (
-        grid.shape == COROBL_LEFT_GRID.shape
-        and grid_distance_mm(grid, COROBL_LEFT_GRID) <= _LEFT_GRID_TOLERANCE_MM
-    )
+    return grid.shape == COROBL_LEFT_GRID.shape and grid_distance_mm(grid, COROBL_LEFT_GRID) <= _LEFT_GRID_TOLERANCE_MM
 
 
 def _collisions(pairs: list[Pair]) -> list[Finding]:
@@ -322,9 +307,7 @@ def _collisions(pairs: list[Pair]) -> list[Finding]:
     for pair in pairs:
         by_case[pair.case].append(pair)
     return [
-        Finding(
-            case, pair.images[0], f"is one of {len(same)} images that would be called {case}", "Keep one."
-        )
+        Finding(case, pair.images[0], f"is one of {len(same)} images that would be called {case}", "Keep one.")
         for case, same in by_case.items()
         if len(same) > 1
         for pair in same

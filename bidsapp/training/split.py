@@ -176,8 +176,7 @@ def write_split(path: Path, split: Split) -> None:
 def split_to_json(split: Split) -> list[dict[str, Any]]:
     """Rows as JSON knows them, to be kept where no one edits them."""
     return [
-        {"participant_id": row.participant_id, "split": row.split, "generation": row.generation}
-        for row in split.rows
+        {"participant_id": row.participant_id, "split": row.split, "generation": row.generation} for row in split.rows
     ]
 
 

@@ -69,6 +69,11 @@ class Grid:
     shape: tuple[int, ...]
     affine: Affine
 
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Distance in mm between voxel centres along each axis."""
+        return tuple(float(edge) for edge in np.linalg.norm(self.affine[:3, :3], axis=0))
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -141,9 +146,7 @@ def _unpack(path: Path, content: bytes) -> bytes:
     if not content:
         raise VolumeError(path, "is empty (0 bytes)")
     if content.startswith(b"version https://git-lfs"):
-        raise VolumeError(
-            path, "is a git-LFS pointer, not an image", "Fetch the content first: git lfs pull."
-        )
+        raise VolumeError(path, "is a git-LFS pointer, not an image", "Fetch the content first: git lfs pull.")
     compressed = content.startswith(b"\x1f\x8b")
     if not path.name.endswith(".gz"):
         if compressed:
@@ -184,7 +187,7 @@ def _checked_grid(path: Path, header: Any) -> Grid:
         raise VolumeError(path, f"has no voxels: its shape is {grid.shape}")
     if not np.isfinite(grid.affine).all():
         raise VolumeError(path, "has an affine that is not finite")
-    spacing_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    spacing_mm = np.array(grid.spacing_mm)
     if spacing_mm.min() < _SMALLEST_SPACING_MM:
         raise VolumeError(path, f"has voxels of {spacing_mm.min():g} mm in its affine")
     directions = grid.affine[:3, :3] / spacing_mm

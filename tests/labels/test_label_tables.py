@@ -86,11 +86,7 @@ def test_a_missing_table_a_folder_and_other_encodings(tmp_path):
 
 tables = st.dictionaries(
     st.integers(1, 32767), st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True), max_size=8, min_size=1
-).filter(
-    lambda names: (
-        len(set(names.values())) == len(names) and not {"ignore", "background"} & set(names.values())
-    )
-)
+).filter(lambda names: len(set(names.values())) == len(names) and not {"ignore", "background"} & set(names.values()))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

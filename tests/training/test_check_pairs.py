@@ -96,9 +96,7 @@ FINDINGS = {
     "last bytes missing": (lambda f: truncate(f.path / IMG, 0.995), IMG, "damaged or truncated gzip"),
     "checksum": (lambda f: break_checksum(f.path / IMG), IMG, "damaged or truncated gzip"),
     "short inside gzip": (
-        lambda f: (f.path / LBL).write_bytes(
-            gzip.compress(gzip.decompress((f.path / LBL).read_bytes())[:-9])
-        ),
+        lambda f: (f.path / LBL).write_bytes(gzip.compress(gzip.decompress((f.path / LBL).read_bytes())[:-9])),
         LBL,
         "is damaged or truncated",
     ),

@@ -80,9 +80,7 @@ def test_other_files_are_ignored(folder, caplog):
     assert found.findings == () and caplog.text == ""
 
 
-@pytest.mark.parametrize(
-    "name", ["sub-01_T1w.nii.gz", "_img.nii.gz", "sub-01_IMG.nii.gz", "sub-1-img.nii", "imgs.NII"]
-)
+@pytest.mark.parametrize("name", ["sub-01_T1w.nii.gz", "_img.nii.gz", "sub-01_IMG.nii.gz", "sub-1-img.nii", "imgs.NII"])
 def test_nifti_files_with_other_names_are_mentioned(folder, caplog, name):
     folder.pair("sub-01")
     (folder.path / name).write_bytes(b"")
@@ -205,9 +203,7 @@ def test_a_pattern_names_people_in_other_schemes(folder):
     assert finding.case == "nobody" and r"'^(P\\d+)-'" in finding.problem
 
 
-@pytest.mark.parametrize(
-    ("pattern", "message"), [("(", "not a regular"), ("P", "0 groups"), ("(a)(b)", "2 groups")]
-)
+@pytest.mark.parametrize(("pattern", "message"), [("(", "not a regular"), ("P", "0 groups"), ("(a)(b)", "2 groups")])
 def test_a_pattern_has_one_group(folder, pattern, message):
     with pytest.raises(UsageError, match=message):
         find_pairs(folder.path, participant_pattern=pattern)

@@ -75,14 +75,10 @@ def test_sizes_with_other_fractions(validation_fraction, test_fraction, expected
     assert sizes(split) == expected
 
 
-@pytest.mark.parametrize(
-    ("validation_fraction", "test_fraction"), [(0.5, 0.5), (-0.1, 0.2), (0.2, -0.1), (0.9, 0.2)]
-)
+@pytest.mark.parametrize(("validation_fraction", "test_fraction"), [(0.5, 0.5), (-0.1, 0.2), (0.2, -0.1), (0.9, 0.2)])
 def test_fractions_that_leave_nothing_for_training(validation_fraction, test_fraction):
     with pytest.raises(UsageError, match=f"validation {validation_fraction} and test {test_fraction}"):
-        place_people(
-            Split(), people(9), seed=0, validation_fraction=validation_fraction, test_fraction=test_fraction
-        )
+        place_people(Split(), people(9), seed=0, validation_fraction=validation_fraction, test_fraction=test_fraction)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -204,15 +200,11 @@ def test_a_hand_written_split_is_checked(tmp_path, text, message):
     path = write(tmp_path / "split.tsv", text)
     with pytest.raises(BadDataError) as caught:
         read_split(path)
-    assert caught.value.message == f"{path}, {message}" or caught.value.message.startswith(
-        f"{path}, {message} "
-    )
+    assert caught.value.message == f"{path}, {message}" or caught.value.message.startswith(f"{path}, {message} ")
 
 
 def test_a_split_as_spreadsheets_save_it(tmp_path):
-    text = (
-        "\ufeffsplit\tparticipant_id\tcomment\t\r\ntrain \tsub-01\t\r\n\r\n test\tsub 02\tgood\t\r\n\t\t\r\n"
-    )
+    text = "\ufeffsplit\tparticipant_id\tcomment\t\r\ntrain \tsub-01\t\r\n\r\n test\tsub 02\tgood\t\r\n\t\t\r\n"
     split = read_split(write(tmp_path / "split.tsv", text))
     assert split == Split((SplitRow("sub-01", "train", 1), SplitRow("sub 02", "test", 1)))
 
@@ -229,18 +221,12 @@ def test_a_split_survives_both_ways_to_store_it(tmp_path):
     split = place_people(place_people(Split(), people(5), seed=0), people(9), seed=0, generation=2)
     write_split(tmp_path / "split.tsv", split)
     assert read_split(tmp_path / "split.tsv") == split
-    assert (
-        (tmp_path / "split.tsv")
-        .read_text()
-        .startswith("participant_id\tsplit\tgeneration\nsub-05\ttrain\t1\n")
-    )
+    assert (tmp_path / "split.tsv").read_text().startswith("participant_id\tsplit\tgeneration\nsub-05\ttrain\t1\n")
     assert split_from_json(json.loads(json.dumps(split_to_json(split)))) == split
 
 
 def test_before_the_first_training_a_hand_written_split_counts(tmp_path, caplog):
-    path = write(
-        tmp_path / "split.tsv", "participant_id\tsplit\nsub-09\ttest\nsub-01\ttest\nsub-02\tvalidation\n"
-    )
+    path = write(tmp_path / "split.tsv", "participant_id\tsplit\nsub-09\ttest\nsub-01\ttest\nsub-02\tvalidation\n")
     split = decide_split(path, people(5), seed=0)
     assert split.rows[:3] == (
         SplitRow("sub-09", "test"),
