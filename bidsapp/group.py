@@ -150,15 +150,13 @@ def _check_writable(layout: ModelLayout) -> None:
 
 
 def _start_log(request: GroupRequest, settings: Settings) -> None:
-    """Open this run's log, write its settings, and config.ini if there is none."""
+    """Open this run's log and write the settings that are effective in it."""
     layout = request.layout
     run_name = datetime.now().strftime("%Y%m%d-%H%M%S")
     add_log_file(layout.run_log(run_name))
     log.debug("%s, HippoTune %s, nnU-Net %s", request.command, __version__, version("nnunetv2"))
-    if not layout.config.exists():
-        config.write_config(layout.config, settings)
-        log.info("settings: %s", layout.config)
-    for name, (standing, used) in config.differing(config.read_config(layout.config), settings).items():
+    standing_settings = config.read_config(layout.config) if layout.config.exists() else settings
+    for name, (standing, used) in config.differing(standing_settings, settings).items():
         log.info("for this run: %s = %s (config.ini: %s)", name, used, standing)
     config.write_config(layout.run_settings(run_name), settings)
 
@@ -189,6 +187,9 @@ def _open_segment(
     if state:
         _refuse_other_labels(state, checked.table, channels, layout)
         _log_changes(state, checked)
+    if not layout.config.exists():
+        config.write_config(layout.config, settings)
+    log.info("settings: %s", layout.config)
     write_split(layout.split, split)
     parts = divide(checked.pairs, split)
     _log_parts(parts)

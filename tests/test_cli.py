@@ -1,0 +1,88 @@
+"""The command line as a user meets it: exit codes, messages, both spellings, any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bidsapp.cli import _positionals_first, build_parser, main
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    folder = tmp_path / "bids"
+    folder.mkdir()
+    return folder
+
+
+def failing(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    code = main([str(word) for word in words])
+    return code, capsys.readouterr().out
+
+
+def test_a_missing_bids_dir_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = failing(capsys, tmp_path / "nowhere", tmp_path / "out", "group")
+    assert code == 66
+    assert f"BIDS_DIR {tmp_path / 'nowhere'} does not exist" in said
+
+
+def test_the_output_may_not_be_the_input(bids: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = failing(capsys, bids, bids, "group", "--training-dir", bids)
+    assert code == 2
+    assert "derivatives/hippotune" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["group", "--training-dir", "{missing}"], (66, "does not exist")),
+        (["group"], (2, "no --training-dir")),
+        (["group", "--training-dir", "{bids}"], (66, "_img.nii.gz")),
+        (["group", "--training-dir", "{bids}", "--preset", "huge"], (2, "default, tiny, niftynet")),
+        (["group", "--training-dir", "{bids}", "--set", "loss.nam=dice"], (2, "loss.name")),
+        (["group", "--training-dir", "{bids}", "--iterations", "-5"], (2, "'-5' is not a whole number")),
+        (["group", "--training-dir", "{bids}", "--iterations", "ten"], (2, "'ten' is not a whole number")),
+        (["group", "--training-dir", "{bids}", "--model", "other"], (2, "--model other")),
+        (["group", "--trainingdir", "{bids}"], (2, "--trainingdir")),
+        (["train"], (2, "train")),
+    ],
+)
+def test_mistakes_have_a_code_and_a_way_out(
+    words: list[str], expected: tuple[int, str], bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [word.format(bids=bids, missing=tmp_path / "missing") for word in words]
+    code, said = failing(capsys, bids, tmp_path / "out", *filled)
+    assert (code, expected[1] in said) == (expected[0], True), said
+    assert "what to do:" in said
+    assert "Traceback" not in said
+
+
+def test_a_mistake_leaves_nothing_behind_that_blocks_the_next_try(bids: Path, tmp_path: Path) -> None:
+    assert main([str(bids), str(tmp_path / "out"), "group", "--training-dir", str(bids)]) == 66
+    assert not list((tmp_path / "out").rglob("*.lock"))
+    assert not list((tmp_path / "out").rglob("config.ini"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "B O group --model-dir M --nprocs 2",
+        "--model-dir M B O group --nprocs 2",
+        "--nprocs 2 --model_dir M B O group",
+        "B O group --model_dir=M --nprocs=2",
+    ],
+)
+def test_options_stand_anywhere_in_both_spellings(words: str) -> None:
+    parsed = build_parser().parse_args(_positionals_first(words.split()))
+    assert (parsed.bids_dir, parsed.output_dir, parsed.level) == (Path("B"), Path("O"), "group")
+    assert (parsed.model_dir, parsed.nprocs) == (Path("M"), 2)
+
+
+def test_a_bug_of_ours_shows_a_traceback_and_says_so(
+    bids: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bidsapp.group.run", lambda _request: 1 / 0)
+    code, said = failing(capsys, bids, bids.parent / "out", "group")
+    assert code == 70
+    assert "ZeroDivisionError" in said
