@@ -194,7 +194,7 @@ def _open_segment(
     parts = divide(checked.pairs, split)
     _log_parts(parts)
     write_raw_dataset(layout, parts, checked.content, checked.table, channels)
-    _prepare(request, parts, checked, settings)
+    _plan(layout, settings)
     segment = Segment(start, target, "training", config.as_overrides(settings))
     new_state = ModelState(
         base=request.base,
@@ -305,16 +305,14 @@ def _trained_cases(parts: Parts, checked: CheckedPairs, split: Split) -> dict[st
     }
 
 
-def _prepare(request: GroupRequest, parts: Parts, checked: CheckedPairs, settings: Settings) -> None:
-    from bidsapp.training.planning import extract_fingerprint, make_plans, preprocess_cases
+def _plan(layout: ModelLayout, settings: Settings) -> None:
+    """Plan a new model; one that was begun keeps its plans."""
+    from bidsapp.training.planning import extract_fingerprint, make_plans
 
-    layout = request.layout
     if not layout.plans.exists() or read_state(layout) is None:
         log.info("planning with nnU-Net")
         extract_fingerprint(layout)
         make_plans(layout, settings.training)
-    content = {pair.case: checked.content[pair.case] for pair in parts.seen_in_training}
-    preprocess_cases(layout, content, processes=request.cores or usable_cores())
 
 
 def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> None:
@@ -329,11 +327,14 @@ def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> N
 
 def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None:
     from bidsapp.prediction import choose_device
+    from bidsapp.training.planning import preprocess_cases
     from bidsapp.training.trainer import Machine, make_trainer
     from bidsapp.training.watch import watch_training
 
     layout, segment = request.layout, state.segments[-1]
     machine = Machine(choose_device(request.device), request.cores or usable_cores())
+    content = {case: known.content for case, known in state.cases.items() if known.split != "test"}
+    preprocess_cases(layout, content, processes=machine.cores)
     trainer = make_trainer(layout, settings, list(state.segments), machine)
     start = trainer.progress.iteration
     if start == segment.target and layout.checkpoint.exists():

@@ -17,6 +17,8 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from torch.utils.data import DataLoader, Dataset
 
+from bidsapp.errors import BadDataError
+
 Stream = Literal["training", "validation"]
 Batch = dict[str, Any]
 
@@ -34,7 +36,13 @@ class CasesInMemory(nnUNetDatasetBlosc2):
         super().__init__(folder, identifiers)
         self._cases: dict[str, tuple[Any, ...]] = {}
         for identifier in self.identifiers:
-            data, segmentation, previous, properties = super().load_case(identifier)
+            try:
+                data, segmentation, previous, properties = super().load_case(identifier)
+            except Exception as error:
+                raise BadDataError(
+                    f"the preprocessed case {identifier} in {folder} is damaged: {error}",
+                    "Delete that folder and give the same command again: it is made anew.",
+                ) from error
             limit_bytes -= data.nbytes + segmentation.nbytes
             if limit_bytes < 0:
                 break

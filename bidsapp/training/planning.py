@@ -144,6 +144,7 @@ def preprocess_cases(layout: ModelLayout, content: dict[str, str], *, processes:
     known = {path.name: path.read_text(encoding="ascii") for path in layout.preprocessed_hashes.iterdir()}
     for case in known.keys() - content.keys():
         _forget_case(layout, case)
+    known = {case: digest for case, digest in known.items() if all(path.exists() for path in _case_files(layout, case))}
     wanted = [case for case, digest in content.items() if known.get(case) != digest]
     for case in wanted:
         _forget_case(layout, case)
@@ -178,5 +179,9 @@ def _preprocess_case(layout: ModelLayout, case: str, digest: str) -> None:
 
 def _forget_case(layout: ModelLayout, case: str) -> None:
     (layout.preprocessed_hashes / case).unlink(missing_ok=True)
-    for ending in (".b2nd", "_seg.b2nd", ".pkl"):
-        Path(f"{layout.preprocessed_cases / case}{ending}").unlink(missing_ok=True)
+    for path in _case_files(layout, case):
+        path.unlink(missing_ok=True)
+
+
+def _case_files(layout: ModelLayout, case: str) -> list[Path]:
+    return [Path(f"{layout.preprocessed_cases / case}{ending}") for ending in (".b2nd", "_seg.b2nd", ".pkl")]

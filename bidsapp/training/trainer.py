@@ -263,6 +263,11 @@ class HippoTuneTrainer(nnUNetTrainer):
         return rate
 
     def _record(self, loss_sum: float, rate: float, watcher: Watcher) -> None:
+        if not np.isfinite(loss_sum):
+            raise BadDataError(
+                f"the training diverged: the loss is {loss_sum} before iteration {self.progress.iteration}",
+                "Lower optimizer.learning_rate, or set training.precision = fp32; the last checkpoint is kept.",
+            )
         validation_loss, dice, picture = self._validate()
         validation = Validation(
             iteration=self.progress.iteration,

@@ -1,0 +1,249 @@
+"""The main job on real nnU-Net: pairs in; trained, tested, exported model out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bidsapp.evaluation.scores import read_scores
+from bidsapp.layout import ModelLayout
+from bidsapp.training.split import read_split
+from tests.conftest import run_py
+from tests.integration.conftest import ITERATIONS, Trained, train
+
+BIN = Path(sys.executable).parent
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name.split("_0000")[0].split(".nii")[0] for path in folder.glob("*.nii.gz")}
+
+
+def mean_dice(layout: ModelLayout) -> float:
+    return float(np.mean([score.dice for score in read_scores(layout.scores)]))
+
+
+def test_the_iterations_asked_for_are_the_iterations_done(trained: Trained) -> None:
+    checkpoint = torch.load(trained.layout.checkpoint, weights_only=True)
+    assert checkpoint["iteration"] == ITERATIONS
+    steps = {int(state["step"]) for state in checkpoint["optimizer_state"]["state"].values()}
+    assert steps == {ITERATIONS}
+    segment = json.loads(trained.layout.state.read_text())["segments"][0]
+    assert (segment["start"], segment["target"], segment["stage"]) == (0, ITERATIONS, "exported")
+
+
+def test_test_people_are_in_nothing_that_nnunet_sees(trained: Trained) -> None:
+    layout = trained.layout
+    test_people = read_split(layout.split).people_in("test")
+    test_cases = names(layout.raw_images("Ts"))
+    assert test_cases
+    assert {case.split("_")[0] for case in test_cases} == test_people
+    seen = names(layout.raw_images("Tr")) | names(layout.raw_labels("Tr"))
+    assert not seen & test_cases
+    preprocessed = {path.name for path in layout.preprocessed_dataset.rglob("*")}
+    assert not [name for name in preprocessed if any(person in name for person in test_people)]
+    fingerprint = json.loads(layout.fingerprint.read_text())
+    assert len(fingerprint["spacings"]) == len(names(layout.raw_images("Tr")))
+    for file in (layout.splits_final, layout.raw_dataset / "dataset.json"):
+        assert not [person for person in test_people if person in file.read_text()]
+
+
+def test_both_sides_of_a_person_are_on_one_side_of_the_split(trained: Trained) -> None:
+    state = json.loads(trained.layout.state.read_text())
+    places: dict[str, set[str]] = {}
+    for case, known in state["cases"].items():
+        assert known["participant"] == case.split("_")[0]
+        places.setdefault(known["participant"], set()).add(known["split"])
+    assert len(places) == 8
+    assert all(len(parts) == 1 for parts in places.values())
+
+
+def test_labels_arrive_unblended(trained: Trained) -> None:
+    for part in ("Tr", "Ts"):
+        for path in trained.layout.raw_labels(part).glob("*.nii.gz"):
+            written = np.asarray(nib.load(path).dataobj)
+            given = np.asarray(nib.load(trained.pairs / f"{path.name[:-7]}_lbl.nii.gz").dataobj)
+            assert written.dtype == np.uint8
+            np.testing.assert_array_equal(written, given)
+
+
+def test_scores_are_a_table_of_every_test_person_side_and_label(trained: Trained) -> None:
+    with trained.layout.scores.open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert list(rows[0]) == [
+        *("participant_id", "case", "hemi", "label", "dice", "hd95_mm"),
+        *("assd_mm", "volume_error_mm3", "volume_error_percent"),
+    ]
+    cases = names(trained.layout.raw_images("Ts"))
+    assert {(row["case"], row["label"]) for row in rows} == {
+        (case, label) for case in cases for label in ("Anterior", "Posterior")
+    }
+    assert {row["hemi"] for row in rows} == {"L", "R"}
+    assert {path.name[: -len("_dseg.nii.gz")] for path in trained.layout.test.glob("*_dseg.nii.gz")} == cases
+
+
+def test_a_short_training_learns_and_its_output_says_so(trained: Trained) -> None:
+    assert mean_dice(trained.layout) > 0.5
+    assert "test scores" in trained.run.output
+    assert "tensorboard --logdir" in trained.run.output
+    summary = json.loads(trained.layout.summary.read_text())
+    assert summary["all_labels"]["dice"]["mean"] == pytest.approx(mean_dice(trained.layout), abs=1e-6)
+
+
+def test_shuffled_labels_make_the_scores_collapse(trained: Trained, tmp_path: Path) -> None:
+    """Each image gets the label of another person's other place: if scores stayed, they would not be measured."""
+    shuffled = tmp_path / "pairs"
+    shutil.copytree(trained.pairs, shuffled)
+    labels = sorted(trained.pairs.glob("*_lbl.nii.gz"))
+    test_people = read_split(trained.layout.split).people_in("test")
+    taught = [path for path in labels if path.name.split("_")[0] not in test_people]
+    for shift, path in enumerate(taught):
+        own, other = nib.load(path), nib.load(taught[(shift + 3) % len(taught)])
+        moved = np.roll(np.asarray(other.dataobj), ((-1) ** shift * 9, (-1) ** (shift // 2) * 15, 0), (0, 1, 2))
+        nib.save(nib.Nifti1Image(moved, own.affine), shuffled / path.name)
+    done = train(shuffled, tmp_path / "shuffled")
+    assert done.run.code == 0, done.run.output
+    assert mean_dice(done.layout) < mean_dice(trained.layout) - 0.3
+
+
+@pytest.fixture(scope="module")
+def installed(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An untouched nnU-Net with our export installed, as its environment."""
+    home = tmp_path_factory.mktemp("plain")
+    folders = {name: str(home / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    environment = os.environ | folders
+    command = [BIN / "nnUNetv2_install_pretrained_model_from_zip", trained.layout.current_export]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return environment
+
+
+def test_plain_nnunet_reproduces_our_label_maps_voxel_for_voxel(
+    trained: Trained, installed: dict[str, str], tmp_path: Path
+) -> None:
+    (dataset,) = Path(installed["nnUNet_results"]).iterdir()
+    number = re.fullmatch(r"Dataset(\d{3})_small", dataset.name)
+    assert number
+    assert 500 <= int(number[1]) <= 899
+    subprocess.run(
+        [
+            *(BIN / "nnUNetv2_predict", "-i", trained.layout.raw_images("Ts"), "-o", tmp_path),
+            *("-d", number[1], "-c", "3d_fullres", "-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0"),
+        ],
+        env=installed,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    cases = names(trained.layout.raw_images("Ts"))
+    for case in cases:
+        theirs = nib.load(tmp_path / f"{case}.nii.gz")
+        ours = nib.load(trained.layout.test_prediction(case))
+        np.testing.assert_array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
+        np.testing.assert_allclose(theirs.affine, ours.affine)
+
+
+def test_the_export_gives_nothing_away(trained: Trained) -> None:
+    with zipfile.ZipFile(trained.layout.current_export) as packed:
+        entries = {name: packed.read(name) for name in packed.namelist()}
+    assert len({name.split("/")[0] for name in entries}) == 1
+    import io
+    import socket
+
+    (checkpoint_name,) = (name for name in entries if name.endswith(".pth"))
+    checkpoint = torch.load(io.BytesIO(entries[checkpoint_name]), weights_only=True)
+    assert set(checkpoint) == {
+        "network_weights", "trainer_name", "init_args", "inference_allowed_mirroring_axes",
+    }  # fmt: skip
+    assert all(weight.dtype == torch.float16 for weight in checkpoint["network_weights"].values())
+    secrets = [socket.gethostname(), str(trained.layout.root.parent), str(trained.pairs), "sub-0"]
+    for name, content in entries.items():
+        for secret in secrets:
+            assert secret.encode() not in content, (name, secret)
+
+
+def test_relative_paths_work_from_anywhere(pairs: Path, tmp_path: Path) -> None:
+    shutil.copytree(pairs, tmp_path / "my pairs")
+    run = run_py(
+        *("my pairs", "out", "group", "--training-dir", "my pairs", "--preset", "tiny", "--iterations", "2"),
+        *("--set", "training.validation_batches=1"),
+        cwd=tmp_path,
+    )
+    assert run.code == 0, run.output
+    assert ModelLayout(tmp_path / "out" / "models" / "default").current_export.exists()
+
+
+def test_a_failed_training_is_not_evaluated(trained: Trained, tmp_path: Path) -> None:
+    layout = ModelLayout(tmp_path / "model")
+    shutil.copytree(trained.layout.root, layout.root)
+    for folder in (layout.test, layout.export):
+        shutil.rmtree(folder)
+    state = json.loads(layout.state.read_text())
+    state["segments"].append(state["segments"][0] | {"start": ITERATIONS, "target": 200, "stage": "training"})
+    layout.state.write_text(json.dumps(state))
+    next(layout.preprocessed_cases.glob("*-R.b2nd")).write_bytes(b"not a case")
+    done = train(trained.pairs, layout.root)
+    assert done.run.code == 65, done.run.output
+    assert "is damaged" in done.run.output
+    assert "log: " in done.run.output
+    assert not layout.test.exists()
+    assert not layout.export.exists()
+    shutil.rmtree(layout.preprocessed_cases)
+    assert train(trained.pairs, layout.root).run.code == 0
+    assert layout.exported_model(200).exists()
+
+
+def test_a_dry_run_says_everything_and_writes_nothing(pairs: Path, tmp_path: Path) -> None:
+    done = train(pairs, tmp_path / "model", "--dry-run")
+    assert done.run.code == 0
+    assert "nothing was written" in done.run.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_pairs_stop_everything_or_are_left_out_and_counted(pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    shutil.copytree(pairs, folder)
+    (folder / "sub-003_hemi-R_lbl.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\n")
+    refused = train(folder, tmp_path / "refused", iterations=2)
+    assert refused.run.code == 65
+    assert "sub-003_hemi-R_lbl.nii.gz" in refused.run.output
+    assert not refused.layout.nnunet_raw.exists()
+    partial = train(
+        folder, tmp_path / "partial", "--skip-bad-pairs", "--set", "training.validation_batches=1", iterations=2
+    )
+    assert partial.run.code == 1
+    assert "sub-003_hemi-R" in partial.run.output
+    assert partial.layout.current_export.exists()
+
+
+@pytest.fixture(scope="module")
+def real_pairs(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Twenty real people of the Medical Segmentation Decathlon."""
+    folder = tmp_path_factory.mktemp("msd")
+    source = shared_data / "msd_hippocampus"
+    for image in sorted((source / "imagesTr").glob("*.nii.gz"))[:20]:
+        stem = image.name[:-7]
+        shutil.copy(image, folder / f"{stem}_img.nii.gz")
+        shutil.copy(source / "labelsTr" / image.name, folder / f"{stem}_lbl.nii.gz")
+    (folder / "labels.tsv").write_text("index\tname\n1\tAnterior\n2\tPosterior\n")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_small_real_subset_is_learned(real_pairs: Path, tmp_path: Path) -> None:
+    done = train(real_pairs, tmp_path / "model", iterations=150)
+    assert done.run.code == 0, done.run.output
+    assert mean_dice(done.layout) > 0.6
