@@ -37,6 +37,7 @@ def start_logging(*, verbose: bool) -> None:
     logger.propagate = False
     console = _Console(logging.DEBUG if verbose else logging.INFO)
     logger.addHandler(console)
+    logging.raiseExceptions = False  # a full disk must not bury the message in tracebacks
     logging.captureWarnings(True)
     warnings = logging.getLogger("py.warnings")
     warnings.handlers = [logging.NullHandler()]

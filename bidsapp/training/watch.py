@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bidsapp.files import explain_write_errors
 from bidsapp.layout import ModelLayout
 from bidsapp.training.trainer import Validation, ValidationPicture, Watcher
 
@@ -35,7 +36,7 @@ def watch_training(layout: ModelLayout, *, start: int, target: int, slow_device:
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    with _stop_on_signals() as stop_requested:
+    with _stop_on_signals() as stop_requested, explain_write_errors(layout.tensorboard):
         writer = SummaryWriter(str(layout.tensorboard), purge_step=start + 1)
         progress = _Progress(start, target, slow_device)
         try:

@@ -1,0 +1,111 @@
+"""Batch i is a function of (seed, i), whoever prepares it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+
+from bidsapp.config import AugmentationSettings, preset_settings
+from bidsapp.training.augmentation import BiasFieldTransform, training_transforms
+from bidsapp.training.batches import Batches, iterate
+
+PATCH = (16, 24, 16)
+EVERYTHING = AugmentationSettings(
+    **{name: 1.0 for name in AugmentationSettings.__dataclass_fields__ if name.endswith("_probability")}
+)
+
+
+class FakeCases:
+    """Three cases of random voxels, as nnU-Net's dataset serves them."""
+
+    identifiers = ("a", "b", "c")
+
+    def load_case(self, identifier: str) -> tuple[np.ndarray, np.ndarray, None, dict[str, object]]:
+        generator = np.random.default_rng(ord(identifier))
+        image = generator.normal(size=(1, 30, 40, 30)).astype(np.float32)
+        label = np.zeros((1, 30, 40, 30), np.int16)
+        label[0, 10:20, 15:25, 10:20] = 1
+        return image, label, None, {"class_locations": {1: np.argwhere(label == 1)}}
+
+
+@pytest.fixture
+def batches() -> Batches:
+    transforms = training_transforms(
+        PATCH, spacing_mm=1.0, deep_supervision_scales=[[1, 1, 1], [0.5, 0.5, 0.5]], settings=EVERYTHING
+    )
+    labels = SimpleNamespace(all_labels=[0, 1], has_ignore_label=False)
+    loader = nnUNetDataLoader(FakeCases(), 2, (20, 30, 20), PATCH, labels, 0.33, transforms=transforms)
+    return Batches(loader, seed=5, stream="training")
+
+
+def numbers(batch: dict[str, object]) -> Iterator[np.ndarray]:
+    yield batch["data"].numpy()
+    yield from (scale.numpy() for scale in batch["target"])
+
+
+def same(one: dict[str, object], other: dict[str, object]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(numbers(one), numbers(other), strict=True))
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for(batches: Batches) -> None:
+    first = batches[3]
+    batches[4]
+    torch.rand(1), np.random.rand()
+    assert same(batches[3], first)
+    assert not same(batches[4], first)
+
+
+def test_asking_for_a_batch_leaves_the_random_generators_alone(batches: Batches) -> None:
+    np.random.seed(1)
+    torch.manual_seed(1)
+    expected = np.random.RandomState(1).rand()
+    batches[0]
+    assert np.random.rand() == expected
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), drawn)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_nothing(batches: Batches, workers: int) -> None:
+    alone = list(iterate(batches, 2, 6, workers=0, pin_memory=False))
+    together = list(iterate(batches, 2, 6, workers=workers, pin_memory=False))
+    assert len(alone) == 4
+    assert all(same(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_the_bias_field_shades_smoothly_and_keeps_the_mean() -> None:
+    np.random.seed(0)
+    transform = BiasFieldTransform((0.2, 0.2))
+    field = transform.get_parameters(image=torch.zeros(1, 12, 16, 10))["field"]
+    assert field.shape == (12, 16, 10)
+    assert field.mean().item() == pytest.approx(1)
+    assert field.std() > 0.02
+    assert max(field.diff(dim=axis).abs().max() for axis in range(3)) < 0.5
+    image = torch.full((1, 12, 16, 10), 3.0)
+    image[0, 0, 0, 0] = -1
+    shaded = transform._apply_to_image(image, field=field)
+    assert shaded[0, 0, 0, 0] == -1
+    assert torch.allclose(shaded[0, 5:, 5:, 5:], 4 * field[5:, 5:, 5:] - 1)
+
+
+def test_labels_stay_whole_numbers_and_nothing_is_mirrored() -> None:
+    still = AugmentationSettings(
+        **{name: 0.0 for name in AugmentationSettings.__dataclass_fields__ if name.endswith("_probability")}
+    )
+    transforms = training_transforms(PATCH, spacing_mm=1.0, deep_supervision_scales=None, settings=still)
+    image = torch.arange(16 * 24 * 16, dtype=torch.float32).reshape(1, *PATCH)
+    for _ in range(8):
+        given = {"image": image.clone(), "segmentation": torch.ones(1, *PATCH, dtype=torch.int16)}
+        assert torch.equal(transforms(**given)["image"], image)
+    assert preset_settings("tiny").augmentation.rotation_probability > 0
+    turned = training_transforms(PATCH, spacing_mm=1.0, deep_supervision_scales=None, settings=EVERYTHING)
+    label = torch.zeros(1, *PATCH, dtype=torch.int16)
+    label[0, 4:12, 6:18, 4:12] = 3
+    result = turned(image=torch.randn(1, *PATCH), segmentation=label)["segmentation"]
+    assert set(result.unique().tolist()) <= {0, 3}

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bidsapp.errors import BadDataError, CannotWriteError
+from bidsapp.layout import ModelLayout
+from bidsapp.training import checkpoints
+from bidsapp.training.checkpoints import load_checkpoint, save_checkpoint
+
+
+def checkpoint(iteration: int) -> dict[str, object]:
+    return {"iteration": iteration, "network_weights": {"w": torch.full((4,), float(iteration))}}
+
+
+def iteration_of(layout: ModelLayout) -> int:
+    loaded = load_checkpoint(layout)
+    assert loaded
+    return loaded["iteration"]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> ModelLayout:
+    layout = ModelLayout(tmp_path)
+    for iteration in (1, 2):
+        save_checkpoint(layout, checkpoint(iteration))
+    return layout
+
+
+def test_the_newest_is_loaded_and_one_before_is_kept(layout: ModelLayout) -> None:
+    assert iteration_of(layout) == 2
+    assert torch.load(layout.previous_checkpoint, weights_only=True)["iteration"] == 1
+    assert {path.name for path in layout.fold.iterdir()} == {layout.checkpoint.name, layout.previous_checkpoint.name}
+
+
+@pytest.mark.parametrize("damage", [b"", b"torn"])
+def test_a_torn_checkpoint_gives_way_to_the_one_before(layout: ModelLayout, damage: bytes) -> None:
+    layout.checkpoint.write_bytes(damage or layout.checkpoint.read_bytes()[:200])
+    assert iteration_of(layout) == 1
+    layout.checkpoint.unlink()
+    assert iteration_of(layout) == 1
+
+
+def test_when_none_can_be_read_the_folder_is_named(layout: ModelLayout) -> None:
+    layout.checkpoint.write_bytes(b"torn")
+    layout.previous_checkpoint.write_bytes(b"torn")
+    with pytest.raises(BadDataError, match="no checkpoint in"):
+        load_checkpoint(layout)
+
+
+def test_a_model_that_never_trained_has_none(tmp_path: Path) -> None:
+    assert load_checkpoint(ModelLayout(tmp_path)) is None
+
+
+def test_no_room_leaves_the_last_good_one(layout: ModelLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(_checkpoint: object, path: Path) -> None:
+        path.write_bytes(b"half a check")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0")
+
+    monkeypatch.setattr(checkpoints.torch, "save", torn)
+    with pytest.raises(CannotWriteError, match="no room"):
+        save_checkpoint(layout, checkpoint(3))
+    assert iteration_of(layout) == 2
+    assert len(list(layout.fold.iterdir())) == 2
