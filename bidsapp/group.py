@@ -100,7 +100,7 @@ def run(request: GroupRequest) -> None:
                 return
             state, left_out = _open_segment(request, state, settings)
         else:
-            _announce_unfinished(state, settings)
+            _announce_unfinished(layout, state, settings)
         _complete(request, state, settings)
     if left_out:
         raise PartialFailureError(
@@ -155,18 +155,24 @@ def _start_log(request: GroupRequest, settings: Settings) -> None:
     run_name = datetime.now().strftime("%Y%m%d-%H%M%S")
     add_log_file(layout.run_log(run_name))
     log.debug("%s, HippoTune %s, nnU-Net %s", request.command, __version__, version("nnunetv2"))
-    standing_settings = config.read_config(layout.config) if layout.config.exists() else settings
-    for name, (standing, used) in config.differing(standing_settings, settings).items():
-        log.info("for this run: %s = %s (config.ini: %s)", name, used, standing)
     config.write_config(layout.run_settings(run_name), settings)
 
 
-def _announce_unfinished(state: ModelState, settings: Settings) -> None:
+def _say_overrides(layout: ModelLayout, settings: Settings) -> None:
+    """Name what this run does otherwise than config.ini says."""
+    if layout.config.exists():
+        standing_settings = config.read_config(layout.config)
+        for name, (standing, used) in config.differing(standing_settings, settings).items():
+            log.info("for this run: %s = %s (config.ini: %s)", name, used, standing)
+
+
+def _announce_unfinished(layout: ModelLayout, state: ModelState, settings: Settings) -> None:
     segment = state.segments[-1]
     log.info(
         "completing the segment of iterations %d to %d (%s), with the pairs that it began with",
         segment.start, segment.target, segment.stage,
     )  # fmt: skip
+    _say_overrides(layout, settings)
     _refuse_other_network(state, settings)
 
 
@@ -182,6 +188,7 @@ def _open_segment(
         _refuse_other_network(state, settings)
     else:
         log.info("training a new model in %s: %d iterations", layout.root, target)
+    _say_overrides(layout, settings)
     checked, split = _checked_pairs_and_split(request, state, settings)
     channels = _channel_names(checked, settings)
     if state:

@@ -55,22 +55,29 @@ def copied(trained: Trained, tmp_path: Path) -> Trained:
     return Trained(trained.pairs, layout, trained.run)
 
 
+def wait_for_checkpoints(layout: ModelLayout, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until `count` new checkpoints were written, or the process ended."""
+    seen = {layout.checkpoint.stat().st_mtime_ns} if layout.checkpoint.exists() else set()
+    wanted = len(seen) + count
+    while len(seen) < wanted and process.poll() is None:
+        time.sleep(0.01)
+        if layout.checkpoint.exists():
+            seen.add(layout.checkpoint.stat().st_mtime_ns)
+
+
 def test_ten_kills_change_nothing(trained: Trained, tmp_path: Path) -> None:
     layout, moments = ModelLayout(tmp_path / "small"), random.Random(3)
     words = command(trained.pairs, layout.root, "--set", "training.checkpoint_interval=4")
-    killed = 0
-    while killed < KILLS and (not layout.state.exists() or segments(layout)[-1][2] != "exported"):
+    for kill in range(KILLS):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(moments.uniform(1, 16))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-    assert killed >= KILLS // 2
-    if segments(layout)[-1][2] != "exported":
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-        assert done.returncode == 0, done.stdout
+        if kill % 2:
+            wait_for_checkpoints(layout, moments.randint(1, 3), process)
+        time.sleep(moments.uniform(0, 1 if kill % 2 else 6))
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stdout
     assert segments(layout) == [(0, ITERATIONS, "exported")]
     assert same_weights(layout, trained.layout)
     assert layout.scores.read_text() == trained.layout.scores.read_text()
