@@ -378,7 +378,7 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
         facts=_public_facts(state, checkpoint["iteration"]),
     )
     predictor = Predictor(load_model_folder(folder), choose_device(request.device), cores=request.cores)
-    scores = _predict_and_score(layout, state, predictor)
+    scores = predict_and_score(layout, state, predictor)
     summary = summarise(scores, seed=settings.training.seed)
     write_scores(layout.scores, scores)
     write_summary(layout.summary, summary)
@@ -402,7 +402,7 @@ def _public_facts(state: ModelState, iteration: int) -> dict[str, object]:
     }
 
 
-def _predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predictor) -> list[CaseScore]:
+def predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predictor) -> list[CaseScore]:
     """Predict every test case and compare it with its label."""
     labels = LabelTable(predictor.labels)
     scores: list[CaseScore] = []
