@@ -1,0 +1,286 @@
+"""What the report of a training says, gathered from the model's folder and its run."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bidsapp.errors import BadDataError
+from bidsapp.files import read_json
+from bidsapp.layout import ModelLayout
+from bidsapp.records import CaseScore, Hemi
+
+if TYPE_CHECKING:
+    from bidsapp.config import Settings
+    from bidsapp.evaluation.scores import Summary
+    from bidsapp.training.state import ModelState
+
+_PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How much one part of the split holds."""
+
+    name: str
+    people: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """One validation during the training; `iteration` counts over all segments, `dice` is by label name."""
+
+    iteration: int
+    training_loss: float
+    validation_loss: float
+    dice: dict[str, float]
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class SegmentFacts:
+    """One stretch of training.
+
+    Attributes
+    ----------
+    changed
+        The settings that differ from the segment before: name -> (before, now).
+    """
+
+    start: int
+    target: int
+    peak_learning_rate: str
+    changed: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """A test case with its files, all on one grid, and its scores in the order of the labels."""
+
+    case: str
+    participant: str
+    hemi: Hemi
+    image: Path
+    reference: Path
+    prediction: Path
+    scores: tuple[CaseScore, ...]
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over the labels whose Dice is defined, NaN when there is none."""
+        defined = [score.dice for score in self.scores if not math.isnan(score.dice)]
+        return sum(defined) / len(defined) if defined else math.nan
+
+
+@dataclass(frozen=True)
+class UsedPair:
+    """A pair that the model was given, with the hash of its voxels and geometry."""
+
+    case: str
+    participant: str
+    hemi: Hemi
+    part: str
+    content: str
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """The model as a file to share.
+
+    Attributes
+    ----------
+    archive
+        Path relative to the model's folder.
+    dataset
+        ``Dataset<NNN>_<name>`` that nnU-Net installs it as.
+    """
+
+    archive: str
+    sha256: str
+    dataset: str
+
+    @property
+    def dataset_id(self) -> str:
+        """The number that nnU-Net's ``-d`` takes."""
+        return self.dataset.removeprefix("Dataset").partition("_")[0]
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """Everything on the page.
+
+    Attributes
+    ----------
+    base
+        What the training began with: ``scratch``, or the hash of a model.
+    labels
+        Value in the label maps of `cases` -> name.
+    settings, defaults
+        `section.key` -> text.
+    files
+        (path relative to the model's folder, what it is).
+    written
+        Date and time as the page shows it.
+    """
+
+    model: str
+    base: str
+    labels: dict[int, str]
+    channels: tuple[str, ...]
+    parts: tuple[PartSize, ...]
+    segments: tuple[SegmentFacts, ...]
+    history: tuple[HistoryPoint, ...]
+    summary: Summary
+    cases: tuple[ScoredCase, ...]
+    settings: dict[str, str]
+    defaults: dict[str, str]
+    pairs: tuple[UsedPair, ...]
+    versions: dict[str, str]
+    export: ExportFacts
+    files: tuple[tuple[str, str], ...]
+    written: str
+
+
+def gather_training_report(
+    layout: ModelLayout,
+    state: ModelState,
+    settings: Settings,
+    *,
+    history: Sequence[Mapping[str, Any]],
+    scores: Sequence[CaseScore],
+    summary: Summary,
+    archive: Path,
+    written: str,
+) -> TrainingReport:
+    """Collect what the page says of a model that was just tested and exported.
+
+    Parameters
+    ----------
+    settings
+        What this run used.
+    history
+        The trainer's list of validations; may be empty.
+    scores
+        Of the test cases, all labels of a case.
+    archive
+        The exported model.
+    written
+        Date and time as the page shows it.
+
+    Raises
+    ------
+    BadDataError
+        When `archive` is not an exported model.
+    """
+    from bidsapp import config
+
+    return TrainingReport(
+        model=layout.root.name or layout.name,
+        base=state.base,
+        labels=_nnunet_labels(layout),
+        channels=state.channels,
+        parts=tuple(_part_size(state, name) for name in _PARTS),
+        segments=_segment_facts(state),
+        history=tuple(HistoryPoint(**point) for point in history),
+        summary=summary,
+        cases=_tested_cases(layout, state, scores),
+        settings=config.as_overrides(settings),
+        defaults=config.as_overrides(config.Settings()),
+        pairs=tuple(
+            UsedPair(case, known.participant, known.hemi, known.split, known.content)
+            for case, known in sorted(state.cases.items())
+        ),
+        versions=state.versions | {"python": platform.python_version()},
+        export=_export_facts(layout, archive),
+        files=_files(layout, archive),
+        written=written,
+    )
+
+
+def _nnunet_labels(layout: ModelLayout) -> dict[int, str]:
+    """The values that nnU-Net's label maps hold; they need not be those of the table that people use."""
+    labels = read_json(layout.raw_dataset / "dataset.json")["labels"]
+    return {value: name for name, value in sorted(labels.items(), key=lambda item: item[1]) if value != 0}
+
+
+def _part_size(state: ModelState, name: str) -> PartSize:
+    cases = [known for known in state.cases.values() if known.split == name]
+    return PartSize(name, len({known.participant for known in cases}), len(cases))
+
+
+def _segment_facts(state: ModelState) -> tuple[SegmentFacts, ...]:
+    facts = []
+    before: dict[str, str] = {}
+    for segment in state.segments:
+        now = segment.settings
+        changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
+        facts.append(SegmentFacts(segment.start, segment.target, _peak_learning_rate(segment.start, now), changed))
+        before = now
+    return tuple(facts)
+
+
+def _peak_learning_rate(start: int, settings: Mapping[str, str]) -> str:
+    """As in `bidsapp.training.schedule`: later segments begin lower."""
+    try:
+        factor = float(settings["optimizer.next_peak"]) if start else 1.0
+        return f"{float(settings['optimizer.learning_rate']) * factor:g}"
+    except KeyError:
+        return "n/a"
+
+
+def _tested_cases(layout: ModelLayout, state: ModelState, scores: Sequence[CaseScore]) -> tuple[ScoredCase, ...]:
+    by_case: dict[str, list[CaseScore]] = {}
+    for score in scores:
+        by_case.setdefault(score.case, []).append(score)
+    return tuple(
+        ScoredCase(
+            case=case,
+            participant=state.cases[case].participant,
+            hemi=state.cases[case].hemi,
+            image=layout.raw_images("Ts") / f"{case}_0000.nii.gz",
+            reference=layout.raw_labels("Ts") / f"{case}.nii.gz",
+            prediction=layout.test_prediction(case),
+            scores=tuple(rows),
+        )
+        for case, rows in sorted(by_case.items())
+    )
+
+
+def _export_facts(layout: ModelLayout, archive: Path) -> ExportFacts:
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            folders = {name.partition("/")[0] for name in packed.namelist()}
+        (dataset,) = folders
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise BadDataError(f"{archive} is not an exported model", "Test and export it again.") from error
+    with archive.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return ExportFacts(_relative(layout, archive), digest, dataset)
+
+
+def _files(layout: ModelLayout, archive: Path) -> tuple[tuple[str, str], ...]:
+    described = (
+        (layout.current_export, "the newest model, to share and to use"),
+        (archive, "the same model under its own name"),
+        (layout.scores, "one row per test case and label"),
+        (layout.summary, "means with intervals"),
+        (layout.test, "predictions of the test cases, <case>_dseg.nii.gz"),
+        (layout.config, "the settings, to edit before the next training"),
+        (layout.split, "who is in which part"),
+        (layout.state, "segments, pairs and versions; written by HippoTune only"),
+        (layout.logs, "a log and the effective settings of every run"),
+        (layout.tensorboard, "event files for TensorBoard"),
+        (layout.nnunet_raw.parent, "nnU-Net's raw, preprocessed and results folders"),
+    )
+    return tuple((_relative(layout, path) + ("" if path.suffix else "/"), what) for path, what in described)
+
+
+def _relative(layout: ModelLayout, path: Path) -> str:
+    return path.relative_to(layout.root).as_posix()

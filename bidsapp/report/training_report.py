@@ -1,0 +1,345 @@
+"""report.html: what a training did, how well the test people were predicted, and how to go on."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bidsapp.files import write_text
+from bidsapp.layout import NNUNET_CONFIGURATION
+from bidsapp.records import CaseScore
+from bidsapp.report.pages import render_page
+from bidsapp.report.pictures import (
+    DARK,
+    LABEL_COLOURS,
+    LIGHT,
+    ORIENTATION,
+    SIDE_COLOURS,
+    Curve,
+    Dot,
+    DotRow,
+    Picture,
+    SlicePicture,
+    curve_picture,
+    dots_picture,
+    label_colours,
+    outline_pictures,
+)
+from bidsapp.report.training_facts import HistoryPoint, ScoredCase, TrainingReport
+from bidsapp.training.volumes import read_volume
+
+if TYPE_CHECKING:
+    from bidsapp.evaluation.scores import MeasureSummary
+
+NOT_AVAILABLE = "n/a"
+SHORT_HASH = 12
+TRAINING_COLOUR, VALIDATION_COLOUR, RATE_COLOUR = "#56B4E9", "#D55E00", "#009E73"
+
+_NAMES_OF_PARTS = {"train": "training", "validation": "validation", "test": "test"}
+_NAMES_OF_SIDES = {"L": "left", "R": "right", "n/a": "side not known"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure is called and rounded on the page."""
+
+    key: str
+    title: str
+    decimals: int
+    explanation: str
+
+
+MEASURES = (
+    Measure("dice", "Dice", 3, "Overlap: 0 is none, 1 is perfect."),
+    Measure("hd95_mm", "HD95 [mm]", 2, "95th percentile of the distances between the surfaces."),
+    Measure("assd_mm", "ASSD [mm]", 2, "Mean distance between the surfaces."),
+    Measure("volume_error_mm3", "Volume error [mm³]", 0, "Predicted minus reference."),
+    Measure("volume_error_percent", "Volume error [%]", 1, "Predicted minus reference, in percent of the reference."),
+)
+
+
+@dataclass(frozen=True)
+class ThemedPicture:
+    """A plot for a light and for a dark page."""
+
+    light: Picture
+    dark: Picture
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case whose pictures are on the page; `role` says why: best, median, worst."""
+
+    role: str
+    case: ScoredCase
+    slices: tuple[SlicePicture, ...]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something to do next: why, and the shell line."""
+
+    title: str
+    line: str
+    note: str
+
+
+def write_training_report(path: Path, report: TrainingReport) -> None:
+    """Write the page; opens offline, loads nothing.
+
+    Raises
+    ------
+    VolumeError
+        When image, label or prediction of a pictured case is missing or damaged.
+    CannotWriteError
+        When `path` cannot be written.
+    """
+    write_text(path, render_training_report(report))
+
+
+def render_training_report(report: TrainingReport) -> str:
+    """The page as HTML."""
+    defined = [case.mean_dice for case in report.cases if not math.isnan(case.mean_dice)]
+    return render_page(
+        "training.html.j2",
+        {
+            "report": report,
+            "base": "from scratch" if report.base == "scratch" else f"from the model {report.base[:SHORT_HASH]}",
+            "parts": [(_NAMES_OF_PARTS[part.name], part) for part in report.parts],
+            "iterations": report.segments[-1].target if report.segments else 0,
+            "headline": _headline(report.summary.all_labels["dice"]),
+            "colours": dict(zip(report.labels.values(), label_colours(report.labels).values(), strict=True)),
+            "tables": [(measure, _score_rows(report, measure)) for measure in MEASURES],
+            "plots": _score_plots(report),
+            "sides": _sides(report),
+            "shown": [_show(role, case, report) for role, case in cases_to_show(report.cases)],
+            "score_texts": _score_texts(report),
+            "orientation": ORIENTATION,
+            "all_cases": _case_rows(report),
+            "nothing_defined": not defined,
+            "curves": _curves(report),
+            "loss_colours": (TRAINING_COLOUR, VALIDATION_COLOUR),
+            "changed_settings": [name for name, text in report.settings.items() if report.defaults.get(name) != text],
+            "commands": _commands(report),
+            "short_hash": SHORT_HASH,
+            "many_colours": len(report.labels) > len(LABEL_COLOURS),
+        },
+    )
+
+
+def cases_to_show(cases: Sequence[ScoredCase]) -> list[tuple[str, ScoredCase]]:
+    """Best, median and worst case by mean Dice, a case with several roles once; the lower median of two.
+
+    Cases without any defined Dice are only shown where there is no other: then the first one.
+    """
+    ranked = sorted((case for case in cases if not math.isnan(case.mean_dice)), key=lambda case: case.mean_dice)
+    if not ranked:
+        return [("no Dice is defined", case) for case in cases[:1]]
+    roles: dict[str, list[str]] = {}
+    chosen = {"best": ranked[-1], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[0]}
+    for role, case in chosen.items():
+        roles.setdefault(case.case, []).append(role)
+    by_name = {case.case: case for case in ranked}
+    if len(ranked) == 1:
+        return [("the only scored case", ranked[0])]
+    return [(" and ".join(names), by_name[case]) for case, names in roles.items()]
+
+
+def _show(role: str, case: ScoredCase, report: TrainingReport) -> ShownCase:
+    image, reference, prediction = (read_volume(path) for path in (case.image, case.reference, case.prediction))
+    slices = outline_pictures(image.array, image.grid.affine, reference.array, prediction.array, report.labels)
+    return ShownCase(role, case, slices)
+
+
+def _headline(dice: MeasureSummary) -> dict[str, str]:
+    return {
+        "mean": _number(dice.mean, 3),
+        "interval": _interval(dice, 3),
+        "people": _plural(dice.people, "person", "people"),
+        "scores": _plural(dice.scores, "score", "scores"),
+        "undefined": str(dice.undefined) if dice.undefined else "",
+    }
+
+
+def _score_rows(report: TrainingReport, measure: Measure) -> list[dict[str, str]]:
+    named = [*report.summary.labels.items(), ("all labels", report.summary.all_labels)]
+    rows = []
+    for position, (name, measures) in enumerate(named):
+        found = measures[measure.key]
+        rows.append(
+            {
+                "label": name,
+                "colour_of": name if position < len(named) - 1 else "",
+                "mean": _number(found.mean, measure.decimals),
+                "sd": _number(found.sd, measure.decimals),
+                "interval": _interval(found, measure.decimals),
+                "people": str(found.people),
+                "scores": str(found.scores),
+                "undefined": str(found.undefined),
+            }
+        )
+    return rows
+
+
+def _score_texts(report: TrainingReport) -> dict[tuple[str, str], list[str]]:
+    """(case, label) -> every measure as the page shows it."""
+    return {
+        (score.case, score.label): [_number(getattr(score, measure.key), measure.decimals) for measure in MEASURES]
+        for case in report.cases
+        for score in case.scores
+    }
+
+
+def _case_rows(report: TrainingReport) -> list[dict[str, Any]]:
+    rows = []
+    for case in report.cases:
+        dice = {score.label: score.dice for score in case.scores}
+        rows.append(
+            {
+                "case": case,
+                "side": _NAMES_OF_SIDES[case.hemi] if case.hemi != "n/a" else NOT_AVAILABLE,
+                "mean": _cell(case.mean_dice, 3),
+                "dice": [_cell(dice.get(name, math.nan), 3) for name in report.summary.labels],
+                "hd95": _cell(_mean_of_defined([score.hd95_mm for score in case.scores]), 2),
+                "volume": _cell(_mean_of_defined([abs(score.volume_error_percent) for score in case.scores]), 1),
+            }
+        )
+    return rows
+
+
+def _cell(value: float, decimals: int) -> tuple[str, str]:
+    """What a cell shows, and what it is sorted by."""
+    return _number(value, decimals), "" if math.isnan(value) else repr(float(value))
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _score_plots(report: TrainingReport) -> list[tuple[str, ThemedPicture]]:
+    """One plot for each of the first two measures that is defined at all."""
+    scores = [score for case in report.cases for score in case.scores]
+    plots = []
+    for measure in MEASURES[:2]:
+        finite = [value for value in (getattr(score, measure.key) for score in scores) if math.isfinite(value)]
+        if finite:
+            limits = _dice_limits(finite) if measure.key == "dice" else (0.0, 1.05 * max(finite) or 1.0)
+            rows = [_dot_row(name, scores, measure) for name in report.summary.labels]
+            alt = f"{measure.title} of every test case, one row per label"
+            light, dark = (dots_picture(rows, theme=theme, limits=limits, alt=alt) for theme in (LIGHT, DARK))
+            plots.append((measure.title, ThemedPicture(light, dark)))
+    return plots
+
+
+def _dice_limits(values: Sequence[float]) -> tuple[float, float]:
+    """From the tenth below the lowest value to 1."""
+    return max(0.0, math.floor(min(values) * 10 - 0.2) / 10), 1.0
+
+
+def _dot_row(name: str, scores: Sequence[CaseScore], measure: Measure) -> DotRow:
+    return DotRow(name, tuple(Dot(getattr(one, measure.key), one.hemi) for one in scores if one.label == name))
+
+
+def _sides(report: TrainingReport) -> list[tuple[str, str, str]]:
+    """(side, its name, its colour) of the sides that were tested."""
+    present = {case.hemi for case in report.cases}
+    return [(side, _NAMES_OF_SIDES[side], colour) for side, colour in SIDE_COLOURS.items() if side in present]
+
+
+def _curves(report: TrainingReport) -> dict[str, ThemedPicture]:
+    history, segments = report.history, report.segments
+    if not history:
+        return {}
+    boundaries = [segments[0].start, *(segment.target for segment in segments)] if segments else []
+    colours = label_colours(report.labels)
+    losses = [
+        _curve(history, [point.training_loss for point in history], TRAINING_COLOUR),
+        _curve(history, [point.validation_loss for point in history], VALIDATION_COLOUR),
+    ]
+    dice = [
+        _curve(
+            history,
+            [point.dice.get(name, math.nan) for point in history],
+            colours[value],
+            dashed=number >= len(LABEL_COLOURS),
+        )
+        for number, (value, name) in enumerate(report.labels.items())
+    ]
+    rates = [_curve(history, [point.learning_rate for point in history], RATE_COLOUR)]
+    return {
+        "loss": _themed_curves(losses, boundaries, "Training and validation loss over iterations"),
+        "dice": _themed_curves(dice, boundaries, "Validation Dice of every label over iterations", y_limits=(0.0, 1.0)),
+        "rate": _themed_curves(rates, boundaries, "Learning rate over iterations", y_limits=(0.0, None)),
+    }
+
+
+def _curve(history: Sequence[HistoryPoint], values: Sequence[float], colour: str, *, dashed: bool = False) -> Curve:
+    return Curve(tuple(point.iteration for point in history), tuple(values), colour, dashed)
+
+
+def _themed_curves(
+    curves: Sequence[Curve],
+    boundaries: Sequence[float],
+    alt: str,
+    *,
+    y_limits: tuple[float | None, float | None] = (None, None),
+) -> ThemedPicture:
+    light, dark = (
+        curve_picture(curves, theme=theme, boundaries=boundaries, alt=alt, y_limits=y_limits) for theme in (LIGHT, DARK)
+    )
+    return ThemedPicture(light, dark)
+
+
+def _commands(report: TrainingReport) -> list[Command]:
+    """What to do next, to be typed in the model's folder."""
+    export = report.export
+    return [
+        Command(
+            "Train on",
+            "hippotune BIDS_DIR OUTPUT_DIR group --training-dir TRAINING_DIR --model-dir MODEL_DIR",
+            "The command that made this model, given again, opens a further segment of training.iterations "
+            "(config.ini), with new people if there are any. --iterations 0 only tests and exports.",
+        ),
+        Command(
+            "Watch the training",
+            "tensorboard --logdir tensorboard",
+            "Then open the address that it prints.",
+        ),
+        Command(
+            "Install the model in plain nnU-Net",
+            f"nnUNetv2_install_pretrained_model_from_zip {shlex.quote(export.archive)}",
+            "nnUNet_results must name the folder that models are installed in.",
+        ),
+        Command(
+            "Predict with plain nnU-Net",
+            f"nnUNetv2_predict -d {shlex.quote(export.dataset_id)} -c {NNUNET_CONFIGURATION} -f 0 "
+            "-i IMAGES -o PREDICTIONS",
+            "IMAGES holds <case>_0000.nii.gz (one file per channel, numbered) as the network was trained: "
+            "crops in its space, left hemispheres flipped along the first axis.",
+        ),
+    ]
+
+
+def _interval(measure: MeasureSummary, decimals: int) -> str:
+    if measure.interval_95 is None:
+        return NOT_AVAILABLE
+    return " to ".join(_number(end, decimals) for end in measure.interval_95)
+
+
+def _number(value: float | None, decimals: int) -> str:
+    """A number with a true minus sign; ``n/a`` where it is not defined."""
+    if value is None or math.isnan(value):
+        return NOT_AVAILABLE
+    text = f"{value:,.{decimals}f}"
+    if not text.strip("-0.,"):
+        text = text.removeprefix("-")
+    return text.replace("-", "−")
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
