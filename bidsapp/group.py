@@ -363,6 +363,8 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
     from bidsapp.models.export import build_model_folder, round_weights, zip_model
     from bidsapp.models.loading import load_model_folder
     from bidsapp.prediction import Predictor, choose_device
+    from bidsapp.report.training_facts import gather_training_report
+    from bidsapp.report.training_report import write_training_report
     from bidsapp.training.checkpoints import load_checkpoint
 
     layout = request.layout
@@ -386,6 +388,17 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
     zip_model(folder, archive)
     replace_atomically(layout.current_export, lambda temporary: shutil.copyfile(archive, temporary))
     shutil.rmtree(layout.export_staging)
+    report = gather_training_report(
+        layout,
+        state,
+        settings,
+        history=checkpoint["history"],
+        scores=scores,
+        summary=summary,
+        archive=archive,
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+    )
+    write_training_report(layout.report, report)
     _show_scores(layout, summary, archive)
 
 
@@ -432,6 +445,7 @@ def _show_scores(layout: ModelLayout, summary: Summary, archive: Path) -> None:
             "  %-20s Dice %s   HD95 %s mm", name, _with_interval(measures["dice"]), _with_interval(measures["hd95_mm"])
         )
     log.info("scores: %s", layout.scores)
+    log.info("report: %s", layout.report)
     log.info("model:  %s", archive)
 
 
