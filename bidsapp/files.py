@@ -39,7 +39,16 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 @contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write at `path` into `CannotWriteError`."""
-    reasons = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR}
+    reasons = {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EFBIG,
+        errno.ENOTDIR,
+        errno.ENOENT,
+    }
     try:
         yield
     except OSError as error:

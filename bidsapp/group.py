@@ -89,7 +89,7 @@ def run(request: GroupRequest) -> None:
     if request.dry_run:
         _plan_aloud(request, state, settings)
         return
-    _check_writable(layout)
+    _check_machine(request)
     with training_lock(layout.lock), nnunet_environment(layout):
         state = read_state(layout)  # another run may have ended while this one waited for nothing
         _start_log(request, settings)
@@ -144,9 +144,14 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
     log.info("dry run: nothing was written")
 
 
-def _check_writable(layout: ModelLayout) -> None:
-    if layout.root.exists() and not layout.root.is_dir():
-        raise UsageError(f"--model-dir {layout.root} is a file", "Name a folder.")
+def _check_machine(request: GroupRequest) -> None:
+    """Refuse a device or a folder that cannot be, before any work."""
+    from bidsapp.prediction import choose_device
+
+    choose_device(request.device)
+    root = request.layout.root
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"--model-dir {root} is a file", "Name a folder.")
 
 
 def _start_log(request: GroupRequest, settings: Settings) -> None:

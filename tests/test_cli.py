@@ -13,6 +13,7 @@ from bidsapp.cli import _positionals_first, build_parser, main
 def bids(tmp_path: Path) -> Path:
     folder = tmp_path / "bids"
     folder.mkdir()
+    (folder / "file").write_text("")
     return folder
 
 
@@ -45,6 +46,10 @@ def test_the_output_may_not_be_the_input(bids: Path, capsys: pytest.CaptureFixtu
         (["group", "--training-dir", "{bids}", "--iterations", "ten"], (2, "'ten' is not a whole number")),
         (["group", "--training-dir", "{bids}", "--model", "other"], (2, "--model other")),
         (["group", "--trainingdir", "{bids}"], (2, "--trainingdir")),
+        (["group", "--training-dir", "{bids}", "--device", "gpu"], (2, "auto, cpu, cuda or cuda:N")),
+        (["group", "--training-dir", "{bids}", "--device", "cuda:99"], (2, "GPU(s)")),
+        (["group", "--training-dir", "{bids}", "--model-dir", "{bids}/file"], (2, "is a file")),
+        (["group", "--training-dir", "{bids}", "--model-dir", "/proc/model"], (73, "/proc/model")),
         (["train"], (2, "train")),
     ],
 )
