@@ -21,6 +21,7 @@ import torch
 from bidsapp.evaluation.scores import read_scores
 from bidsapp.layout import ModelLayout
 from bidsapp.training.split import read_split
+from demo.simulate import simulate_people
 from tests.conftest import run_py
 from tests.integration.conftest import ITERATIONS, Trained, train
 
@@ -247,3 +248,25 @@ def test_a_small_real_subset_is_learned(real_pairs: Path, tmp_path: Path) -> Non
     done = train(real_pairs, tmp_path / "model", iterations=150)
     assert done.run.code == 0, done.run.output
     assert mean_dice(done.layout) > 0.6
+
+
+def test_two_channels_labels_with_gaps_and_the_niftynet_recipe(tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    simulate_people(folder, 3, 1, modalities=("T1w", "T2w"), spacing_mm=1.0)
+    for path in folder.glob("*_lbl.nii.gz"):
+        label = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(label.dataobj) * np.uint8(9), label.affine), path)
+    (folder / "labels.tsv").write_text("index\tname\n9\tAnterior\n18\tPosterior\n")
+    done = train(
+        folder, tmp_path / "model",
+        *("--preset", "niftynet", "--set", "training.channels=T1w T2w", "--set", "training.patch_size=32 32 32"),
+        *("--set", "training.features=4 8 16", "--set", "training.validation_batches=1"),
+        iterations=3,
+    )  # fmt: skip
+    assert done.run.code == 0, done.run.output
+    dataset = json.loads((done.layout.raw_dataset / "dataset.json").read_text())
+    assert dataset["channel_names"] == {"0": "T1w", "1": "T2w"}
+    assert dataset["labels"] == {"background": 0, "Anterior": 1, "Posterior": 2}
+    assert len(list(done.layout.raw_images("Ts").glob("*_0001.nii.gz"))) == 2
+    assert {score.label for score in read_scores(done.layout.scores)} == {"Anterior", "Posterior"}
+    assert "<html" in done.layout.report.read_text()
