@@ -1,7 +1,7 @@
 """Make `bidsapp/corobl/resources` from HippUnfold's wheel: `make_corobl_resources.py WHEEL`.
 
-The whole-head CIT168 T1w goes to 2 mm, a brain mask is cut out of it, and the two hippocampus masks are stored
-as uint8. Same wheel, same bytes.
+The whole-head CIT168 T1w goes to 2 mm, a brain mask is cut out of it, and the two hippocampus masks are
+stored as uint8. Same wheel, same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from scipy import ndimage
 RESOURCES = Path(__file__).resolve().parent.parent / "bidsapp" / "corobl" / "resources"
 INSIDE = "hippunfold/resources/CITI168"
 SPACING_MM = 2.0
-TISSUE = 105  # above it, the template's 8-bit values are grey and white matter (and marrow, which erosion removes)
+TISSUE = 105
+"""Above it, the template's 8-bit values are grey and white matter, and marrow, which erosion removes."""
 
 
 def read_from_wheel(wheel: Path, name: str) -> nib.Nifti1Image:

@@ -1,8 +1,8 @@
 """The CorObl grids, the template space that they hang on, and the one place where left becomes right.
 
-All coordinates are RAS millimetres. Geometry as in HippUnfold's CIT168 resources (DeKraker et al. 2022): the
-CorObl space is the CIT168 T1w space pitched by 36 degrees, so that the coronal plane cuts the long axis of the
-hippocampus at a right angle.
+All coordinates are RAS millimetres. Geometry as in HippUnfold's CIT168 resources (DeKraker et al. 2022):
+the CorObl space is the CIT168 T1w space pitched by 36 degrees, so that the coronal plane cuts the long
+axis of the hippocampus at a right angle.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def crop_image(data: np.ndarray, side: Side) -> nib.Nifti1Image:
 def reverse_axis_0(image: nib.Nifti1Image) -> nib.Nifti1Image:
     """Reverse axis 0 of the array and describe it truthfully: every voxel keeps its place in the head.
 
-    A left crop becomes the array that the network sees (`LEFT_FLIPPED_GRID`); doing it twice gives the input
-    back. Data type and header fields other than the geometry are kept.
+    A left crop becomes the array that the network sees (`LEFT_FLIPPED_GRID`); doing it twice gives the
+    input back. Data type and header fields other than the geometry are kept.
     """
     reverse = np.diag([-1.0, 1.0, 1.0, 1.0])
     reverse[0, 3] = image.shape[0] - 1

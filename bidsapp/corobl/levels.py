@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
-from bidsapp.arrays import FloatArray
+from bidsapp.arrays import BoolArray, FloatArray
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
 
@@ -29,7 +29,7 @@ class Pyramid:
 
 
 def make_pyramid(volume: Volume) -> Pyramid:
-    """Bring a head of any grid to 2, 4, 6 and 8 mm, its intensities cut to [background, 99.5th percentile]."""
+    """Bring a head of any grid to 2, 4, 6 and 8 mm, intensities cut to [background, 99.5th percentile]."""
     finest = cut_intensities(to_isotropic(volume, FINEST_MM))
     half = average_blocks(finest, (2, 2, 2))
     return Pyramid(finest, half, average_blocks(finest, (3, 3, 3)), average_blocks(half, (2, 2, 2)))
@@ -38,8 +38,8 @@ def make_pyramid(volume: Volume) -> Pyramid:
 def to_isotropic(volume: Volume, spacing_mm: float) -> Volume:
     """Resample to a grid along R, A and S that holds the whole field of view.
 
-    Whole blocks of voxels are averaged first, so that nothing aliases and memory stays small; beyond the field
-    of view the least value of the image continues.
+    Whole blocks of voxels are averaged first, so that nothing aliases and memory stays small; beyond the
+    field of view the least value of the image continues.
     """
     factors = np.maximum(1, np.floor(spacing_mm / volume.spacing_mm + 1e-3)).astype(int)
     averaged = average_blocks(volume, tuple(factors))
@@ -76,14 +76,32 @@ def average_blocks(volume: Volume, factors: tuple[int, ...]) -> Volume:
 def cut_intensities(volume: Volume) -> Volume:
     """Cut intensities above the 99.5th percentile and below the background, and move the background to 0.
 
-    The background is 0, unless the image goes far below (CT, z-scores): then it is the commonest value on the
-    faces of the field of view.
+    The background is 0, unless the image goes far below (CT, z-scores): then it is the commonest value on
+    the faces of the field of view.
     """
     low, high = np.percentile(volume.data, [_DARKEST_PERCENTILE, _BRIGHTEST_PERCENTILE])
-    if low >= -_NEGATIVE_SHARE * high:
-        return Volume(np.clip(volume.data, 0, high), volume.affine)
+    if not has_negative_signal(volume):
+        return Volume(np.clip(volume.data, 0, max(high, 0)), volume.affine)
     background = np.median(np.concatenate([face.ravel() for face in _faces(volume.data)]))
     return Volume(np.clip(volume.data, low, high) - np.clip(background, low, high), volume.affine)
+
+
+def has_negative_signal(volume: Volume) -> bool:
+    """Tell whether the image goes below 0 by more than ringing does: 5 % of its brightest values."""
+    low, high = np.percentile(volume.data, [_DARKEST_PERCENTILE, _BRIGHTEST_PERCENTILE])
+    return bool(low < -_NEGATIVE_SHARE * high)
+
+
+def field_of_view(volume: Volume, grid: Volume) -> BoolArray:
+    """Tell which voxels of `grid` have their centre in the field of view of `volume`."""
+    voxel_from_grid = np.linalg.inv(volume.affine) @ grid.affine
+    inside = np.ones(grid.data.shape, dtype=bool)
+    indices = np.ogrid[tuple(slice(size) for size in grid.data.shape)]
+    for axis, size in enumerate(volume.data.shape):
+        row = voxel_from_grid[axis]
+        voxel = row[0] * indices[0] + row[1] * indices[1] + row[2] * indices[2] + row[3]
+        inside &= (voxel >= -0.5) & (voxel <= size - 0.5)
+    return inside
 
 
 def pad(volume: Volume, margin_mm: float) -> Volume:

@@ -1,44 +1,165 @@
-"""Is the registration right? Measures, and the gates that judge them."""
+"""Is the registration right? Measures, and the gates that judge them in words.
+
+The limits come from 427 registrations of simulated and real scans, right and wrong ones. The mutual
+information inside the crops is the gate that matters: it flagged all of the wrong ones and one of 356
+right ones.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
 from bidsapp.arrays import FloatArray
+from bidsapp.corobl.grid import SIDES
 from bidsapp.corobl.levels import Pyramid
-from bidsapp.corobl.similarity import normalised_mutual_information, take_samples
-from bidsapp.corobl.template import Template, inside_crops
+from bidsapp.corobl.similarity import Samples, normalised_mutual_information, take_samples
+from bidsapp.corobl.template import brain_mask_on, crops_mask_on, hippocampus_points, load_template
 from bidsapp.corobl.transforms import apply
+from bidsapp.corobl.volumes import Volume
+
+Level = Literal["green", "amber", "red"]
+LEVELS: tuple[Level, ...] = ("green", "amber", "red")
+Score = Callable[[FloatArray], float]
 
 BINS = 32
+PEAK_SHIFT_MM = 8.0
+
+CROPS_NMI = (1.038, 1.045)
+BRAIN_NMI = (1.05, 1.055)
+PEAK = (1.3, 1.4)
+FIELD_SHARE = (0.9, 0.995)
+SIZES = (0.6, 1.45)
+SIZES_SEEN = (0.75, 1.3)
+"""Limits: below the first value a measure is red, below the second amber. Sizes: outside the range."""
+
 
 @dataclass(frozen=True)
 class Quality:
+    """How well a scan and the template agree; every measure but the sizes is the higher the better.
+
+    Attributes
+    ----------
+    nmi_in_crops
+        Normalised mutual information with CIT168 inside both crop boxes, at 2 mm; 1 is unrelated.
+    nmi_in_brain
+        The same inside the brain with its rim, at 4 mm.
+    peak
+        (nmi_in_brain - 1) over the best of (NMI - 1) after shifts by 8 mm along R, A or S.
+    sizes
+        Singular values of the map from the template to the scan, greatest first: 1 is the template's size.
+    share_in_field
+        Least share, of both sides, of the template's hippocampus that lies in the scan's field of view.
+    """
+
     nmi_in_crops: float
     nmi_in_brain: float
     peak: float
-    singular_values: tuple[float, float, float]
+    sizes: tuple[float, float, float]
+    share_in_field: float
 
     @property
-    def is_good(self) -> bool:
-        return self.nmi_in_crops >= 1.038 and self.nmi_in_brain >= 1.05 and self.peak>=1.3
+    def passes(self) -> bool:
+        """Whether no gate is red."""
+        return worst_level(judge_registration(self)) != "red"
 
 
-def measure_quality(template: Template, head: Pyramid, native_from_template: FloatArray) -> Quality:
-    fixed = template.head.at_2_mm
-    pts = apply(fixed.affine, np.argwhere(np.ones(fixed.data.shape, bool)).astype(float))
-    s = take_samples(fixed, inside_crops(pts).reshape(fixed.data.shape), BINS)
-    crops = normalised_mutual_information(s, head.at_2_mm, native_from_template)
-    from bidsapp.corobl.registration import brain_mask_on
-    f4 = template.head.at_4_mm
-    s4 = take_samples(f4, brain_mask_on(f4, template), BINS)
-    nb = normalised_mutual_information(s4, head.at_4_mm, native_from_template)
-    sh = []
-    for ax in range(3):
-        for sg in (-8, 8):
-            m = np.eye(4); m[ax, 3] = sg
-            sh.append(normalised_mutual_information(s4, head.at_4_mm, native_from_template @ m))
-    peak = (nb - 1) / max(max(sh) - 1, 1e-9)
-    return Quality(crops, nb, peak, tuple(float(v) for v in np.linalg.svd(native_from_template[:3, :3])[1]))
+@dataclass(frozen=True)
+class Judgement:
+    """One measure, and what it means for a person."""
+
+    level: Level
+    measure: str
+    value: float
+    words: str
+
+
+def measure_quality(volume: Volume, head: Pyramid, native_from_template: FloatArray) -> Quality:
+    """Measure a registration of `volume`, whose coarse copies are `head`."""
+    template = load_template().head
+    in_crops = take_samples(template.at_2_mm, crops_mask_on(template.at_2_mm), BINS)
+    in_brain = take_samples(template.at_4_mm, brain_mask_on(template.at_4_mm), BINS)
+    sizes = np.linalg.svd(native_from_template[:3, :3], compute_uv=False)
+    return Quality(
+        normalised_mutual_information(in_crops, head.at_2_mm, native_from_template),
+        normalised_mutual_information(in_brain, head.at_4_mm, native_from_template),
+        measure_peak(in_brain, head.at_4_mm, native_from_template),
+        (float(sizes[0]), float(sizes[1]), float(sizes[2])),
+        _share_in_field(volume, native_from_template),
+    )
+
+
+def measure_peak(samples: Samples, moving: Volume, moving_from_fixed: FloatArray) -> float:
+    """Return (NMI - 1) over its greatest value after shifts by 8 mm: 1 or less where there is no peak."""
+    beside = []
+    for axis in range(3):
+        for sign in (-1, 1):
+            shift = np.eye(4)
+            shift[axis, 3] = sign * PEAK_SHIFT_MM
+            beside.append(normalised_mutual_information(samples, moving, moving_from_fixed @ shift))
+    here = normalised_mutual_information(samples, moving, moving_from_fixed)
+    return (here - 1) / max(max(beside) - 1, 1e-6)
+
+
+def score_in_brain(fixed: Volume, moving: Volume) -> Score:
+    """Return the function that rates `moving_from_fixed` by mutual information inside the brain."""
+    return partial(normalised_mutual_information, take_samples(fixed, brain_mask_on(fixed), BINS), moving)
+
+
+def judge_registration(quality: Quality) -> tuple[Judgement, ...]:
+    """Judge every measure: one red means that the crops must not be used unseen."""
+    low, high = min(quality.sizes), max(quality.sizes)
+    odd = low if 1 / low > high else high
+    return (
+        _at_least(
+            quality.nmi_in_crops, CROPS_NMI, "nmi_in_crops", "agreement with the template in the crops"
+        ),
+        _at_least(
+            quality.nmi_in_brain, BRAIN_NMI, "nmi_in_brain", "agreement with the template in the brain"
+        ),
+        _at_least(quality.peak, PEAK, "peak", "loss of agreement when the head is moved by 8 mm"),
+        Judgement(
+            "red"
+            if not SIZES[0] <= odd <= SIZES[1]
+            else "amber"
+            if not SIZES_SEEN[0] <= odd <= SIZES_SEEN[1]
+            else "green",
+            "sizes",
+            odd,
+            f"the head measures {low:.2f} to {high:.2f} times the template",
+        ),
+        _at_least(
+            quality.share_in_field,
+            FIELD_SHARE,
+            "share_in_field",
+            "share of the hippocampi in the field of view",
+        ),
+    )
+
+
+def worst_level(judgements: tuple[Judgement, ...]) -> Level:
+    """Return the worst level of all; green when there is none."""
+    return max((judgement.level for judgement in judgements), key=LEVELS.index, default="green")
+
+
+def _at_least(value: float, limits: tuple[float, float], measure: str, what: str) -> Judgement:
+    if value < limits[0]:
+        return Judgement(
+            "red", measure, value, f"{what} is {value:.3f}; right registrations reach {limits[0]}"
+        )
+    if value < limits[1]:
+        return Judgement("amber", measure, value, f"{what} is low: {value:.3f}; look at the pictures")
+    return Judgement("green", measure, value, f"{what} is {value:.3f}")
+
+
+def _share_in_field(volume: Volume, native_from_template: FloatArray) -> float:
+    voxel_from_template = np.linalg.inv(volume.affine) @ native_from_template
+    shares = []
+    for side in SIDES:
+        voxels = apply(voxel_from_template, hippocampus_points(side))
+        shares.append(((voxels >= -0.5) & (voxels <= np.array(volume.data.shape) - 0.5)).all(axis=1).mean())
+    return float(min(shares))

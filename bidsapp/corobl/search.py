@@ -30,11 +30,11 @@ class SearchSpace:
 def poses(space: SearchSpace, pivot_mm: FloatArray, head: Volume) -> list[FloatArray]:
     """List `head_from_template` similarities: every rotation and scale at six places.
 
-    The template's `pivot_mm` goes to the head's centre of mass, moved up and down along the turned S axis (a
-    neck pulls the centre of mass down), and to the centre of the field of view.
+    The template's `pivot_mm` goes to the head's centre of mass, moved up and down along the turned S axis
+    (a neck pulls the centre of mass down), and to the centre of the field of view.
     """
     mass = _centre_of_mass(head)
-    found = []
+    found: list[FloatArray] = []
     for degrees, scale in product(product(space.angles, repeat=3), space.scales):
         rotation = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
         places = [mass + step * rotation[:, 2] for step in UP_AND_DOWN_MM]
@@ -49,7 +49,7 @@ def poses(space: SearchSpace, pivot_mm: FloatArray, head: Volume) -> list[FloatA
 def best_poses(
     candidates: Iterable[FloatArray], samples: Samples, head: Volume, pivot_mm: FloatArray, count: int
 ) -> list[FloatArray]:
-    """Return the `count` best poses by mutual information, none within 12 degrees and 12 mm of a better one."""
+    """Return the `count` poses of most mutual information, none within 12 degrees and 12 mm of a better."""
     scored = [(normalised_mutual_information(samples, head, pose), pose) for pose in candidates]
     kept: list[FloatArray] = []
     for _, pose in sorted(scored, key=lambda pair: -pair[0]):

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bidsapp.arrays import BoolArray, FloatArray
 from bidsapp.corobl.grid import GRIDS, SIDES, TEMPLATE_FROM_COROBL, Side
-from bidsapp.corobl.levels import Pyramid, make_pyramid
+from bidsapp.corobl.levels import Pyramid, field_of_view, make_pyramid
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
 
@@ -58,14 +58,22 @@ def hippocampus_points(side: Side) -> FloatArray:
     return apply(TEMPLATE_FROM_COROBL @ GRIDS[side].affine, voxels)
 
 
-def inside_crops(points: FloatArray) -> BoolArray:
-    """Tell for CIT168 RAS points of shape (n, 3) whether they lie in either crop box."""
-    corobl = apply(np.linalg.inv(TEMPLATE_FROM_COROBL), points)
-    inside = np.zeros(len(points), dtype=bool)
-    for side in SIDES:
-        voxels = apply(np.linalg.inv(GRIDS[side].affine), corobl)
-        inside |= ((voxels >= -0.5) & (voxels <= np.array(GRIDS[side].shape) - 0.5)).all(axis=1)
-    return inside
+def brain_mask_on(grid: Volume) -> BoolArray:
+    """Return the brain with its rim on a grid in CIT168 space, by nearest voxels."""
+    brain = load_template().brain
+    brain_from_grid = np.linalg.inv(brain.affine) @ grid.affine
+    nearest = ndimage.affine_transform(
+        brain.data, brain_from_grid[:3, :3], brain_from_grid[:3, 3], grid.data.shape, order=0
+    )
+    return nearest > 0
+
+
+def crops_mask_on(grid: Volume) -> BoolArray:
+    """Tell which voxels of a grid in CIT168 space lie in either crop box."""
+    corobl_from_grid = np.linalg.inv(TEMPLATE_FROM_COROBL) @ grid.affine
+    boxes = [Volume(np.empty(GRIDS[side].shape, dtype=bool), GRIDS[side].affine) for side in SIDES]
+    moved = Volume(grid.data, corobl_from_grid)
+    return field_of_view(boxes[0], moved) | field_of_view(boxes[1], moved)
 
 
 def crops_centre() -> FloatArray:

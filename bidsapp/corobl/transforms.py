@@ -1,7 +1,7 @@
 """Affine maps between spaces as (4, 4) matrices of RAS millimetres, and their ITK text file.
 
-`a_from_b` maps coordinates in b to coordinates in a. The file follows ITK and BIDS: it resamples an image *from*
-the scan *to* CorObl, so it holds the map of CorObl points to scan points, in LPS.
+`a_from_b` maps coordinates in b to coordinates in a. The file follows ITK and BIDS: it resamples an image
+*from* the scan *to* CorObl, so it holds the map of CorObl points to scan points, in LPS.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def apply(matrix: FloatArray, points: FloatArray) -> FloatArray:
 
 
 def nearest_rotation(matrix: FloatArray, centre_mm: FloatArray) -> FloatArray:
-    """Return the rigid map closest to an affine one (polar decomposition) that agrees with it at `centre_mm`."""
+    """Return the rigid map closest to an affine one (its polar part), equal to it at `centre_mm`."""
     left, _, right = np.linalg.svd(matrix[:3, :3])
     rigid = np.eye(4)
     rigid[:3, :3] = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
