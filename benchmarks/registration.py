@@ -61,8 +61,8 @@ def main() -> None:
         report(scan.name, registration, cost, outcome)
     print(
         f"{failures} failures of {len(errors)} ({missed} not flagged, {alarms} good ones flagged); "
-        f"centroid error median {np.median(errors):.2f}, worst {max(errors):.2f} mm; CPU median {np.median(seconds):.1f}, "
-        f"worst {max(seconds):.1f} s"
+        f"centroid error median {np.median(errors):.2f}, worst {max(errors):.2f} mm; "
+        f"CPU median {np.median(seconds):.1f}, worst {max(seconds):.1f} s"
     )
     unflagged = 0
     for name, volume in unsuitable(whole):

@@ -39,6 +39,25 @@ SIZES_SEEN = (0.75, 1.3)
 
 
 @dataclass(frozen=True)
+class Coregistration:
+    """How well a T2w slab and the same person's T1w agree.
+
+    Attributes
+    ----------
+    nmi
+        Normalised mutual information in the slab, at 2 mm.
+    peak
+        (nmi - 1) over the best of (NMI - 1) after shifts by 8 mm.
+    moved_mm
+        How far the middle of the slab is from where the headers put it.
+    """
+
+    nmi: float
+    peak: float
+    moved_mm: float
+
+
+@dataclass(frozen=True)
 class Quality:
     """How well a scan and the template agree; every measure but the sizes is the higher the better.
 
@@ -54,6 +73,8 @@ class Quality:
         Singular values of the map from the template to the scan, greatest first: 1 is the template's size.
     share_in_field
         Least share, of both sides, of the template's hippocampus that lies in the scan's field of view.
+    coregistration
+        For a T2w that was registered through a T1w, whose measures the other ones then are.
     """
 
     nmi_in_crops: float
@@ -61,6 +82,7 @@ class Quality:
     peak: float
     sizes: tuple[float, float, float]
     share_in_field: float
+    coregistration: Coregistration | None = None
 
     @property
     def passes(self) -> bool:
@@ -89,7 +111,7 @@ def measure_quality(volume: Volume, head: Pyramid, native_from_template: FloatAr
         normalised_mutual_information(in_brain, head.at_4_mm, native_from_template),
         measure_peak(in_brain, head.at_4_mm, native_from_template),
         (float(sizes[0]), float(sizes[1]), float(sizes[2])),
-        _share_in_field(volume, native_from_template),
+        share_in_field(volume, native_from_template),
     )
 
 
@@ -156,7 +178,8 @@ def _at_least(value: float, limits: tuple[float, float], measure: str, what: str
     return Judgement("green", measure, value, f"{what} is {value:.3f}")
 
 
-def _share_in_field(volume: Volume, native_from_template: FloatArray) -> float:
+def share_in_field(volume: Volume, native_from_template: FloatArray) -> float:
+    """Return the least share, of both sides, of the template's hippocampus in the field of view."""
     voxel_from_template = np.linalg.inv(volume.affine) @ native_from_template
     shares = []
     for side in SIDES:
