@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bidsapp.arrays import BoolArray, FloatArray
@@ -18,6 +19,7 @@ from bidsapp.corobl.levels import average_blocks, cut_intensities, field_of_view
 from bidsapp.corobl.quality import Coregistration, measure_peak, share_in_field
 from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.similarity import Samples, normalised_mutual_information, take_samples
+from bidsapp.corobl.template import brain_mask_on, load_template
 from bidsapp.corobl.volumes import Volume
 
 ANGLES = (-10.0, 0.0, 10.0)
@@ -25,23 +27,28 @@ SHIFTS_MM = (-12.0, 0.0, 12.0)
 STARTS, FINALISTS = 6, 2
 BINS = 32
 MARGIN_MM = 30.0
+LEVELS_MM = (4, 2, 1)
 
-DESCENT_4_MM = DescentSettings(BINS, learning_rate=2.0, minimum_step=0.02, iterations=80)
-DESCENT_2_MM = DescentSettings(BINS, learning_rate=0.5, minimum_step=0.005, iterations=80, share=0.3)
-DESCENT_1_MM = DescentSettings(BINS, learning_rate=0.25, minimum_step=0.002, iterations=80, share=0.1)
+FIRST_DESCENT = DescentSettings(BINS, learning_rate=2.0, minimum_step=0.02, iterations=60, share=0.3)
+SECOND_DESCENT = DescentSettings(BINS, learning_rate=0.5, minimum_step=0.005, iterations=60, share=0.1)
+LAST_DESCENT = DescentSettings(BINS, learning_rate=0.25, minimum_step=0.002, iterations=60, share=0.03)
 
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Slab and T1w at one resolution; samples and mask are the slab's field of view."""
+    """Slab and T1w at one resolution, and the slab's field of view."""
 
     slab: Volume
-    mask: BoolArray
     t1w: Volume
-    samples: Samples
+    mask: BoolArray
+    centre_mm: FloatArray
 
-    def score(self, t1w_from_slab: FloatArray) -> float:
-        return normalised_mutual_information(self.samples, self.t1w, t1w_from_slab)
+    def samples(self) -> Samples:
+        return take_samples(self.slab, self.mask, BINS)
+
+    def refine(self, t1w_from_slab: FloatArray, settings: DescentSettings, threads: int) -> FloatArray:
+        problem = Problem(self.slab, pad(self.t1w, MARGIN_MM), self.mask, self.centre_mm, threads)
+        return problem.refine_pose(t1w_from_slab, settings)
 
 
 def register_to_t1w(
@@ -49,42 +56,41 @@ def register_to_t1w(
 ) -> Registration:
     """Find the template in a T2w slab through the same person's registered T1w.
 
-    Tries 27 rotations by 10 degrees and 27 shifts by 12 mm around the headers' pose, and refines the best at 4, 2
-    and 1 mm. The result's quality holds the T1w's measures, the share of the hippocampi in the slab, and how
-    well slab and T1w agree.
+    Tries 27 rotations by 10 degrees and 27 shifts by 12 mm around the pose of the headers, and refines the best
+    at 4, 2 and 1 mm; a step that loses agreement is taken back. The result's quality holds the T1w's measures,
+    the share of the hippocampi in the slab, and how well slab and T1w agree.
     """
-    levels = _make_levels(t2w, t1w)
-    centre = t2w.centre_mm
-    poses = sorted(_poses_around(centre), key=levels[0].score, reverse=True)[:STARTS]
-    coarse = [_refine(levels[0], pose, centre, DESCENT_4_MM, threads) for pose in poses]
-    finalists = sorted(coarse, key=levels[1].score, reverse=True)[:FINALISTS]
-    middle = [_refine(levels[1], pose, centre, DESCENT_2_MM, threads) for pose in finalists]
-    best = _refine(levels[2], max(middle, key=levels[1].score), centre, DESCENT_1_MM, threads)
+    at_4_mm, at_2_mm, at_1_mm = _make_levels(t2w, t1w)
+    samples = at_4_mm.samples()
+    candidates = _poses_around(t2w.centre_mm)
+    starts = _best(candidates, samples, at_4_mm.t1w, STARTS)
+    refined = [at_4_mm.refine(start, FIRST_DESCENT, threads) for start in starts]
+    samples = at_2_mm.samples()
+    finalists = _best(starts + refined, samples, at_2_mm.t1w, FINALISTS)
+    refined = [at_2_mm.refine(start, SECOND_DESCENT, threads) for start in finalists]
+    best = _best(finalists + refined, samples, at_2_mm.t1w, 1)[0]
+    last = at_1_mm.refine(best, LAST_DESCENT, threads)
+    best = _best([best, last], samples, at_2_mm.t1w, 1)[0]
     t2w_from_template = np.linalg.inv(best) @ t1w_registration.native_from_template
-    agreement = Coregistration(
-        levels[1].score(best), measure_peak(levels[1].samples, levels[1].t1w, best), _moved_mm(best, centre)
-    )
     quality = replace(
         t1w_registration.quality,
         share_in_field=share_in_field(t2w, t2w_from_template),
-        coregistration=agreement,
+        coregistration=_measure(t2w, at_2_mm, t1w_registration.native_from_template, best),
     )
     return replace(t1w_registration, native_from_template=t2w_from_template, quality=quality)
 
 
 def _make_levels(t2w: Volume, t1w: Volume) -> list[_Level]:
-    """Return the levels of 4, 2 and 1 mm."""
     slab, head = (cut_intensities(to_isotropic(volume, 1.0)) for volume in (t2w, t1w))
     levels = []
-    for factor in (4, 2, 1):
+    for factor in LEVELS_MM:
         fixed, moving = (average_blocks(volume, (factor,) * 3) for volume in (slab, head))
-        mask = field_of_view(t2w, fixed)
-        levels.append(_Level(fixed, mask, moving, take_samples(fixed, mask, BINS)))
+        levels.append(_Level(fixed, moving, field_of_view(t2w, fixed), t2w.centre_mm))
     return levels
 
 
 def _poses_around(centre_mm: FloatArray) -> list[FloatArray]:
-    found = []
+    found: list[FloatArray] = []
     for degrees, shift in product(product(ANGLES, repeat=3), product(SHIFTS_MM, repeat=3)):
         pose = np.eye(4)
         pose[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
@@ -93,15 +99,33 @@ def _poses_around(centre_mm: FloatArray) -> list[FloatArray]:
     return found
 
 
-def _refine(
-    level: _Level, pose: FloatArray, centre_mm: FloatArray, settings: DescentSettings, threads: int
-) -> FloatArray:
-    """Refine a pose; keep it as it is when the refined one scores no better."""
-    problem = Problem(level.slab, pad(level.t1w, MARGIN_MM), level.mask, centre_mm, threads)
-    refined = problem.refine_rigid(pose, settings)
-    return refined if level.score(refined) > level.score(pose) else pose
+def _best(poses: list[FloatArray], samples: Samples, t1w: Volume, count: int) -> list[FloatArray]:
+    scores = [normalised_mutual_information(samples, t1w, pose) for pose in poses]
+    return [poses[index] for index in np.argsort(-np.array(scores), kind="stable")[:count]]
 
 
-def _moved_mm(t1w_from_slab: FloatArray, centre_mm: FloatArray) -> float:
-    """Return how far the middle of the slab is from where the headers put it."""
-    return float(np.linalg.norm(t1w_from_slab[:3, :3] @ centre_mm + t1w_from_slab[:3, 3] - centre_mm))
+def _measure(
+    t2w: Volume, at_2_mm: _Level, t1w_from_template: FloatArray, t1w_from_slab: FloatArray
+) -> Coregistration:
+    """Compare slab and T1w in the part of the brain that the slab shows."""
+    grid = load_template().head.at_2_mm
+    t1w_from_grid = np.linalg.inv(at_2_mm.t1w.affine) @ t1w_from_template @ grid.affine
+    t1w = Volume(
+        ndimage.affine_transform(
+            at_2_mm.t1w.data, t1w_from_grid[:3, :3], t1w_from_grid[:3, 3], grid.data.shape, order=1
+        ),
+        grid.affine,
+    )
+    slab_from_template = np.linalg.inv(t1w_from_slab) @ t1w_from_template
+    shown = field_of_view(t2w, Volume(grid.data, slab_from_template @ grid.affine))
+    centre = t2w.centre_mm
+    moved = t1w_from_slab[:3, :3] @ centre + t1w_from_slab[:3, 3] - centre
+    inside = brain_mask_on(grid) & shown
+    if not inside.any():
+        return Coregistration(1.0, 0.0, float(np.linalg.norm(moved)))
+    samples = take_samples(t1w, inside, BINS)
+    return Coregistration(
+        normalised_mutual_information(samples, at_2_mm.slab, slab_from_template),
+        measure_peak(samples, at_2_mm.slab, slab_from_template),
+        float(np.linalg.norm(moved)),
+    )

@@ -13,6 +13,7 @@ from bidsapp.corobl.transforms import apply, lps_from_ras
 from bidsapp.corobl.volumes import Volume
 
 SEED = 42
+_WITHOUT_SCALE = (1.0,) * 6 + (0.0,)
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ class Problem:
 
         return self._refine(sitk.Similarity3DTransform(), start, settings)
 
-    def refine_rigid(self, start: FloatArray, settings: DescentSettings) -> FloatArray:
-        """Refine rotation and shift."""
+    def refine_pose(self, start: FloatArray, settings: DescentSettings) -> FloatArray:
+        """Refine rotation and shift; the scale of `start` stays."""
         import SimpleITK as sitk  # noqa: N813
 
-        return self._refine(sitk.VersorRigid3DTransform(), start, settings)
+        return self._refine(sitk.Similarity3DTransform(), start, settings, weights=_WITHOUT_SCALE)
 
     def refine_affine(self, start: FloatArray, settings: DescentSettings) -> FloatArray:
         """Refine all twelve parameters."""
@@ -70,9 +71,12 @@ class Problem:
 
         return self._refine(sitk.AffineTransform(3), start, settings)
 
-    def _refine(self, transform: Any, start: FloatArray, settings: DescentSettings) -> FloatArray:
+    def _refine(
+        self, transform: Any, start: FloatArray, settings: DescentSettings, weights: tuple[float, ...] = ()
+    ) -> FloatArray:
         _set_matrix(transform, start, self.centre_mm)
         method = self._method(settings)
+        method.SetOptimizerWeights(weights)
         method.SetInitialTransform(transform, True)
         try:
             method.Execute(from_volume(self.fixed), from_volume(self.moving))

@@ -28,14 +28,22 @@ Score = Callable[[FloatArray], float]
 
 BINS = 32
 PEAK_SHIFT_MM = 8.0
+_CORE_DEPTH_MM = 8.0
 
 CROPS_NMI = (1.038, 1.045)
-BRAIN_NMI = (1.05, 1.055)
+BRAIN_NMI = (1.035, 1.055)
 PEAK = (1.3, 1.4)
+CONTRAST = (0.05, 0.1)
 FIELD_SHARE = (0.9, 0.995)
 SIZES = (0.6, 1.45)
+SLAB_NMI = (1.02, 1.035)
+"""Below the first value a measure is red, below the second amber."""
+
+SIZES = (0.6, 1.45)
 SIZES_SEEN = (0.75, 1.3)
-"""Limits: below the first value a measure is red, below the second amber. Sizes: outside the range."""
+"""Sizes outside the first range are red, outside the second amber."""
+
+MOVED_SEEN_MM = 25.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,9 @@ class Quality:
         The same inside the brain with its rim, at 4 mm.
     peak
         (nmi_in_brain - 1) over the best of (NMI - 1) after shifts by 8 mm along R, A or S.
+    contrast
+        Spread (10th to 90th percentile) of the intensities deep in the brain around the hippocampi, over the
+        spread of the whole head: .01 in a CT, whose bones and air look right but whose brain shows nothing.
     sizes
         Singular values of the map from the template to the scan, greatest first: 1 is the template's size.
     share_in_field
@@ -80,13 +91,14 @@ class Quality:
     nmi_in_crops: float
     nmi_in_brain: float
     peak: float
+    contrast: float
     sizes: tuple[float, float, float]
     share_in_field: float
     coregistration: Coregistration | None = None
 
     @property
     def passes(self) -> bool:
-        """Whether no gate is red."""
+        """Whether no judgement is red."""
         return worst_level(judge_registration(self)) != "red"
 
 
@@ -110,6 +122,7 @@ def measure_quality(volume: Volume, head: Pyramid, native_from_template: FloatAr
         normalised_mutual_information(in_crops, head.at_2_mm, native_from_template),
         normalised_mutual_information(in_brain, head.at_4_mm, native_from_template),
         measure_peak(in_brain, head.at_4_mm, native_from_template),
+        _measure_contrast(head.at_2_mm, native_from_template),
         (float(sizes[0]), float(sizes[1]), float(sizes[2])),
         share_in_field(volume, native_from_template),
     )
@@ -134,9 +147,7 @@ def score_in_brain(fixed: Volume, moving: Volume) -> Score:
 
 def judge_registration(quality: Quality) -> tuple[Judgement, ...]:
     """Judge every measure: one red means that the crops must not be used unseen."""
-    low, high = min(quality.sizes), max(quality.sizes)
-    odd = low if 1 / low > high else high
-    return (
+    judgements = (
         _at_least(
             quality.nmi_in_crops, CROPS_NMI, "nmi_in_crops", "agreement with the template in the crops"
         ),
@@ -144,21 +155,36 @@ def judge_registration(quality: Quality) -> tuple[Judgement, ...]:
             quality.nmi_in_brain, BRAIN_NMI, "nmi_in_brain", "agreement with the template in the brain"
         ),
         _at_least(quality.peak, PEAK, "peak", "loss of agreement when the head is moved by 8 mm"),
-        Judgement(
-            "red"
-            if not SIZES[0] <= odd <= SIZES[1]
-            else "amber"
-            if not SIZES_SEEN[0] <= odd <= SIZES_SEEN[1]
-            else "green",
-            "sizes",
-            odd,
-            f"the head measures {low:.2f} to {high:.2f} times the template",
-        ),
+        _at_least(quality.contrast, CONTRAST, "contrast", "contrast around the hippocampi"),
         _at_least(
-            quality.share_in_field,
-            FIELD_SHARE,
-            "share_in_field",
-            "share of the hippocampi in the field of view",
+            quality.share_in_field, FIELD_SHARE, "share_in_field", "part of the hippocampi in the image"
+        ),
+        _judge_sizes(quality.sizes),
+    )
+    return judgements + _judge_coregistration(quality.coregistration)
+
+
+def _judge_sizes(sizes: tuple[float, float, float]) -> Judgement:
+    low, high = min(sizes), max(sizes)
+    extreme = low if low * high < 1 else high
+    level: Level = "green" if SIZES_SEEN[0] <= low and high <= SIZES_SEEN[1] else "amber"
+    if low < SIZES[0] or high > SIZES[1]:
+        level = "red"
+    return Judgement(level, "sizes", extreme, f"the head measures {low:.2f} to {high:.2f} times the template")
+
+
+def _judge_coregistration(agreement: Coregistration | None) -> tuple[Judgement, ...]:
+    if agreement is None:
+        return ()
+    far = agreement.moved_mm > MOVED_SEEN_MM
+    return (
+        _at_least(agreement.nmi, SLAB_NMI, "slab_nmi", "agreement of T2w and T1w"),
+        _at_least(agreement.peak, PEAK, "slab_peak", "loss of agreement when the T2w is moved by 8 mm"),
+        Judgement(
+            "amber" if far else "green",
+            "slab_moved_mm",
+            agreement.moved_mm,
+            f"the T2w lies {agreement.moved_mm:.0f} mm from where its header puts it against the T1w",
         ),
     )
 
@@ -176,6 +202,20 @@ def _at_least(value: float, limits: tuple[float, float], measure: str, what: str
     if value < limits[1]:
         return Judgement("amber", measure, value, f"{what} is low: {value:.3f}; look at the pictures")
     return Judgement("green", measure, value, f"{what} is {value:.3f}")
+
+
+def _measure_contrast(head: Volume, native_from_template: FloatArray) -> float:
+    from scipy import ndimage
+
+    fixed = load_template().head.at_2_mm
+    depth = round(_CORE_DEPTH_MM / fixed.spacing_mm[0])
+    core = crops_mask_on(fixed) & ndimage.binary_erosion(brain_mask_on(fixed), iterations=depth)
+    points = apply(fixed.affine, np.argwhere(core).astype(float))
+    voxels = apply(np.linalg.inv(head.affine) @ native_from_template, points)
+    values = ndimage.map_coordinates(head.data, voxels.T, order=1)
+    low, high = np.percentile(values, [10, 90])
+    spread = float(np.ptp(head.data))
+    return float(high - low) / spread if spread > 0 else 0.0
 
 
 def share_in_field(volume: Volume, native_from_template: FloatArray) -> float:

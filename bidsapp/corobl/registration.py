@@ -22,15 +22,15 @@ from bidsapp.corobl.template import brain_mask_on, crops_centre, load_template
 from bidsapp.corobl.transforms import apply, nearest_rotation
 from bidsapp.corobl.volumes import Volume
 
-FIRST_SEARCH = SearchSpace(angles=(-24, 0, 24), scales=(0.85, 1, 1.15))
-SECOND_SEARCH = SearchSpace(angles=(-30, -15, 0, 15, 30), scales=(0.78, 0.9, 1.03, 1.17))
+FIRST_SEARCH = SearchSpace(angles=(-24, 0, 24), scales=(0.85, 1, 1.15), finalists=2)
+SECOND_SEARCH = SearchSpace(angles=(-30, -15, 0, 15, 30), scales=(0.78, 0.9, 1.03, 1.17), finalists=4)
 
 SEARCH_BINS, FINE_BINS = 24, 32
-STARTS_IN_BRAIN, STARTS_IN_FIELD, FINALISTS = 8, 12, 2
+STARTS_IN_BRAIN, STARTS_IN_FIELD = 8, 12
 HEAD_MARGIN_MM, FIELD_MARGIN_MM, FINE_MARGIN_MM = 60.0, 24.0, 30.0
 DETERMINANT_LIMITS = (0.3, 2.5)
 
-SIMILARITY_DESCENT = DescentSettings(SEARCH_BINS, learning_rate=4.0, minimum_step=0.05, iterations=60)
+COARSE_DESCENT = DescentSettings(SEARCH_BINS, learning_rate=4.0, minimum_step=0.05, iterations=60)
 AFFINE_DESCENT = DescentSettings(FINE_BINS, learning_rate=0.5, minimum_step=0.01, iterations=120, share=0.3)
 LAST_DESCENT = DescentSettings(FINE_BINS, learning_rate=0.25, minimum_step=0.002, iterations=100, share=0.08)
 
@@ -104,7 +104,7 @@ def _register(volume: Volume, head: Pyramid, *, search: int, threads: int) -> Re
 def _coarse_poses(
     template: Volume, head: Pyramid, coarse: Volume, space: SearchSpace, threads: int
 ) -> list[FloatArray]:
-    """Search at one resolution and refine to similarities; return the best few of either route."""
+    """Search at one resolution and refine rotation, shift and scale; return the best of either route."""
     field = pad(template, FIELD_MARGIN_MM)
     brain = brain_mask_on(field)
     centre = apply(field.affine, np.argwhere(brain).mean(axis=0))
@@ -114,9 +114,11 @@ def _coarse_poses(
     for mask, count in ((brain, STARTS_IN_BRAIN), (np.ones_like(brain), STARTS_IN_FIELD)):
         starts = best_poses(candidates, take_samples(field, mask, SEARCH_BINS), coarse, centre, count)
         problem = Problem(field, pad(coarse, HEAD_MARGIN_MM), mask, centre, threads)
-        refined = [problem.refine_similarity(start, SIMILARITY_DESCENT) for start in starts]
+        # Without a mask, mutual information grows when the head shrinks among background: its scale stays.
+        refine = problem.refine_similarity if mask is brain else problem.refine_pose
+        refined = [refine(start, COARSE_DESCENT) for start in starts]
         plausible = [pose for pose in refined if _is_plausible(pose)] or starts[:1]
-        finalists += sorted(plausible, key=score, reverse=True)[:FINALISTS]
+        finalists += sorted(plausible, key=score, reverse=True)[: space.finalists]
     return finalists
 
 

@@ -21,10 +21,21 @@ UP_AND_DOWN_MM = (-40.0, -20.0, 0.0, 20.0, 40.0)
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Rotation angles in degrees, tried on each axis, and scales of the head against the template."""
+    """What to try.
+
+    Attributes
+    ----------
+    angles
+        Rotations in degrees, tried on each axis.
+    scales
+        Sizes of the head against the template.
+    finalists
+        How many poses of either route deserve an affine refinement.
+    """
 
     angles: tuple[float, ...]
     scales: tuple[float, ...]
+    finalists: int
 
 
 def poses(space: SearchSpace, pivot_mm: FloatArray, head: Volume) -> list[FloatArray]:

@@ -1,4 +1,4 @@
-"""The CIT168 template that travels with the package (Pauli et al. 2018, CC BY 4.0; see resources/ATTRIBUTION.md)."""
+"""The CIT168 template that travels with the package (Pauli et al. 2018; see resources/ATTRIBUTION.md)."""
 
 from __future__ import annotations
 
