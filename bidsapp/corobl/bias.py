@@ -6,12 +6,14 @@ import numpy as np
 
 from bidsapp.arrays import FloatArray
 from bidsapp.corobl.levels import has_negative_signal, to_isotropic
-from bidsapp.corobl.simpleitk import from_volume
+from bidsapp.corobl.simpleitk import from_volume, limited_threads
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
 
 SPACING_MM = 6.0
 ITERATIONS = (50, 50, 30, 20)
+CONVERGENCE = 1e-6
+"""ITK's own .001 stops three times earlier, with a fifth more of the field left."""
 
 
 def estimate_bias(volume: Volume, *, threads: int = 1) -> Volume | None:
@@ -33,10 +35,11 @@ def estimate_bias(volume: Volume, *, threads: int = 1) -> Volume | None:
     image = from_volume(Volume(np.maximum(coarse.data, 0), coarse.affine))
     mask = sitk.OtsuThreshold(image, 0, 1, 200)
     correct = sitk.N4BiasFieldCorrectionImageFilter()
-    correct.SetNumberOfThreads(threads)
     correct.SetMaximumNumberOfIterations(ITERATIONS)
-    correct.Execute(image, mask)
-    log_field = sitk.GetArrayFromImage(correct.GetLogBiasFieldAsImage(image)).transpose()
+    correct.SetConvergenceThreshold(CONVERGENCE)
+    with limited_threads(threads):
+        correct.Execute(image, mask)
+        log_field = sitk.GetArrayFromImage(correct.GetLogBiasFieldAsImage(image)).transpose()
     inside = log_field[sitk.GetArrayFromImage(mask).transpose() > 0]
     return Volume(np.clip(log_field, inside.min(), inside.max()), coarse.affine)
 

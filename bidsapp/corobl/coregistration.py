@@ -19,6 +19,7 @@ from bidsapp.corobl.levels import average_blocks, cut_intensities, field_of_view
 from bidsapp.corobl.quality import Coregistration, measure_peak, share_in_field
 from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.similarity import Samples, normalised_mutual_information, take_samples
+from bidsapp.corobl.simpleitk import limited_threads
 from bidsapp.corobl.template import brain_mask_on, load_template
 from bidsapp.corobl.volumes import Volume
 
@@ -46,8 +47,8 @@ class _Level:
     def samples(self) -> Samples:
         return take_samples(self.slab, self.mask, BINS)
 
-    def refine(self, t1w_from_slab: FloatArray, settings: DescentSettings, threads: int) -> FloatArray:
-        problem = Problem(self.slab, pad(self.t1w, MARGIN_MM), self.mask, self.centre_mm, threads)
+    def refine(self, t1w_from_slab: FloatArray, settings: DescentSettings) -> FloatArray:
+        problem = Problem(self.slab, pad(self.t1w, MARGIN_MM), self.mask, self.centre_mm)
         return problem.refine_pose(t1w_from_slab, settings)
 
 
@@ -56,28 +57,33 @@ def register_to_t1w(
 ) -> Registration:
     """Find the template in a T2w slab through the same person's registered T1w.
 
-    Tries 27 rotations by 10 degrees and 27 shifts by 12 mm around the pose of the headers, and refines the best
-    at 4, 2 and 1 mm; a step that loses agreement is taken back. The result's quality holds the T1w's measures,
-    the share of the hippocampi in the slab, and how well slab and T1w agree.
+    Tries 27 rotations by 10 degrees and 27 shifts by 12 mm around the pose of the headers, and refines the
+    best at 4, 2 and 1 mm; a step that loses agreement is taken back. The result's quality holds the T1w's
+    measures, the share of the hippocampi in the slab, and how well slab and T1w agree.
     """
-    at_4_mm, at_2_mm, at_1_mm = _make_levels(t2w, t1w)
-    samples = at_4_mm.samples()
-    candidates = _poses_around(t2w.centre_mm)
-    starts = _best(candidates, samples, at_4_mm.t1w, STARTS)
-    refined = [at_4_mm.refine(start, FIRST_DESCENT, threads) for start in starts]
-    samples = at_2_mm.samples()
-    finalists = _best(starts + refined, samples, at_2_mm.t1w, FINALISTS)
-    refined = [at_2_mm.refine(start, SECOND_DESCENT, threads) for start in finalists]
-    best = _best(finalists + refined, samples, at_2_mm.t1w, 1)[0]
-    last = at_1_mm.refine(best, LAST_DESCENT, threads)
-    best = _best([best, last], samples, at_2_mm.t1w, 1)[0]
+    levels = _make_levels(t2w, t1w)
+    with limited_threads(threads):
+        best = _search_and_refine(levels, t2w.centre_mm)
     t2w_from_template = np.linalg.inv(best) @ t1w_registration.native_from_template
     quality = replace(
         t1w_registration.quality,
         share_in_field=share_in_field(t2w, t2w_from_template),
-        coregistration=_measure(t2w, at_2_mm, t1w_registration.native_from_template, best),
+        coregistration=_measure(t2w, levels[1], t1w_registration.native_from_template, best),
     )
     return replace(t1w_registration, native_from_template=t2w_from_template, quality=quality)
+
+
+def _search_and_refine(levels: list[_Level], centre_mm: FloatArray) -> FloatArray:
+    """Return `t1w_from_slab`; every step competes with what it started from, at 4 and then at 2 mm."""
+    at_4_mm, at_2_mm, at_1_mm = levels
+    starts = _best(_poses_around(centre_mm), at_4_mm.samples(), at_4_mm.t1w, STARTS)
+    refined = [at_4_mm.refine(start, FIRST_DESCENT) for start in starts]
+    samples = at_2_mm.samples()
+    finalists = _best(starts + refined, samples, at_2_mm.t1w, FINALISTS)
+    refined = [at_2_mm.refine(start, SECOND_DESCENT) for start in finalists]
+    best = _best(finalists + refined, samples, at_2_mm.t1w, 1)
+    last = at_1_mm.refine(best[0], LAST_DESCENT)
+    return _best([*best, last], samples, at_2_mm.t1w, 1)[0]
 
 
 def _make_levels(t2w: Volume, t1w: Volume) -> list[_Level]:

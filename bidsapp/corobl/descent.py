@@ -40,15 +40,12 @@ class Problem:
         Where the fixed volume counts; None for everywhere.
     centre_mm
         Centre of rotation and scaling, in the fixed volume's RAS.
-    threads
-        For ITK; results may differ in the last digits between numbers of threads.
     """
 
     fixed: Volume
     moving: Volume
     mask: BoolArray | None
     centre_mm: FloatArray
-    threads: int = 1
 
     def refine_similarity(self, start: FloatArray, settings: DescentSettings) -> FloatArray:
         """Refine rotation, shift and one scale of `moving_from_fixed`.
@@ -88,7 +85,6 @@ class Problem:
         import SimpleITK as sitk  # noqa: N813
 
         method = sitk.ImageRegistrationMethod()
-        method.SetNumberOfThreads(self.threads)
         method.SetMetricAsMattesMutualInformation(settings.bins)
         method.SetInterpolator(sitk.sitkLinear)
         method.SetOptimizerAsRegularStepGradientDescent(

@@ -1,4 +1,4 @@
-"""What can be said about labels in a crop: volumes in the person's own millimetres, and room to the border."""
+"""What can be said about labels in a crop: volumes in the person's millimetres, room to the border."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Containment:
 def volumes_mm3(labels: IntArray, native_from_corobl: FloatArray) -> dict[int, float]:
     """Return the volume in the scan of each label of a crop except 0, in mm3, by ascending value.
 
-    Voxels x 0.027 mm3 x the determinant of the map to the scan: a count in the scan's own grid would lose labels
-    that are thinner than its voxels.
+    Voxels x 0.027 mm3 x the determinant of the map to the scan: a count in the scan's own grid would lose
+    labels that are thinner than its voxels.
     """
     voxel_mm3 = VOXEL_VOLUME_MM3 * abs(float(np.linalg.det(native_from_corobl[:3, :3])))
     values, counts = np.unique(labels, return_counts=True)
@@ -52,7 +52,7 @@ def volumes_mm3(labels: IntArray, native_from_corobl: FloatArray) -> dict[int, f
 
 def contain_crop_mask(mask: BoolArray, side: Side) -> Containment | None:
     """Measure a mask on the grid of a crop, as in the head; None when it is empty."""
-    return _contain(_voxel_corners(mask), np.ones(1, dtype=bool), side) if mask.any() else None
+    return _contain(_voxel_corners(mask), 1.0, side) if mask.any() else None
 
 
 def contain_native_mask(
@@ -64,10 +64,10 @@ def contain_native_mask(
     crop_from_native = np.linalg.inv(native_from_corobl @ GRIDS[side].affine) @ affine
     centres = apply(crop_from_native, np.argwhere(mask).astype(float))
     inside = ((centres >= -0.5) & (centres <= np.array(GRIDS[side].shape) - 0.5)).all(axis=1)
-    return _contain(apply(crop_from_native, _voxel_corners(mask)), inside, side)
+    return _contain(apply(crop_from_native, _voxel_corners(mask)), float(inside.mean()), side)
 
 
-def _contain(corners: FloatArray, inside: BoolArray, side: Side) -> Containment:
+def _contain(corners: FloatArray, share: float, side: Side) -> Containment:
     """Measure points, shape (n, 3) in voxels of the crop, on the surface of a structure."""
     low = corners.min(axis=0) + 0.5
     high = np.array(GRIDS[side].shape) - 0.5 - corners.max(axis=0)
@@ -76,12 +76,12 @@ def _contain(corners: FloatArray, inside: BoolArray, side: Side) -> Containment:
     return Containment(
         round(float(rooms[axis, end]) * SPACING_MM, 6),
         _BORDERS[side][int(axis)][int(end)],
-        float(inside.mean()),
+        share,
     )
 
 
 def _voxel_corners(mask: BoolArray) -> FloatArray:
-    """Return the corners of the mask's voxels, in its own indices, that can be extreme along any direction."""
+    """Return the corners, in voxel indices, of all voxels on the surface of the mask."""
     from scipy import ndimage
 
     surface = mask & ~ndimage.binary_erosion(mask)

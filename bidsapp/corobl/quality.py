@@ -97,9 +97,10 @@ class Quality:
     coregistration: Coregistration | None = None
 
     @property
-    def passes(self) -> bool:
-        """Whether no judgement is red."""
-        return worst_level(judge_registration(self)) != "red"
+    def finds_head(self) -> bool:
+        """Whether the template seems to lie where it belongs: a finer search cannot mend other measures."""
+        gates = ((self.nmi_in_crops, CROPS_NMI), (self.nmi_in_brain, BRAIN_NMI), (self.peak, PEAK))
+        return all(value >= red for value, (red, _) in gates)
 
 
 @dataclass(frozen=True)

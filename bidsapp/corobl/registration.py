@@ -18,6 +18,7 @@ from bidsapp.corobl.levels import Pyramid, make_pyramid, pad
 from bidsapp.corobl.quality import Quality, Score, measure_quality, score_in_brain
 from bidsapp.corobl.search import SearchSpace, best_poses, poses
 from bidsapp.corobl.similarity import take_samples
+from bidsapp.corobl.simpleitk import limited_threads
 from bidsapp.corobl.template import brain_mask_on, crops_centre, load_template
 from bidsapp.corobl.transforms import apply, nearest_rotation
 from bidsapp.corobl.volumes import Volume
@@ -65,8 +66,8 @@ class Registration:
 def register_to_template(volume: Volume, *, rigid: bool = False, threads: int = 1) -> Registration:
     """Find the template in a whole head or a stripped brain, T1w or T2w, in any pose and on any grid.
 
-    The same input and number of threads give the same result. An image in which there is no human head
-    gives a registration too: `bidsapp.corobl.quality.judge_registration` tells.
+    With one thread the same input gives the same result to the last bit. An image in which there is no
+    human head gives a registration too: `bidsapp.corobl.quality.judge_registration` tells.
 
     Parameters
     ----------
@@ -74,36 +75,35 @@ def register_to_template(volume: Volume, *, rigid: bool = False, threads: int = 
         Return the rotation and shift closest to the affine map, which agrees with it midway between the
         hippocampi.
     """
-    head = make_pyramid(volume)
-    found = _register(volume, head, search=1, threads=threads)
-    if not found.quality.passes:
-        other = _register(volume, head, search=2, threads=threads)
-        found = max(found, other, key=lambda result: result.quality.nmi_in_crops)
+    with limited_threads(threads):
+        head = make_pyramid(volume)
+        found = _register(volume, head, search=1)
+        if not found.quality.finds_head:
+            other = _register(volume, head, search=2)
+            found = max(found, other, key=lambda result: result.quality.nmi_in_crops)
     if rigid:
         rotation = nearest_rotation(found.native_from_template, crops_centre())
         found = replace(found, native_from_template=rotation, rigid=True)
     return found
 
 
-def _register(volume: Volume, head: Pyramid, *, search: int, threads: int) -> Registration:
+def _register(volume: Volume, head: Pyramid, *, search: int) -> Registration:
     template = load_template().head
     if search == 1:
-        finalists = _coarse_poses(template.at_8_mm, head, head.at_8_mm, FIRST_SEARCH, threads)
+        finalists = _coarse_poses(template.at_8_mm, head, head.at_8_mm, FIRST_SEARCH)
     else:
-        finalists = _coarse_poses(template.at_6_mm, head, head.at_6_mm, SECOND_SEARCH, threads)
+        finalists = _coarse_poses(template.at_6_mm, head, head.at_6_mm, SECOND_SEARCH)
     score = score_in_brain(template.at_4_mm, head.at_4_mm)
-    problem = _problem_in_brain(template.at_4_mm, pad(head.at_4_mm, HEAD_MARGIN_MM), threads)
+    problem = _problem_in_brain(template.at_4_mm, pad(head.at_4_mm, HEAD_MARGIN_MM))
     refined = [_improve(pose, problem.refine_affine(pose, AFFINE_DESCENT), score) for pose in finalists]
     best = max(refined, key=score)
     score = score_in_brain(template.at_2_mm, head.at_2_mm)
-    problem = _problem_in_brain(template.at_2_mm, pad(head.at_2_mm, FINE_MARGIN_MM), threads)
+    problem = _problem_in_brain(template.at_2_mm, pad(head.at_2_mm, FINE_MARGIN_MM))
     best = _improve(best, problem.refine_affine(best, LAST_DESCENT), score)
     return Registration(best, measure_quality(volume, head, best), search=search)
 
 
-def _coarse_poses(
-    template: Volume, head: Pyramid, coarse: Volume, space: SearchSpace, threads: int
-) -> list[FloatArray]:
+def _coarse_poses(template: Volume, head: Pyramid, coarse: Volume, space: SearchSpace) -> list[FloatArray]:
     """Search at one resolution and refine rotation, shift and scale; return the best of either route."""
     field = pad(template, FIELD_MARGIN_MM)
     brain = brain_mask_on(field)
@@ -113,7 +113,7 @@ def _coarse_poses(
     finalists = []
     for mask, count in ((brain, STARTS_IN_BRAIN), (np.ones_like(brain), STARTS_IN_FIELD)):
         starts = best_poses(candidates, take_samples(field, mask, SEARCH_BINS), coarse, centre, count)
-        problem = Problem(field, pad(coarse, HEAD_MARGIN_MM), mask, centre, threads)
+        problem = Problem(field, pad(coarse, HEAD_MARGIN_MM), mask, centre)
         # Without a mask, mutual information grows when the head shrinks among background: its scale stays.
         refine = problem.refine_similarity if mask is brain else problem.refine_pose
         refined = [refine(start, COARSE_DESCENT) for start in starts]
@@ -122,9 +122,9 @@ def _coarse_poses(
     return finalists
 
 
-def _problem_in_brain(fixed: Volume, moving: Volume, threads: int) -> Problem:
+def _problem_in_brain(fixed: Volume, moving: Volume) -> Problem:
     brain = brain_mask_on(fixed)
-    return Problem(fixed, moving, brain, apply(fixed.affine, np.argwhere(brain).mean(axis=0)), threads)
+    return Problem(fixed, moving, brain, apply(fixed.affine, np.argwhere(brain).mean(axis=0)))
 
 
 def _improve(before: FloatArray, after: FloatArray, score: Score) -> FloatArray:
