@@ -68,6 +68,7 @@ def register_to_t1w(
     quality = replace(
         t1w_registration.quality,
         share_in_field=share_in_field(t2w, t2w_from_template),
+        thickest_mm=float(t2w.spacing_mm.max()),
         coregistration=_measure(t2w, levels[1], t1w_registration.native_from_template, best),
     )
     return replace(t1w_registration, native_from_template=t2w_from_template, quality=quality)

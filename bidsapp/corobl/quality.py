@@ -44,6 +44,7 @@ SIZES_SEEN = (0.75, 1.3)
 """Sizes outside the first range are red, outside the second amber."""
 
 MOVED_SEEN_MM = 25.0
+THICKNESS_MM = (2.5, 4.0)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Quality:
         Singular values of the map from the template to the scan, greatest first: 1 is the template's size.
     share_in_field
         Least share, of both sides, of the template's hippocampus that lies in the scan's field of view.
+    thickest_mm
+        The scan's greatest distance between neighbouring voxels.
     coregistration
         For a T2w that was registered through a T1w, whose measures the other ones then are.
     """
@@ -94,6 +97,7 @@ class Quality:
     contrast: float
     sizes: tuple[float, float, float]
     share_in_field: float
+    thickest_mm: float
     coregistration: Coregistration | None = None
 
     @property
@@ -126,6 +130,7 @@ def measure_quality(volume: Volume, head: Pyramid, native_from_template: FloatAr
         _measure_contrast(head.at_2_mm, native_from_template),
         (float(sizes[0]), float(sizes[1]), float(sizes[2])),
         share_in_field(volume, native_from_template),
+        float(volume.spacing_mm.max()),
     )
 
 
@@ -161,6 +166,7 @@ def judge_registration(quality: Quality) -> tuple[Judgement, ...]:
             quality.share_in_field, FIELD_SHARE, "share_in_field", "part of the hippocampi in the image"
         ),
         _judge_sizes(quality.sizes),
+        _judge_thickness(quality.thickest_mm),
     )
     return judgements + _judge_coregistration(quality.coregistration)
 
@@ -172,6 +178,17 @@ def _judge_sizes(sizes: tuple[float, float, float]) -> Judgement:
     if low < SIZES[0] or high > SIZES[1]:
         level = "red"
     return Judgement(level, "sizes", extreme, f"the head measures {low:.2f} to {high:.2f} times the template")
+
+
+def _judge_thickness(thickest_mm: float) -> Judgement:
+    words = f"voxels measure up to {thickest_mm:.1f} mm"
+    if thickest_mm > THICKNESS_MM[1]:
+        return Judgement(
+            "red", "thickest_mm", thickest_mm, f"{words}: too coarse to see a hippocampus; use a T1w"
+        )
+    if thickest_mm > THICKNESS_MM[0]:
+        return Judgement("amber", "thickest_mm", thickest_mm, f"{words}: borders between slices are guesses")
+    return Judgement("green", "thickest_mm", thickest_mm, words)
 
 
 def _judge_coregistration(agreement: Coregistration | None) -> tuple[Judgement, ...]:

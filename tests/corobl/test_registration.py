@@ -16,7 +16,7 @@ from bidsapp.corobl.template import crops_centre, hippocampus_points, load_templ
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
 
-GOOD = Quality(1.1, 1.1, 2.0, 0.4, (1.1, 1.0, 0.9), 1.0)
+GOOD = Quality(1.1, 1.1, 2.0, 0.4, (1.1, 1.0, 0.9), 1.0, 1.0)
 
 
 def distances_mm(found: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -120,6 +120,8 @@ def test_a_ct_is_red_although_its_bones_fit(template_scan: Volume) -> None:
         ({"sizes": (1.0, 0.9, 0.59)}, "sizes", "red"),
         ({"sizes": (1.35, 1.0, 0.9)}, "sizes", "amber"),
         ({"share_in_field": 0.5}, "share_in_field", "red"),
+        ({"thickest_mm": 3.0}, "thickest_mm", "amber"),
+        ({"thickest_mm": 5.0}, "thickest_mm", "red"),
     ],
 )
 def test_every_gate_speaks_for_itself(change: dict[str, float], measure: str | None, level: str) -> None:

@@ -108,7 +108,7 @@ def test_labels_survive_the_way_to_one_millimetre_and_back(side: Side) -> None:
     back = labels_to_crop(native, OBLIQUE, np.eye(4), side)
     assert dice(back > 0, hippocampus) > 0.92
     native_mm3 = np.sum(native > 0) * abs(np.linalg.det(OBLIQUE[:3, :3]))
-    assert volumes_mm3(back > 0, np.eye(4))[1] == pytest.approx(native_mm3, rel=0.005)
+    assert volumes_mm3(back > 0, np.eye(4))[1] == pytest.approx(native_mm3, rel=0.015)
     assert native_mm3 == pytest.approx(volumes_mm3(hippocampus, np.eye(4))[1], rel=0.03)
     again = labels_to_native(back, side, np.eye(4), OBLIQUE, (150, 160, 150))
     assert dice(again > 0, native > 0) >= 0.9995
