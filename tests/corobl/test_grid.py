@@ -1,0 +1,93 @@
+"""The CorObl grids against numbers worked out by hand, and against HippUnfold's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bidsapp.corobl.grid import (
+    GRIDS,
+    LEFT_FLIPPED_GRID,
+    SIDES,
+    TEMPLATE_FROM_COROBL,
+    Side,
+    crop_image,
+    reverse_axis_0,
+)
+from bidsapp.corobl.template import hippocampus_points, load_hippocampus
+from bidsapp.corobl.transforms import apply
+
+
+@pytest.mark.parametrize(
+    ("side", "voxel", "expected_mm"),
+    [
+        ("L", (0, 0, 0), (-2.3, -51.1, -32.7)),
+        ("L", (127, 255, 127), (-40.4, 25.4, 5.4)),
+        ("R", (0, 0, 0), (41.5, -50.5, -31.5)),
+        ("R", (127, 255, 127), (3.4, 26.0, 6.6)),
+    ],
+)
+def test_corners_of_the_crops(side: Side, voxel: tuple[int, ...], expected_mm: tuple[float, ...]) -> None:
+    assert apply(GRIDS[side].affine, np.array(voxel, dtype=float)) == pytest.approx(expected_mm, abs=1e-9)
+
+
+def test_the_pitch_is_36_degrees_about_the_left_right_axis() -> None:
+    # CorObl A (0, 1, 0) points forward and down in CIT168: (0, cos 36, -sin 36).
+    forward = TEMPLATE_FROM_COROBL[:3, :3] @ [0, 1, 0]
+    assert forward == pytest.approx([0, np.cos(np.radians(36)), -np.sin(np.radians(36))], abs=1e-6)
+    assert apply(TEMPLATE_FROM_COROBL, np.zeros(3)) == pytest.approx([0, -4.36795, -9.04318])
+    assert np.linalg.det(TEMPLATE_FROM_COROBL) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("side", "sign"), [("L", -1), ("R", 1)])
+def test_the_left_crop_holds_the_left_of_the_head(side: Side, sign: int) -> None:
+    assert np.all(sign * hippocampus_points(side)[:, 0] > 0)
+
+
+def test_reversing_the_left_crop_is_an_array_flip_with_a_true_header() -> None:
+    data = np.random.default_rng(0).random(GRIDS["L"].shape, dtype=np.float32)
+    crop = crop_image(data, "L")
+    flipped = reverse_axis_0(crop)
+    np.testing.assert_array_equal(np.asanyarray(flipped.dataobj), data[::-1])
+    np.testing.assert_allclose(flipped.affine, LEFT_FLIPPED_GRID.affine, atol=1e-6)
+    np.testing.assert_allclose(flipped.get_qform(), flipped.affine, atol=1e-5)
+    # Voxel (127 - i, j, k) lies where voxel (i, j, k) lay.
+    np.testing.assert_allclose(
+        apply(flipped.affine, np.array([120.0, 3, 5])), apply(crop.affine, np.array([7.0, 3, 5])), atol=1e-5
+    )
+    twice = reverse_axis_0(flipped)
+    np.testing.assert_array_equal(np.asanyarray(twice.dataobj), data)
+    np.testing.assert_allclose(twice.affine, crop.affine, atol=1e-6)
+    assert (int(twice.header["sform_code"]), int(twice.header["qform_code"])) == (2, 2)
+
+
+def test_a_crop_survives_the_disk_and_simpleitk_sees_the_same_place(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    data = np.zeros(GRIDS["L"].shape, dtype=np.uint8)
+    data[5, 6, 7] = 1
+    nib.save(crop_image(data, "L"), tmp_path / "crop.nii.gz")
+    read = nib.load(tmp_path / "crop.nii.gz")
+    np.testing.assert_allclose(read.affine, GRIDS["L"].affine, atol=1e-6)
+    image = sitk.ReadImage(str(tmp_path / "crop.nii.gz"))
+    place = image.TransformIndexToPhysicalPoint((5, 6, 7))
+    # By hand: RAS (-2.3 - 1.5, -51.1 + 1.8, -32.7 + 2.1), in LPS.
+    assert place == pytest.approx((3.8, 49.3, -30.6), abs=1e-4)
+
+
+def test_a_crop_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"not \(3, 4, 5\)"):
+        crop_image(np.zeros((3, 4, 5)), "L")
+
+
+def test_the_grid_is_that_of_the_reference(shared_data: Path) -> None:
+    reference = nib.load(shared_data / "citi168_corobl" / "Mask_300umCoronalOblique_hemi-L.nii.gz")
+    assert reference.shape == GRIDS["L"].shape
+    np.testing.assert_allclose(reference.affine, GRIDS["L"].affine, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(reference.dataobj) > 0.5, load_hippocampus("L"))
+
+
+def test_sides_are_left_then_right() -> None:
+    assert SIDES == ("L", "R")
