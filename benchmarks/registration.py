@@ -107,9 +107,7 @@ def report(name: str, registration: Registration, cost: float, outcome: str) -> 
 
 def unsuitable(sources: list[Source]) -> list[tuple[str, Volume]]:
     found = [(f"noise-{index}", noise(index)) for index in range(3)]
-    found.append(
-        ("constant", Volume(np.full((100, 100, 100), 7.0, dtype=np.float32), np.diag([2.0, 2, 2, 1])))
-    )
+    found.append(("constant", Volume(np.full((100, 100, 100), 7.0, dtype=np.float32), np.diag([2.0, 2, 2, 1]))))
     for case, source in enumerate(sources):
         for contrast, thick_mm in (("CT", 1.0), ("PDw", 5.0)):
             scan = simulate(source, 100 + case, contrast, hard=False, thick_mm=thick_mm)
@@ -171,9 +169,7 @@ def mapped_source(name: str, head: Volume, native_from_template: FloatArray) -> 
     template = load_template()
     voxel_from_template = np.linalg.inv(head.affine) @ native_from_template
     to_brain = np.linalg.inv(template.brain.affine) @ np.linalg.inv(native_from_template) @ head.affine
-    brain = ndimage.affine_transform(
-        template.brain.data, to_brain[:3, :3], to_brain[:3, 3], head.data.shape, order=1
-    )
+    brain = ndimage.affine_transform(template.brain.data, to_brain[:3, :3], to_brain[:3, 3], head.data.shape, order=1)
     tight = ndimage.binary_erosion(brain > 0.5, iterations=max(1, round(4 / head.spacing_mm.min())))
     hippocampi = {}
     for side in SIDES:

@@ -44,9 +44,7 @@ class Simulated:
     hippocampi: dict[Side, FloatArray]
 
 
-def simulate(
-    source: Source, case: int, contrast: Contrast, *, hard: bool, thick_mm: float = 1.0
-) -> Simulated:
+def simulate(source: Source, case: int, contrast: Contrast, *, hard: bool, thick_mm: float = 1.0) -> Simulated:
     """Make head number `case`; the same number gives the same head.
 
     Hard ones use the whole range of rotations, shifts and scales and lose part of the field of view; easy
@@ -65,10 +63,7 @@ def simulate(
 
     clean = _in_contrast(sample(source.head), sample(source.brain), contrast, rng)
     data = _degrade(clean, affine, rng)
-    points = {
-        side: apply(affine, np.argwhere(sample(source.hippocampi[side]) > 0.5).astype(float))
-        for side in SIDES
-    }
+    points = {side: apply(affine, np.argwhere(sample(source.hippocampi[side]) > 0.5).astype(float)) for side in SIDES}
     return Simulated(f"{source.name}-{contrast}-{case:02d}", Volume(data, affine), points)
 
 
@@ -143,15 +138,11 @@ def _random_warp(
     for _ in range(3):
         knots = rng.normal(size=coarse_shape) * strength_mm / 2
         steps = spacing / 40
-        fields.append(
-            ndimage.affine_transform(knots, steps, 1.0, shape, order=3, mode="nearest", output=np.float32)
-        )
+        fields.append(ndimage.affine_transform(knots, steps, 1.0, shape, order=3, mode="nearest", output=np.float32))
     return np.stack(fields, axis=-1)
 
 
-def _in_contrast(
-    head: FloatArray, brain: FloatArray, contrast: Contrast, rng: np.random.Generator
-) -> FloatArray:
+def _in_contrast(head: FloatArray, brain: FloatArray, contrast: Contrast, rng: np.random.Generator) -> FloatArray:
     top = np.percentile(head[head > 0], 99)
     t1w = np.clip(head / top, 0, 1.2)
     inside = ndimage.gaussian_filter((brain > 0.5).astype(np.float32), 1.0)

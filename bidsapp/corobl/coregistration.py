@@ -52,9 +52,7 @@ class _Level:
         return problem.refine_pose(t1w_from_slab, settings)
 
 
-def register_to_t1w(
-    t2w: Volume, t1w: Volume, t1w_registration: Registration, *, threads: int = 1
-) -> Registration:
+def register_to_t1w(t2w: Volume, t1w: Volume, t1w_registration: Registration, *, threads: int = 1) -> Registration:
     """Find the template in a T2w slab through the same person's registered T1w.
 
     Tries 27 rotations by 10 degrees and 27 shifts by 12 mm around the pose of the headers, and refines the
@@ -111,9 +109,7 @@ def _best(poses: list[FloatArray], samples: Samples, t1w: Volume, count: int) ->
     return [poses[index] for index in np.argsort(-np.array(scores), kind="stable")[:count]]
 
 
-def _measure(
-    t2w: Volume, at_2_mm: _Level, t1w_from_template: FloatArray, t1w_from_slab: FloatArray
-) -> Coregistration:
+def _measure(t2w: Volume, at_2_mm: _Level, t1w_from_template: FloatArray, t1w_from_slab: FloatArray) -> Coregistration:
     """Compare slab and T1w in the part of the brain that the slab shows."""
     grid = load_template().head.at_2_mm
     t1w_from_grid = np.linalg.inv(at_2_mm.t1w.affine) @ t1w_from_template @ grid.affine

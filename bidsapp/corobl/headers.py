@@ -60,9 +60,7 @@ def read_geometry(header: nib.Nifti1Header, path: Path) -> Geometry:
     source = next(iter(usable))
     warnings = [f"the {name} of the header cannot be used" for name in candidates if name not in usable]
     if source == "pixdim":
-        warnings.append(
-            "the header gives no orientation (qform and sform codes are 0): left and right are a guess"
-        )
+        warnings.append("the header gives no orientation (qform and sform codes are 0): left and right are a guess")
     disagreement = None
     if "sform" in usable and "qform" in usable:
         disagreement = _greatest_distance_mm(usable["sform"], usable["qform"], header.get_data_shape()[:3])
@@ -78,9 +76,7 @@ def _candidates(header: nib.Nifti1Header) -> dict[AffineSource, FloatArray]:
     if header["qform_code"] > 0:
         found["qform"] = np.asarray(header.get_qform(), dtype=float)
     found["pixdim"] = np.asarray(header.get_base_affine(), dtype=float)
-    if len(found) > 1 and any(
-        _is_invertible(affine) for affine in found.values() if affine is not found["pixdim"]
-    ):
+    if len(found) > 1 and any(_is_invertible(affine) for affine in found.values() if affine is not found["pixdim"]):
         del found["pixdim"]
     return found
 

@@ -154,17 +154,11 @@ def score_in_brain(fixed: Volume, moving: Volume) -> Score:
 def judge_registration(quality: Quality) -> tuple[Judgement, ...]:
     """Judge every measure: one red means that the crops must not be used unseen."""
     judgements = (
-        _at_least(
-            quality.nmi_in_crops, CROPS_NMI, "nmi_in_crops", "agreement with the template in the crops"
-        ),
-        _at_least(
-            quality.nmi_in_brain, BRAIN_NMI, "nmi_in_brain", "agreement with the template in the brain"
-        ),
+        _at_least(quality.nmi_in_crops, CROPS_NMI, "nmi_in_crops", "agreement with the template in the crops"),
+        _at_least(quality.nmi_in_brain, BRAIN_NMI, "nmi_in_brain", "agreement with the template in the brain"),
         _at_least(quality.peak, PEAK, "peak", "loss of agreement when the head is moved by 8 mm"),
         _at_least(quality.contrast, CONTRAST, "contrast", "contrast around the hippocampi"),
-        _at_least(
-            quality.share_in_field, FIELD_SHARE, "share_in_field", "part of the hippocampi in the image"
-        ),
+        _at_least(quality.share_in_field, FIELD_SHARE, "share_in_field", "part of the hippocampi in the image"),
         _judge_sizes(quality.sizes),
         _judge_thickness(quality.thickest_mm),
     )
@@ -183,9 +177,7 @@ def _judge_sizes(sizes: tuple[float, float, float]) -> Judgement:
 def _judge_thickness(thickest_mm: float) -> Judgement:
     words = f"voxels measure up to {thickest_mm:.1f} mm"
     if thickest_mm > THICKNESS_MM[1]:
-        return Judgement(
-            "red", "thickest_mm", thickest_mm, f"{words}: too coarse to see a hippocampus; use a T1w"
-        )
+        return Judgement("red", "thickest_mm", thickest_mm, f"{words}: too coarse to see a hippocampus; use a T1w")
     if thickest_mm > THICKNESS_MM[0]:
         return Judgement("amber", "thickest_mm", thickest_mm, f"{words}: borders between slices are guesses")
     return Judgement("green", "thickest_mm", thickest_mm, words)
@@ -214,9 +206,7 @@ def worst_level(judgements: tuple[Judgement, ...]) -> Level:
 
 def _at_least(value: float, limits: tuple[float, float], measure: str, what: str) -> Judgement:
     if value < limits[0]:
-        return Judgement(
-            "red", measure, value, f"{what} is {value:.3f}; right registrations reach {limits[0]}"
-        )
+        return Judgement("red", measure, value, f"{what} is {value:.3f}; right registrations reach {limits[0]}")
     if value < limits[1]:
         return Judgement("amber", measure, value, f"{what} is low: {value:.3f}; look at the pictures")
     return Judgement("green", measure, value, f"{what} is {value:.3f}")

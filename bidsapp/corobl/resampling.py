@@ -57,9 +57,7 @@ def labels_to_native(
     return resample_labels(labels, crop_from_native, shape)
 
 
-def labels_to_crop(
-    labels: IntArray, affine: FloatArray, native_from_corobl: FloatArray, side: Side
-) -> IntArray:
+def labels_to_crop(labels: IntArray, affine: FloatArray, native_from_corobl: FloatArray, side: Side) -> IntArray:
     """Bring a label map on a scan's grid (`affine`) to the crop of one side, as in the head."""
     native_from_crop = np.linalg.inv(affine) @ native_from_corobl @ GRIDS[side].affine
     return resample_labels(labels, native_from_crop, GRIDS[side].shape)
@@ -114,9 +112,7 @@ def _share(inside: BoolArray, source_box: Box, target_box: Box, matrix: FloatArr
     return total / np.prod(counts, dtype=np.float32)
 
 
-def _label_boxes(
-    inside: BoolArray, source_from_target: FloatArray, shape: tuple[int, ...]
-) -> tuple[Box, Box]:
+def _label_boxes(inside: BoolArray, source_from_target: FloatArray, shape: tuple[int, ...]) -> tuple[Box, Box]:
     """Return the label's box in the source, and the box of target voxels that it can reach."""
     edges = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     source = tuple(slice(int(edge[0]), int(edge[-1]) + 1) for edge in edges)
@@ -141,10 +137,7 @@ def _corners(matrix: FloatArray, shape: tuple[int, ...]) -> FloatArray:
 
 
 def _enclosing(boxes: list[Box]) -> Box:
-    edges = [
-        slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes))
-        for axis in range(3)
-    ]
+    edges = [slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) for axis in range(3)]
     return edges[0], edges[1], edges[2]
 
 
@@ -152,9 +145,7 @@ def _is_filled(box: Box) -> bool:
     return all(edge.stop > edge.start for edge in box)
 
 
-def _sample(
-    data: FloatArray, matrix: FloatArray, shape: tuple[int, ...], *, order: int, mode: str
-) -> FloatArray:
+def _sample(data: FloatArray, matrix: FloatArray, shape: tuple[int, ...], *, order: int, mode: str) -> FloatArray:
     return ndimage.affine_transform(
         data, matrix[:3, :3], matrix[:3, 3], shape, order=order, mode=mode, prefilter=False, output=np.float32
     )

@@ -164,9 +164,7 @@ def _refuse_other_contents(image: nib.Nifti1Image, path: Path) -> None:
     if dtype.kind not in "iufb":
         raise BadDataError(f"{path} holds values of type {dtype}", "Save one number per voxel.")
     if len(shape) < 3 or min(shape) < 1:
-        raise BadDataError(
-            f"{path} has shape {shape}, not three dimensions", "Give a three-dimensional image."
-        )
+        raise BadDataError(f"{path} has shape {shape}, not three dimensions", "Give a three-dimensional image.")
     if np.prod(shape[3:], dtype=int) != 1:
         raise BadDataError(
             f"{path} has shape {shape}: several volumes",

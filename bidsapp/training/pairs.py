@@ -11,16 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.records import Hemi, LeftIs, Pair
 from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_volume
 
 logger = logging.getLogger(__name__)
 
-COROBL_LEFT_GRID = Grid(
-    (128, 256, 128),
-    np.array([[-0.3, 0, 0, -2.3], [0, 0.3, 0, -51.1], [0, 0, 0.3, -32.7], [0, 0, 0, 1]]),
-)
+COROBL_LEFT_GRID = Grid(GRIDS["L"].shape, GRIDS["L"].affine)
 """HippUnfold's grid of left crops, as in the head (RAS, mm)."""
 
 LOOKED_FOR = (

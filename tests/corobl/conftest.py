@@ -43,9 +43,7 @@ def turned_scan(template_scan: Volume, turned_affine: np.ndarray) -> Volume:
     """The template, turned, on a grid with axes P, I, R and 2 x 2 x 2.5 mm, with noise and a gamma of 0.8."""
     affine = np.array([[0, 0, 2.5, -90], [-2.0, 0, 0, 100], [0, -2.0, 0, 110], [0, 0, 0, 1]])
     source = np.linalg.inv(template_scan.affine) @ np.linalg.inv(turned_affine) @ affine
-    data = ndimage.affine_transform(
-        template_scan.data, source[:3, :3], source[:3, 3], (120, 100, 96), order=1
-    )
+    data = ndimage.affine_transform(template_scan.data, source[:3, :3], source[:3, 3], (120, 100, 96), order=1)
     noise = np.random.default_rng(1).normal(0, 3, data.shape)
     return Volume((np.abs(255 * (data / 255) ** 0.8 + noise)).astype(np.float32), affine)
 

@@ -24,9 +24,7 @@ def distances_mm(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.linalg.norm(apply(found, points) - apply(true, points), axis=1)
 
 
-def test_a_turned_and_shifted_head_is_found(
-    turned_registration: Registration, turned_affine: np.ndarray
-) -> None:
+def test_a_turned_and_shifted_head_is_found(turned_registration: Registration, turned_affine: np.ndarray) -> None:
     assert distances_mm(turned_registration.native_from_template, turned_affine).max() < 1.0
     assert worst_level(judge_registration(turned_registration.quality)) == "green"
     assert turned_registration.search == 1
@@ -75,9 +73,7 @@ def test_a_slab_is_found_through_the_t1w(
     assert distances_mm(registration.native_from_template, true).max() < 1.0
     assert registration.quality.coregistration is not None
     assert registration.quality.coregistration.moved_mm == pytest.approx(9, abs=2)
-    assert {j.level for j in judge_registration(registration.quality) if j.measure.startswith("slab")} == {
-        "green"
-    }
+    assert {j.level for j in judge_registration(registration.quality) if j.measure.startswith("slab")} == {"green"}
 
 
 def noise() -> np.ndarray:

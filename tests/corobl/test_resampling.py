@@ -130,9 +130,7 @@ def test_labels_in_native_space_are_those_of_a_dense_majority_vote() -> None:
 
 
 def test_a_left_label_stays_left_in_the_scan() -> None:
-    native = labels_to_native(
-        load_hippocampus("L").astype(np.uint8), "L", np.eye(4), OBLIQUE, (150, 160, 150)
-    )
+    native = labels_to_native(load_hippocampus("L").astype(np.uint8), "L", np.eye(4), OBLIQUE, (150, 160, 150))
     x_mm = apply(OBLIQUE, np.argwhere(native).astype(float))[:, 0]
     assert x_mm.size > 2000
     assert x_mm.max() < 0

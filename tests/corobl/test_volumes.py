@@ -176,9 +176,7 @@ def in_metres(path: Path) -> None:
         (in_metres, "0.0 x 0.0 x 0.0 mm large"),
     ],
 )
-def test_a_bad_file_is_named_with_a_way_out(
-    tmp_path: Path, damage: Callable[[Path], None], message: str
-) -> None:
+def test_a_bad_file_is_named_with_a_way_out(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     path = save(make(np.random.default_rng(0).integers(0, 999, SHAPE, np.int16)), tmp_path)
     damage(path)
     with pytest.raises(BadDataError, match=message) as caught:
