@@ -18,7 +18,7 @@ from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_v
 
 logger = logging.getLogger(__name__)
 
-COROBL_LEFT_GRID = Grid(GRIDS["L"].shape, GRIDS["L"].affine)
+COROBL_LEFT_GRID = Grid(GRIDS["L"].shape, np.asarray(GRIDS["L"].affine, dtype=np.float64))
 """HippUnfold's grid of left crops, as in the head (RAS, mm)."""
 
 LOOKED_FOR = (
