@@ -199,7 +199,7 @@ def _show_logs() -> None:
         log.info("  log: %s", path)
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
+def _interrupt(number: int, _frame: object) -> None:
     if multiprocessing.parent_process() is not None:  # a child that inherited this handler just ends
-        os._exit(128 + _signal)
-    raise InterruptedRunError("interrupted", "Give the same command again to continue.")
+        os._exit(128 + number)
+    raise KeyboardInterrupt  # no `except Exception` on the way may take it for a damaged file

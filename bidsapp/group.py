@@ -21,7 +21,7 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
 from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
 from bidsapp.files import read_json, replace_atomically
-from bidsapp.labels.tables import read_label_table
+from bidsapp.labels.tables import nnunet_values, read_label_table
 from bidsapp.layout import ModelLayout, label_table_file
 from bidsapp.logs import add_log_file
 from bidsapp.progress import progress_over
@@ -93,15 +93,15 @@ def run(request: GroupRequest) -> None:
     with training_lock(layout.lock), nnunet_environment(layout):
         state = read_state(layout)  # another run may have ended while this one waited for nothing
         _start_log(request, settings)
-        left_out: tuple[str, ...] = ()
         if state is None or state.current is None or state.current.stage == "exported":
             if state is not None and not request.extend:
                 log.info("%s is trained to iteration %d: nothing to do (--no-extend)", layout.root, state.iteration)
                 return
-            state, left_out = _open_segment(request, state, settings)
+            state = _open_segment(request, state, settings)
         else:
             _announce_unfinished(layout, state, settings)
         _complete(request, state, settings)
+    left_out = state.segments[-1].left_out
     if left_out:
         raise PartialFailureError(
             f"done, without {len(left_out)} pairs that failed a check: {', '.join(left_out)}",
@@ -181,9 +181,7 @@ def _announce_unfinished(layout: ModelLayout, state: ModelState, settings: Setti
     _refuse_other_network(state, settings)
 
 
-def _open_segment(
-    request: GroupRequest, state: ModelState | None, settings: Settings
-) -> tuple[ModelState, tuple[str, ...]]:
+def _open_segment(request: GroupRequest, state: ModelState | None, settings: Settings) -> ModelState:
     """Check pairs, place people, prepare nnU-Net's data, and record the new segment."""
     layout = request.layout
     start = state.iteration if state else 0
@@ -205,9 +203,13 @@ def _open_segment(
     write_split(layout.split, split)
     parts = divide(checked.pairs, split)
     _log_parts(parts)
+    values = nnunet_values(checked.table)
+    if any(value != position for value, position in values.items()):
+        log.info("in the network, and so in test/ and the export, labels are numbered without gaps: %s",
+                 ", ".join(f"{checked.table.names[value]} {values[value]}" for value in sorted(values)))  # fmt: skip
     write_raw_dataset(layout, parts, checked.content, checked.table, channels)
     _plan(layout, settings)
-    segment = Segment(start, target, "training", config.as_overrides(settings))
+    segment = Segment(start, target, "training", config.as_overrides(settings), list(checked.left_out))
     new_state = ModelState(
         base=request.base,
         labels=checked.table.names,
@@ -219,7 +221,7 @@ def _open_segment(
         versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
     )
     write_state(layout, new_state)
-    return new_state, checked.left_out
+    return new_state
 
 
 def _checked_pairs_and_split(
@@ -238,6 +240,8 @@ def _checked_pairs_and_split(
     if table is None and state is not None:
         table = LabelTable(state.labels, frozenset(state.required_labels))
     checked = check_pairs(found, table=table, skip_bad_pairs=request.skip_bad_pairs)
+    if state is not None:
+        _refuse_renamed_people(state, checked)
     split = decide_split(
         request.layout.split,
         {pair.participant for pair in checked.pairs},
@@ -247,6 +251,21 @@ def _checked_pairs_and_split(
         test_fraction=settings.split.test_fraction,
     )
     return checked, split
+
+
+def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
+    """The same pair under another person would be placed anew, and a test person could enter the training."""
+    known = {case.content: case.participant for case in state.cases.values()}
+    renamed = [
+        f"{pair.case} belongs to {pair.participant}, before to {known[checked.content[pair.case]]}"
+        for pair in checked.pairs
+        if known.get(checked.content[pair.case], pair.participant) != pair.participant
+    ]
+    if renamed:
+        raise BadDataError(
+            f"pairs that this model knows changed their person: {'; '.join(renamed)}",
+            "Use the ids and the --participant-pattern of the first run, or train anew in another --model-dir.",
+        )
 
 
 def _channel_names(checked: CheckedPairs, settings: Settings) -> tuple[str, ...]:
@@ -329,10 +348,9 @@ def _plan(layout: ModelLayout, settings: Settings) -> None:
 
 def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> None:
     """Train what is left of the last segment, then test and export."""
-    if state.segments[-1].stage == "training":
-        _train(request, state, settings)
-        state = state.with_stage("testing")
-        write_state(request.layout, state)
+    _train(request, state, settings)  # also when testing: the newest checkpoint may have been damaged since
+    state = state.with_stage("testing")
+    write_state(request.layout, state)
     _test_and_export(request, state, settings)
     write_state(request.layout, state.with_stage("exported"))
 
@@ -349,7 +367,9 @@ def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None
     preprocess_cases(layout, content, processes=machine.cores)
     trainer = make_trainer(layout, settings, list(state.segments), machine)
     start = trainer.progress.iteration
-    if start == segment.target and layout.checkpoint.exists():
+    if start == segment.target:
+        if not layout.checkpoint.exists():
+            trainer.save()
         return
     log.info("training on %s from iteration %d to %d", machine.device, start, segment.target)
     log.info("watch it with: tensorboard --logdir %s", layout.tensorboard)

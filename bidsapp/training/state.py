@@ -27,12 +27,15 @@ class Segment:
         What is to be done next: training, testing (scores and export), or nothing (exported).
     settings
         The effective settings, `section.key` -> text.
+    left_out
+        Pairs that failed a check when the segment began (``--skip-bad-pairs``).
     """
 
     start: int
     target: int
     stage: Stage = "training"
     settings: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,13 @@ def test_no_iterations_test_and_export_only(copied: Trained) -> None:
     assert segments(copied.layout)[-1] == (ITERATIONS, ITERATIONS, "exported")
 
 
+def test_no_iterations_on_a_new_model_export_what_chance_made(trained: Trained, tmp_path: Path) -> None:
+    done = train(trained.pairs, tmp_path / "new", iterations=0)
+    assert done.run.code == 0, done.run.output
+    assert segments(done.layout) == [(0, 0, "exported")]
+    assert done.layout.exported_model(0).exists()
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -167,6 +174,29 @@ def test_another_label_table_is_refused(copied: Trained, tmp_path: Path) -> None
     done = train(pairs, copied.layout.root)
     assert done.run.code == 65
     assert "1 Anterior, 2 Posterior became 1 Head, 2 Tail" in done.run.output
+
+
+def test_people_cannot_be_renamed_into_another_part(copied: Trained, tmp_path: Path) -> None:
+    done = train(copied.pairs, copied.layout.root, "--participant-pattern", r"sub-0*(\d+)")
+    assert done.run.code == 65
+    assert "sub-001_hemi-R belongs to 1, before to sub-001" in done.run.output
+
+
+def test_a_damaged_final_checkpoint_is_trained_again_before_the_test(copied: Trained) -> None:
+    layout = copied.layout
+    weights, scores = load_checkpoint(layout), layout.scores.read_text()
+    state = json.loads(layout.state.read_text())
+    state["segments"][0]["stage"] = "testing"
+    layout.state.write_text(json.dumps(state))
+    layout.checkpoint.write_bytes(b"torn")
+    done = train(copied.pairs, layout.root)
+    assert done.run.code == 0, done.run.output
+    again = load_checkpoint(layout)
+    assert weights
+    assert again
+    assert again["iteration"] == ITERATIONS
+    assert all(torch.equal(w, again["network_weights"][name]) for name, w in weights["network_weights"].items())
+    assert layout.scores.read_text() == scores
 
 
 def test_nobody_leaves_the_test(copied: Trained) -> None:
