@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.simulated_heads import Contrast, Simulated, Source, noise, simulate
+from benchmarks.simulated_heads import Contrast, Source, noise, simulate
 from bidsapp.arrays import FloatArray
 from bidsapp.corobl.grid import GRIDS, SIDES, Side
-from bidsapp.corobl.quality import judge_registration, worst_level
+from bidsapp.corobl.measures import contain_native_mask
+from bidsapp.corobl.quality import Level, judge_registration, worst_level
 from bidsapp.corobl.registration import Registration, register_to_template
 from bidsapp.corobl.template import hippocampus_points, load_hippocampus, load_template
 from bidsapp.corobl.transforms import apply
@@ -27,7 +30,23 @@ from bidsapp.corobl.volumes import Volume, read_volume
 
 CENTROID_LIMIT_MM, CONTAINED_LIMIT = 10.0, 0.98
 STRIPPED_MM3 = 2.2e6
+UNSUITABLE: tuple[tuple[Contrast, float], ...] = (("CT", 1.0), ("PDw", 5.0))
 T1W_CASES, T1W_HARD, T2W_CASES = 30, 12, 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One simulated head."""
+
+    error_mm: float
+    contained: float
+    seconds: float
+    level: Level
+
+    @property
+    def failed(self) -> bool:
+        """Whether a hippocampus is off or cut."""
+        return self.error_mm > CENTROID_LIMIT_MM or self.contained < CONTAINED_LIMIT
 
 
 def main() -> None:
@@ -36,46 +55,47 @@ def main() -> None:
     parser.add_argument("--head", type=Path, nargs="*", default=[], help="more T1w heads")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    load_template()
     sources = [template_source()]
     for path in [*heads_below(arguments.data), *arguments.head]:
         sources.append(real_source(path, arguments.threads))
     whole = [source for source in sources if "stripped" not in source.name]
-    failures = missed = alarms = 0
-    seconds: list[float] = []
-    errors: list[float] = []
-    for case in range(T1W_CASES + T2W_CASES):
-        contrast: Contrast = "T1w" if case < T1W_CASES else "T2w"
-        scan = simulate(whole[case % len(whole)], case, contrast, hard=case < T1W_HARD or case % 2 == 0)
-        error_mm, contained, registration, cost = run_case(scan, arguments.threads)
-        failed = error_mm > CENTROID_LIMIT_MM or contained < CONTAINED_LIMIT
-        red = worst_level(judge_registration(registration.quality)) == "red"
-        failures, missed, alarms = (
-            failures + failed,
-            missed + (failed and not red),
-            alarms + (red and not failed),
-        )
-        seconds.append(cost)
-        errors.append(error_mm)
-        outcome = f"{error_mm:5.2f} mm, {contained:.1%} {'FAILED' if failed else ''}"
-        report(scan.name, registration, cost, outcome)
+    t1w = [run_case(whole, case, "T1w", arguments.threads) for case in range(T1W_CASES)]
+    t2w = [run_case(whole, T1W_CASES + case, "T2w", arguments.threads) for case in range(T2W_CASES)]
+    unflagged = [name for name, volume in unsuitable(whole) if run_unsuitable(name, volume, arguments.threads) != "red"]
+    summarise("T1w", t1w)
+    summarise("T2w", t2w)
+    print(f"unsuitable inputs that were not flagged: {', '.join(unflagged) or 'none'}")
+
+
+def summarise(name: str, outcomes: list[Outcome]) -> None:
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    missed = sum(outcome.level != "red" for outcome in failed)
+    alarms = sum(outcome.level == "red" for outcome in outcomes) - (len(failed) - missed)
+    errors = [outcome.error_mm for outcome in outcomes]
+    seconds = [outcome.seconds for outcome in outcomes]
     print(
-        f"{failures} failures of {len(errors)} ({missed} not flagged, {alarms} good ones flagged); "
+        f"{name}: {len(failed)} of {len(outcomes)} failed ({missed} unnoticed), {alarms} right ones flagged; "
         f"centroid error median {np.median(errors):.2f}, worst {max(errors):.2f} mm; "
         f"CPU median {np.median(seconds):.1f}, worst {max(seconds):.1f} s"
     )
-    unflagged = 0
-    for name, volume in unsuitable(whole):
-        registration, cost = register_timed(volume, arguments.threads)
-        unflagged += worst_level(judge_registration(registration.quality)) != "red"
-        report(name, registration, cost, "")
-    print(f"{unflagged} unsuitable inputs not flagged")
 
 
-def run_case(case: Simulated, threads: int) -> tuple[float, float, Registration, float]:
-    registration, cost = register_timed(case.scan, threads)
-    errors, shares = zip(*(compare(registration, side, case.hippocampi[side]) for side in SIDES), strict=True)
-    return max(errors), min(shares), registration, cost
+def run_case(sources: list[Source], case: int, contrast: Contrast, threads: int) -> Outcome:
+    hard = case < T1W_HARD or (contrast == "T2w" and case % 2 == 0)
+    simulated = simulate(sources[case % len(sources)], case, contrast, hard=hard)
+    registration, seconds = register_timed(simulated.scan, threads)
+    compared = [compare(registration, side, simulated.hippocampi[side]) for side in SIDES]
+    level = worst_level(judge_registration(registration.quality))
+    outcome = Outcome(max(e for e, _ in compared), min(share for _, share in compared), seconds, level)
+    words = f"{outcome.error_mm:5.2f} mm, {outcome.contained:.1%}{' FAILED' if outcome.failed else ''}"
+    report(simulated.name, registration, seconds, words)
+    return outcome
+
+
+def run_unsuitable(name: str, volume: Volume, threads: int) -> Level:
+    registration, seconds = register_timed(volume, threads)
+    report(name, registration, seconds, "")
+    return worst_level(judge_registration(registration.quality))
 
 
 def compare(registration: Registration, side: Side, points: FloatArray) -> tuple[float, float]:
@@ -105,14 +125,14 @@ def report(name: str, registration: Registration, cost: float, outcome: str) -> 
     )
 
 
-def unsuitable(sources: list[Source]) -> list[tuple[str, Volume]]:
-    found = [(f"noise-{index}", noise(index)) for index in range(3)]
-    found.append(("constant", Volume(np.full((100, 100, 100), 7.0, dtype=np.float32), np.diag([2.0, 2, 2, 1]))))
+def unsuitable(sources: list[Source]) -> Iterator[tuple[str, Volume]]:
+    for case in range(3):
+        yield f"noise-{case}", noise(case)
+    yield "constant", Volume(np.full((100, 100, 100), 7, np.float32), np.diag([2.0, 2, 2, 1]))
     for case, source in enumerate(sources):
-        for contrast, thick_mm in (("CT", 1.0), ("PDw", 5.0)):
-            scan = simulate(source, 100 + case, contrast, hard=False, thick_mm=thick_mm)
-            found.append((scan.name, scan.scan))
-    return found
+        for contrast, thick_mm in UNSUITABLE:
+            simulated = simulate(source, 100 + case, contrast, hard=False, thick_mm=thick_mm)
+            yield simulated.name, simulated.scan
 
 
 def template_source() -> Source:
@@ -133,27 +153,20 @@ def real_source(path: Path, threads: int) -> Source:
     name += "-stripped" if stripped else ""
     source = mapped_source(name, scan, registration.native_from_template)
     labels = labels_of(path)
-    outcome = ""
-    if labels is not None:
-        hippocampi = {
-            side: Volume((labels.data == value).astype(np.float32), labels.affine)
-            for side, value in zip(SIDES, (1, 2), strict=True)
-        }
-        source = Source(source.name, scan, source.brain, hippocampi)
-        points = {s: apply(v.affine, np.argwhere(v.data > 0.5).astype(float)) for s, v in hippocampi.items()}
-        outcome = ", ".join(
-            f"{side} centroid {compare(registration, side, points[side])[0]:.1f} mm, margin "
-            f"{margin_mm(registration, side, points[side]):.1f} mm"
-            for side in SIDES
-        )
-    report(source.name, registration, cost, outcome)
+    if labels is None:
+        report(source.name, registration, cost, "")
+        return source
+    source = replace(source, hippocampi=split_sides(labels))
+    native_from_corobl = registration.native_from_corobl
+    for side, mask in source.hippocampi.items():
+        found = contain_native_mask(mask.data > 0.5, mask.affine, native_from_corobl, side)
+        report(source.name, registration, cost, f"{side}: {found}")
     return source
 
 
-def margin_mm(registration: Registration, side: Side, points: FloatArray) -> float:
-    corobl = apply(np.linalg.inv(registration.native_from_corobl), points)
-    voxels = apply(np.linalg.inv(GRIDS[side].affine), corobl)
-    return float(0.3 * np.minimum(voxels + 0.5, np.array(GRIDS[side].shape) - 0.5 - voxels).min())
+def split_sides(labels: Volume) -> dict[Side, Volume]:
+    values = zip(SIDES, (1, 2), strict=True)
+    return {side: Volume((labels.data == value).astype(np.float32), labels.affine) for side, value in values}
 
 
 def labels_of(path: Path) -> Volume | None:

@@ -106,11 +106,11 @@ def _random_grid(
         axis = rng.integers(3)
         extent[axis] = min(extent[axis], rng.uniform(*FIELD_OF_VIEW_MM))
         middle = _keep_hippocampi(source, scan_from_source, linear[:, axis], extent[axis], middle)
-    shape = np.ceil(extent / spacing).astype(int)
+    shape = [int(size) for size in np.ceil(extent / spacing)]
     affine = np.eye(4)
     affine[:3, :3] = linear * spacing
-    affine[:3, 3] = middle - affine[:3, :3] @ ((shape - 1) / 2)
-    return tuple(int(size) for size in shape), affine
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return (shape[0], shape[1], shape[2]), affine
 
 
 def _keep_hippocampi(
