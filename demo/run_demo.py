@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bidsapp.cli import main  # noqa: E402
+from bidsapp.layout import ModelLayout  # noqa: E402
 from demo.simulate import simulate_people  # noqa: E402
 
 OUTPUT = ROOT / "demo" / "output"
@@ -38,6 +39,8 @@ def run() -> int:
     code = main(command)
     print(f"\nThe demo took {time.monotonic() - began:.0f} s. These people are simulated from one atlas:")
     print("their scores say that everything works here, not how good the model is on real heads.")
+    if code == 0:
+        print(f"Open {ModelLayout(model).report} in a browser.")
     return code
 
 
