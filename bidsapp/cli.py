@@ -73,11 +73,11 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     _flag(group, "--model", default="scratch", metavar="scratch", help="what to start from (default: scratch)")
     _flag(
         group, "--iterations", type=_not_negative, metavar="N",
-        help="length of this training segment (default: config.ini, 100,000 there at first); 0: test and export only",
+        help="length of this training segment (default: config.ini; 100,000 in a new model); 0: test and export only",
     )  # fmt: skip
     _flag(
         group, "--preset", metavar="default|tiny|niftynet",
-        help="settings of a new model: nnU-Net's plan, one for laptops, or the old NiftyNet recipe",
+        help="settings: nnU-Net's plan, one for laptops, or the old NiftyNet recipe; for a new model, or for this run",
     )  # fmt: skip
     _flag(
         group, "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",

@@ -404,6 +404,12 @@ def preset_settings(preset: str) -> Settings:
     return apply_overrides(Settings(), PRESETS[preset], source=f"preset {preset}")
 
 
+def preset_overrides(preset: str) -> dict[str, str]:
+    """Everything that any preset decides, as this one does: what it leaves alone has its default."""
+    wanted = as_overrides(preset_settings(preset))
+    return {name: wanted[name] for overrides in PRESETS.values() for name in overrides}
+
+
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
     """`["loss.name=dice"]` -> `{"loss.name": "dice"}`, as `--set` gives them."""
     overrides = {}

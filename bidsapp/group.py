@@ -7,6 +7,7 @@ weights the test people are predicted and scored and the model is exported.
 
 from __future__ import annotations
 
+import glob
 import logging
 import shutil
 from collections.abc import Iterable
@@ -99,7 +100,9 @@ def run(request: GroupRequest) -> None:
                 return
             state = _open_segment(request, state, settings)
         else:
-            _announce_unfinished(layout, state, settings)
+            settings = _take_up_unfinished(request, state, settings)
+            state = state.with_settings(config.as_overrides(settings))
+            write_state(layout, state)
         _complete(request, state, settings)
     left_out = state.segments[-1].left_out
     if left_out:
@@ -115,10 +118,8 @@ def effective_settings(request: GroupRequest) -> Settings:
     if layout.config.exists():
         settings = config.read_config(layout.config)
         if request.preset:
-            if request.preset not in config.PRESETS:
-                config.preset_settings(request.preset)
             settings = config.apply_overrides(
-                settings, config.PRESETS[request.preset], source=f"--preset {request.preset}"
+                settings, config.preset_overrides(request.preset), source=f"--preset {request.preset}"
             )
     else:
         settings = config.preset_settings(request.preset or "default")
@@ -132,10 +133,23 @@ def effective_settings(request: GroupRequest) -> Settings:
 
 def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Settings) -> None:
     """--dry-run: check everything, write nothing."""
-    checked, split = _checked_pairs_and_split(request, state, settings)
-    parts = divide(checked.pairs, split)
     start = state.iteration if state else 0
+    if state and state.segments[-1].stage != "exported":
+        segment = state.segments[-1]
+        log.info("would complete the segment of iterations %d to %d (%s)", segment.start, segment.target, segment.stage)
+        _refuse_other_network(state, settings)
+        return
+    if state and not request.extend:
+        log.info("nothing to do (--no-extend)")
+        return
+    if state:
+        _refuse_other_network(state, settings)
+    checked, split = _checked_pairs_and_split(request, state, settings)
+    channels = _channel_names(checked, settings)
+    if state:
+        _refuse_other_labels(state, checked.table, channels, request.layout)
     log.info("model      %s", request.layout.root)
+    parts = divide(checked.pairs, split)
     log.info("labels     %s", ", ".join(f"{value} {name}" for value, name in checked.table.names.items()))
     for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
         people = sorted({pair.participant for pair in pairs})
@@ -171,14 +185,22 @@ def _say_overrides(layout: ModelLayout, settings: Settings) -> None:
             log.info("for this run: %s = %s (config.ini: %s)", name, used, standing)
 
 
-def _announce_unfinished(layout: ModelLayout, state: ModelState, settings: Settings) -> None:
+def _take_up_unfinished(request: GroupRequest, state: ModelState, settings: Settings) -> Settings:
+    """Say what is completed and with which changes; the segment's length stays what it was."""
     segment = state.segments[-1]
     log.info(
         "completing the segment of iterations %d to %d (%s), with the pairs that it began with",
         segment.start, segment.target, segment.stage,
     )  # fmt: skip
-    _say_overrides(layout, settings)
+    length = segment.target - segment.start
+    if request.iterations not in (None, length):
+        log.warning("--iterations %s has no effect on it; give the command again afterwards", request.iterations)
+    settings = config.apply_overrides(settings, {"training.iterations": str(length)}, source="segment")
     _refuse_other_network(state, settings)
+    for name, text in config.as_overrides(settings).items():
+        if segment.settings.get(name, text) != text:
+            log.info("changed since the segment began: %s = %s (was %s)", name, text, segment.settings[name])
+    return settings
 
 
 def _open_segment(request: GroupRequest, state: ModelState | None, settings: Settings) -> ModelState:
@@ -197,9 +219,6 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
     if state:
         _refuse_other_labels(state, checked.table, channels, layout)
         _log_changes(state, checked)
-    if not layout.config.exists():
-        config.write_config(layout.config, settings)
-    log.info("settings: %s", layout.config)
     write_split(layout.split, split)
     parts = divide(checked.pairs, split)
     _log_parts(parts)
@@ -209,6 +228,9 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
                  ", ".join(f"{checked.table.names[value]} {values[value]}" for value in sorted(values)))  # fmt: skip
     write_raw_dataset(layout, parts, checked.content, checked.table, channels)
     _plan(layout, settings)
+    if not layout.config.exists():
+        config.write_config(layout.config, settings)
+        log.info("the settings of this first run are now the model's: %s", layout.config)
     segment = Segment(start, target, "training", config.as_overrides(settings), list(checked.left_out))
     new_state = ModelState(
         base=request.base,
@@ -218,6 +240,7 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
         split=split,
         segments=(*(state.segments if state else ()), segment),
         cases=_trained_cases(parts, checked, split),
+        image_people=(state.image_people if state else {}) | _image_people(checked),
         versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
     )
     write_state(layout, new_state)
@@ -254,16 +277,16 @@ def _checked_pairs_and_split(
 
 
 def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
-    """The same pair under another person would be placed anew, and a test person could enter the training."""
-    known = {case.content: case.participant for case in state.cases.values()}
+    """The same image under another person would be placed anew, and a test person could enter the training."""
     renamed = [
-        f"{pair.case} belongs to {pair.participant}, before to {known[checked.content[pair.case]]}"
+        f"{pair.case} belongs to {pair.participant}, before to {state.image_people[image]}"
         for pair in checked.pairs
-        if known.get(checked.content[pair.case], pair.participant) != pair.participant
+        for image in checked.images[pair.case][:1]
+        if state.image_people.get(image, pair.participant) != pair.participant
     ]
     if renamed:
         raise BadDataError(
-            f"pairs that this model knows changed their person: {'; '.join(renamed)}",
+            f"images that this model knows changed their person: {'; '.join(renamed)}",
             "Use the ids and the --participant-pattern of the first run, or train anew in another --model-dir.",
         )
 
@@ -336,6 +359,10 @@ def _trained_cases(parts: Parts, checked: CheckedPairs, split: Split) -> dict[st
     }
 
 
+def _image_people(checked: CheckedPairs) -> dict[str, str]:
+    return {image: pair.participant for pair in checked.pairs for image in checked.images[pair.case]}
+
+
 def _plan(layout: ModelLayout, settings: Settings) -> None:
     """Plan a new model; one that was begun keeps its plans."""
     from bidsapp.training.planning import extract_fingerprint, make_plans
@@ -376,7 +403,8 @@ def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None
     slow = machine.device.type == "cpu"
     with watch_training(layout, start=start, target=segment.target, slow_device=slow) as watcher:
         trainer.run_training(watcher)
-    if trainer.progress.iteration < segment.target:
+        stopped = watcher.stop_requested()
+    if stopped:
         raise InterruptedRunError(
             f"stopped at iteration {trainer.progress.iteration} of {segment.target}; a checkpoint was saved",
             "Give the same command again to continue.",
@@ -446,7 +474,7 @@ def predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predict
     scores: list[CaseScore] = []
     tested = [(case, known) for case, known in sorted(state.cases.items()) if known.split == "test"]
     for case, known in progress_over(tested, "predicting and scoring test pairs"):
-        images = sorted(layout.raw_images("Ts").glob(f"{case}_[0-9][0-9][0-9][0-9].nii.gz"))
+        images = sorted(layout.raw_images("Ts").glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
         predictor.predict_files(images, layout.test_prediction(case))
         prediction, reference = (
             read_volume(path) for path in (layout.test_prediction(case), layout.raw_labels("Ts") / f"{case}.nii.gz")

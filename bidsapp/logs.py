@@ -18,13 +18,16 @@ class _Console(logging.Handler):
         message = self.format(record)
         if record.levelno >= logging.WARNING:
             message = f"{record.levelname.lower()}: {message}"
-        if "tqdm" in sys.modules:
-            from tqdm import tqdm
+        try:
+            if "tqdm" in sys.modules:
+                from tqdm import tqdm
 
-            tqdm.write(message, file=sys.stdout)
-        else:
-            print(message)
-        sys.stdout.flush()
+                tqdm.write(message, file=sys.stdout)
+            else:
+                print(message)
+            sys.stdout.flush()
+        except OSError:  # a closed pipe or a full disk behind it must not end a training
+            self.handleError(record)
 
 
 def start_logging(*, verbose: bool) -> None:

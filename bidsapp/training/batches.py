@@ -9,6 +9,7 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -105,7 +106,20 @@ def _seeded(entropy: tuple[int, ...]) -> Iterator[None]:
 
 
 def available_memory_bytes() -> float:
-    """Memory that is free for us now; 0 where the system does not say."""
+    """Memory that is free for us now, a control group's limit included; 0 where the system does not say."""
+    free = _free_memory_of_the_machine()
+    for folder, limit, used in (
+        (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, int((folder / limit).read_text()) - int((folder / used).read_text()))
+        except (OSError, ValueError):  # no such control group, or "max"
+            continue
+    return max(free, 0.0)
+
+
+def _free_memory_of_the_machine() -> float:
     try:
         with open("/proc/meminfo", encoding="ascii") as stream:  # noqa: PTH123
             fields = dict(line.split(":") for line in stream)

@@ -66,6 +66,8 @@ class CheckedPairs:
     content
         case -> SHA-256 of its voxels, grid and label as the network sees them. It changes whenever a pair
         must be imported again, and not when a file is only compressed or stored in another number type.
+    images
+        case -> SHA-256 of every channel's voxels: it knows a person's image again under any id.
     findings
         Everything about the pairs that were left out; empty when none was.
     """
@@ -73,6 +75,7 @@ class CheckedPairs:
     pairs: tuple[Pair, ...]
     table: LabelTable
     content: dict[str, str]
+    images: dict[str, list[str]]
     findings: tuple[Finding, ...]
 
     @property
@@ -124,6 +127,7 @@ def check_pairs(found: FoundPairs, *, table: LabelTable | None = None, skip_bad_
         pairs=tuple(pair for pair, _ in good),
         table=_name_values(values, table),
         content={pair.case: one.content for pair, one in good},
+        images={pair.case: list(one.image_digests.values()) for pair, one in good},
         findings=tuple(findings),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bidsapp.errors import BadDataError, CannotWriteError
-from bidsapp.files import replace_atomically
+from bidsapp.files import replace_atomically, sync
 from bidsapp.layout import ModelLayout
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def save_checkpoint(layout: ModelLayout, checkpoint: Checkpoint) -> None:
 
     def write(temporary: Path) -> None:
         _save(checkpoint, temporary)
+        sync(temporary)
         if layout.checkpoint.exists():
             layout.checkpoint.replace(layout.previous_checkpoint)
 
@@ -53,11 +54,17 @@ def load_checkpoint(layout: ModelLayout) -> Checkpoint | None:
         When there are checkpoints and none can be read.
     """
     candidates = [path for path in (layout.checkpoint, layout.previous_checkpoint) if path.exists()]
+    damaged: list[Path] = []
     for path in candidates:
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             log.warning("%s cannot be read (%s); trying the one before", path, error)
+            damaged.append(path)
+            continue
+        for torn in damaged:  # so that the next save does not put it in the place of the good one
+            torn.replace(torn.with_suffix(".damaged"))
+        return checkpoint
     if candidates:
         raise BadDataError(
             f"no checkpoint in {layout.fold} can be read", "Restore the folder, or train anew in another --model-dir."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,19 +57,22 @@ def write_raw_dataset(
         Case -> hash, from `check_pairs`.
     """
     values = nnunet_values(table)
+    written_from = {case: f"{digest} {sorted(values.items())}" for case, digest in content.items()}
     for part, pairs in (("Tr", parts.seen_in_training), ("Ts", parts.test)):
         images, labels, known = layout.raw_images(part), layout.raw_labels(part), layout.raw_hashes(part)
         for folder in (images, labels, known):
             folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(".*"):  # of a run that was killed while writing
+                leftover.unlink()
         wanted = {pair.case: pair for pair in pairs}
         for marker in list(known.iterdir()):
-            if content.get(marker.name) != marker.read_text(encoding="ascii") or marker.name not in wanted:
+            if written_from.get(marker.name) != marker.read_text(encoding="ascii") or marker.name not in wanted:
                 marker.unlink()
                 _remove_case(marker.name, images, labels)
         for case, pair in wanted.items():
             if not (known / case).exists():
                 write_nnunet_case(pair, images, labels, values=values)
-                write_text(known / case, content[case])
+                write_text(known / case, written_from[case])
     write_json(
         layout.raw_dataset / "dataset.json",
         {
@@ -97,5 +101,5 @@ def _relative_files(pair: Pair) -> dict[str, object]:
 
 
 def _remove_case(case: str, images: Path, labels: Path) -> None:
-    for path in (*images.glob(f"{case}_[0-9][0-9][0-9][0-9].nii.gz"), labels / f"{case}.nii.gz"):
+    for path in (*images.glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"), labels / f"{case}.nii.gz"):
         path.unlink(missing_ok=True)

@@ -23,7 +23,8 @@ STALE_SECONDS = 300.0  # without a heartbeat; file systems of clusters can be sl
 def training_lock(path: Path) -> Iterator[None]:
     """Hold the lock file at `path`, renewed by a heartbeat.
 
-    A lock is stale when its process is gone from this host, or when it had no heartbeat for five minutes.
+    A lock of this host is stale when its process is gone; another host's, when it had no heartbeat for five
+    minutes.
 
     Raises
     ------
@@ -41,7 +42,8 @@ def training_lock(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         heart.join()
-        path.unlink(missing_ok=True)
+        if _read(path).get("process") == os.getpid():
+            path.unlink(missing_ok=True)
 
 
 def _acquire(path: Path) -> None:
@@ -74,8 +76,8 @@ def _read(path: Path) -> dict[str, object]:
 def _is_stale(path: Path) -> bool:
     holder = _read(path)
     process = holder.get("process")
-    if holder.get("host") == socket.gethostname() and isinstance(process, int) and not _runs(process):
-        return True
+    if holder.get("host") == socket.gethostname() and isinstance(process, int):
+        return not _runs(process)  # a suspended holder is still a holder
     try:
         return _now_there(path) - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:

@@ -5,6 +5,7 @@ Plans are made once in a model's life: planning again would change the network u
 
 from __future__ import annotations
 
+import glob
 import logging
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from bidsapp.config import TrainingSettings
-from bidsapp.errors import UsageError
-from bidsapp.files import read_json, write_json, write_text
+from bidsapp.errors import CannotWriteError, UsageError
+from bidsapp.files import explain_write_errors, read_json, write_json, write_text
 from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, ModelLayout
 from bidsapp.training.environment import prints_to_log
 
@@ -83,7 +84,7 @@ def make_plans(layout: ModelLayout, settings: TrainingSettings) -> dict[str, Any
             return np.maximum(super().determine_fullres_target_spacing(), settings.min_spacing_mm)
 
     spacing = list(map(float, settings.spacing_mm[::-1])) if settings.spacing_mm else None
-    with prints_to_log():
+    with prints_to_log(), explain_write_errors(layout.plans):
         planner = Planner(DATASET, overwrite_target_spacing=spacing)
         planner.plan_experiment()
     plans = read_json(layout.plans)
@@ -165,15 +166,23 @@ def _preprocess_case(layout: ModelLayout, case: str, digest: str) -> None:
 
     plans = PlansManager(str(layout.plans))
     configuration = plans.get_configuration(NNUNET_CONFIGURATION)
-    channels = sorted(layout.raw_images("Tr").glob(f"{case}_[0-9][0-9][0-9][0-9].nii.gz"))
-    configuration.preprocessor_class(verbose=False).run_case_save(
-        str(layout.preprocessed_cases / case),
-        [str(path) for path in channels],
-        str(layout.raw_labels("Tr") / f"{case}.nii.gz"),
-        plans,
-        configuration,
-        str(layout.raw_dataset / "dataset.json"),
-    )
+    channels = sorted(layout.raw_images("Tr").glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
+    with explain_write_errors(layout.preprocessed_cases / case):
+        try:
+            configuration.preprocessor_class(verbose=False).run_case_save(
+                str(layout.preprocessed_cases / case),
+                [str(path) for path in channels],
+                str(layout.raw_labels("Tr") / f"{case}.nii.gz"),
+                plans,
+                configuration,
+                str(layout.raw_dataset / "dataset.json"),
+            )
+        except RuntimeError as error:
+            if "NDArray" not in str(error):  # blosc2 hides the operating system's reason
+                raise
+            raise CannotWriteError(
+                f"{layout.preprocessed_cases / case} cannot be written: {error}", "Free some space, and try again."
+            ) from error
     write_text(layout.preprocessed_hashes / case, digest)
 
 

@@ -68,6 +68,8 @@ class ModelState:
         Everybody's place when the last segment began; rows may be added, nobody moves.
     cases
         The pairs of the last segment, by case.
+    image_people
+        Digest of every image that the model was ever given -> its person.
     """
 
     base: str
@@ -77,6 +79,7 @@ class ModelState:
     split: Split
     segments: tuple[Segment, ...] = ()
     cases: dict[str, TrainedCase] = field(default_factory=dict)
+    image_people: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -88,6 +91,10 @@ class ModelState:
     def iteration(self) -> int:
         """Iterations of all finished training."""
         return self.segments[-1].target if self.segments else 0
+
+    def with_settings(self, settings: dict[str, str]) -> ModelState:
+        """The last segment completed with other settings than it began with."""
+        return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], settings=settings)))
 
     def with_stage(self, stage: Stage) -> ModelState:
         """The last segment moved on to `stage`."""

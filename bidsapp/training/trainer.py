@@ -220,6 +220,7 @@ class HippoTuneTrainer(nnUNetTrainer):
             stop = watcher.stop_requested()
             if stop or iteration == target or iteration % every.checkpoint_interval == 0:
                 self.progress.loss_sum = float(loss_sum)
+                self._refuse_divergence(self.progress.loss_sum)
                 self.save()
             if stop:
                 return
@@ -263,11 +264,7 @@ class HippoTuneTrainer(nnUNetTrainer):
         return rate
 
     def _record(self, loss_sum: float, rate: float, watcher: Watcher) -> None:
-        if not np.isfinite(loss_sum):
-            raise BadDataError(
-                f"the training diverged: the loss is {loss_sum} before iteration {self.progress.iteration}",
-                "Lower optimizer.learning_rate, or set training.precision = fp32; the last checkpoint is kept.",
-            )
+        self._refuse_divergence(loss_sum)
         validation_loss, dice, picture = self._validate()
         validation = Validation(
             iteration=self.progress.iteration,
@@ -279,6 +276,13 @@ class HippoTuneTrainer(nnUNetTrainer):
         self.progress.loss_count = 0
         self.progress.history.append(asdict(validation))
         watcher.validated(validation, picture)
+
+    def _refuse_divergence(self, loss_sum: float) -> None:
+        if not np.isfinite(loss_sum):
+            raise BadDataError(
+                f"the training diverged: the loss is {loss_sum} before iteration {self.progress.iteration}",
+                "Lower optimizer.learning_rate, or set training.precision = fp32; the last checkpoint is kept.",
+            )
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, dict[str, float], ValidationPicture]:
@@ -312,6 +316,7 @@ class HippoTuneTrainer(nnUNetTrainer):
             {
                 **asdict(self.progress),
                 "network_weights": network.state_dict(),
+                "optimizer": self.settings.optimizer.name,
                 "optimizer_state": self.optimizer.state_dict(),
                 "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler else None,
                 "trainer_name": type(self).__name__,
@@ -324,8 +329,12 @@ class HippoTuneTrainer(nnUNetTrainer):
         network = self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
         network.load_state_dict(checkpoint["network_weights"])
         self.progress = _Progress(**{key: checkpoint[key] for key in asdict(_Progress())})
-        if all(segment.start != self.progress.iteration for segment in self.segments):
+        same_kind = checkpoint["optimizer"] == self.settings.optimizer.name
+        if same_kind and all(segment.start != self.progress.iteration for segment in self.segments):
+            chosen = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+            for group, now in zip(self.optimizer.param_groups, chosen, strict=True):
+                group.update(now)  # an edited weight decay or momentum counts from here on
         if self.grad_scaler and checkpoint["grad_scaler_state"]:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import signal
@@ -36,18 +37,20 @@ def watch_training(layout: ModelLayout, *, start: int, target: int, slow_device:
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    with _stop_on_signals() as stop_requested, explain_write_errors(layout.tensorboard):
-        writer = SummaryWriter(str(layout.tensorboard), purge_step=start + 1)
+    with _stop_on_signals() as stop_requested:
+        with explain_write_errors(layout.tensorboard):
+            writer = SummaryWriter(str(layout.tensorboard), purge_step=start + 1)
         progress = _Progress(start, target, slow_device)
         try:
             yield Watcher(
                 step=progress.step,
-                validated=lambda validation, picture: _validated(writer, progress, validation, picture),
+                validated=lambda validation, picture: _validated(layout, writer, progress, validation, picture),
                 stop_requested=stop_requested,
             )
         finally:
             progress.close()
-            writer.close()
+            with contextlib.suppress(OSError):  # what it could not write is not worth the training
+                writer.close()
 
 
 class _Progress:
@@ -106,7 +109,9 @@ class _Progress:
         self.bar.close()
 
 
-def _validated(writer: Any, progress: _Progress, validation: Validation, picture: ValidationPicture) -> None:
+def _validated(
+    layout: ModelLayout, writer: Any, progress: _Progress, validation: Validation, picture: ValidationPicture
+) -> None:
     progress.dice = validation.mean_dice
     progress.show(validation.training_loss)
     step = validation.iteration
@@ -119,10 +124,11 @@ def _validated(writer: Any, progress: _Progress, validation: Validation, picture
         "speed/iterations_per_second": progress.speed,
         "memory/peak_GB": _peak_memory_gb(),
     }
-    for tag, value in scalars.items():
-        writer.add_scalar(tag, value, step)
-    writer.add_image("validation (image, label, prediction)", _paint(picture), step, dataformats="HWC")
-    writer.flush()
+    with explain_write_errors(layout.tensorboard):
+        for tag, value in scalars.items():
+            writer.add_scalar(tag, value, step)
+        writer.add_image("validation (image, label, prediction)", _paint(picture), step, dataformats="HWC")
+        writer.flush()
     details = ", ".join(f"{label} {dice:.3f}" for label, dice in validation.dice.items())
     log.debug("validation at %d: loss %.4f, Dice %s", step, validation.validation_loss, details)
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -176,6 +178,33 @@ def test_another_label_table_is_refused(copied: Trained, tmp_path: Path) -> None
     assert "1 Anterior, 2 Posterior became 1 Head, 2 Tail" in done.run.output
 
 
+def test_a_corrected_label_does_not_hide_a_renamed_test_person(copied: Trained, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    shutil.copytree(copied.pairs, pairs)
+    (person, *_) = sorted(read_split(copied.layout.split).people_in("test"))
+    for path in pairs.glob(f"{person}_*"):
+        path.rename(path.with_name(path.name.replace(person, "sub-new")))
+    label = nib.load(pairs / "sub-new_hemi-R_lbl.nii.gz")
+    corrected = np.asarray(label.dataobj).copy()
+    corrected[np.nonzero(corrected)[0][0]] = 0
+    nib.save(nib.Nifti1Image(corrected, label.affine), pairs / "sub-new_hemi-R_lbl.nii.gz")
+    done = train(pairs, copied.layout.root)
+    assert done.run.code == 65
+    assert f"sub-new_hemi-R belongs to sub-new, before to {person}" in done.run.output
+
+
+def test_another_optimizer_may_finish_a_segment(copied: Trained) -> None:
+    layout = copied.layout
+    state = json.loads(layout.state.read_text())
+    state["segments"][0] |= {"stage": "training", "target": ITERATIONS + 4}
+    layout.state.write_text(json.dumps(state))
+    done = train(copied.pairs, layout.root, "--set", "optimizer.name=sgd", iterations=500)
+    assert done.run.code == 0, done.run.output
+    assert "changed since the segment began: optimizer.name = sgd (was adamw)" in done.run.output
+    assert "--iterations 500 has no effect on it" in done.run.output
+    assert segments(layout) == [(0, ITERATIONS + 4, "exported")]
+
+
 def test_people_cannot_be_renamed_into_another_part(copied: Trained, tmp_path: Path) -> None:
     done = train(copied.pairs, copied.layout.root, "--participant-pattern", r"sub-0*(\d+)")
     assert done.run.code == 65
@@ -210,7 +239,7 @@ def test_nobody_leaves_the_test(copied: Trained) -> None:
 
 def test_an_edited_config_is_used_and_never_rewritten(copied: Trained) -> None:
     config = copied.layout.config
-    config.write_text("# mine\n" + config.read_text().replace("checkpoint_interval = 50", "checkpoint_interval = 3"))
+    config.write_text("# mine\n" + config.read_text().replace("warmup_iterations = 0", "warmup_iterations = 3"))
     edited = config.read_text()
     done = train(copied.pairs, copied.layout.root, "--set", "optimizer.next_peak=0.1", iterations=2)
     assert done.run.code == 0, done.run.output
@@ -218,6 +247,7 @@ def test_an_edited_config_is_used_and_never_rewritten(copied: Trained) -> None:
     assert config.read_text() == edited
     used = sorted(copied.layout.logs.glob("*/settings.ini"))[-1].read_text()
     assert "next_peak = 0.1" in used
+    assert "warmup_iterations = 3" in used
     config.write_text(edited.replace("iterations = ", "iteration = "))
     broken = train(copied.pairs, copied.layout.root)
     assert broken.run.code == 2

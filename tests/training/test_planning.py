@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from bidsapp.config import TrainingSettings, preset_settings
 from bidsapp.errors import UsageError
 from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.records import LabelTable
 from bidsapp.training.check_pairs import check_pairs
 from bidsapp.training.dataset import Parts, write_raw_dataset
 from bidsapp.training.environment import nnunet_environment, prints_to_log
@@ -111,3 +113,19 @@ def test_the_users_environment_is_restored(tmp_path: Path, monkeypatch: pytest.M
         assert os.environ["nnUNet_raw"] == str(tmp_path / "nnunet" / "raw")
         assert "nnUNet_compile" not in os.environ
     assert dict(os.environ) == before
+
+
+def test_labels_are_written_again_when_their_numbers_change(tmp_path: Path) -> None:
+    """A first run that was aborted left raw labels; meanwhile the label table got a row before them."""
+    pairs, layout = tmp_path / "pairs", ModelLayout(tmp_path / "model")
+    pairs.mkdir()
+    simulate_people(pairs, 1, 1, spacing_mm=1.0)
+    checked = check_pairs(find_pairs(pairs))
+    parts = Parts(checked.pairs[:1], checked.pairs[1:], ())
+    label = layout.raw_labels("Tr") / f"{checked.pairs[0].case}.nii.gz"
+    written = []
+    for names in ({1: "A", 2: "B"}, {1: "A", 2: "B"}, {1: "A", 2: "B", 3: "C"}, {0: "Z", 1: "A", 2: "B"}):
+        table = LabelTable(names)
+        write_raw_dataset(layout, parts, checked.content, table, ("T1w",))
+        written.append(set(np.unique(np.asarray(nib.load(label).dataobj)).tolist()))
+    assert written == [{0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {0, 2, 3}]
