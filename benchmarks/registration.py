@@ -20,13 +20,14 @@ from scipy import ndimage
 
 from benchmarks.simulated_heads import Contrast, Source, noise, simulate
 from bidsapp.arrays import FloatArray
-from bidsapp.corobl.grid import GRIDS, SIDES, Side
+from bidsapp.corobl.grid import GRIDS
 from bidsapp.corobl.measures import contain_native_mask
 from bidsapp.corobl.quality import Level, judge_registration, worst_level
 from bidsapp.corobl.registration import Registration, register_to_template
 from bidsapp.corobl.template import hippocampus_points, load_hippocampus, load_template
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume, read_volume
+from bidsapp.records import SIDES, Side
 
 CENTROID_LIMIT_MM, CONTAINED_LIMIT = 10.0, 0.98
 STRIPPED_MM3 = 2.2e6

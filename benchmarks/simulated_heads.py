@@ -11,9 +11,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bidsapp.arrays import FloatArray
-from bidsapp.corobl.grid import SIDES, Side
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
+from bidsapp.records import SIDES, Side
 
 Contrast = Literal["T1w", "T2w", "PDw", "CT"]
 

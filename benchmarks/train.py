@@ -30,7 +30,8 @@ from bidsapp import group  # noqa: E402
 from bidsapp.config import apply_overrides, preset_settings  # noqa: E402
 from bidsapp.files import read_json  # noqa: E402
 from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout  # noqa: E402
-from bidsapp.training.environment import nnunet_environment, prints_to_log, usable_cores  # noqa: E402
+from bidsapp.machine import usable_cores  # noqa: E402
+from bidsapp.training.environment import nnunet_environment, prints_to_log  # noqa: E402
 from bidsapp.training.state import Segment, read_state  # noqa: E402
 
 
@@ -151,7 +152,18 @@ def _test_dice(layout: ModelLayout, weights: dict) -> float:
     from bidsapp.prediction import Predictor
 
     dataset_json = read_json(layout.raw_dataset / "dataset.json")
-    model = LoadedModel(read_json(layout.plans), dataset_json, (weights,), None)
+    plans = read_json(layout.plans)
+    model = LoadedModel(
+        plans,
+        dataset_json,
+        (weights,),
+        None,
+        name=layout.name,
+        digest="",
+        source=layout.root,
+        reader=plans["image_reader_writer"],
+        channels=tuple(dataset_json["channel_names"].values()),
+    )
     scores = group.predict_and_score(layout, read_state(layout), Predictor(model, torch.device("cpu")))
     return float(np.mean([score.dice for score in scores]))
 

@@ -24,13 +24,14 @@ from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summa
 from bidsapp.files import read_json, replace_atomically
 from bidsapp.labels.tables import nnunet_values, read_label_table
 from bidsapp.layout import ModelLayout, label_table_file
+from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
+from bidsapp.machine import usable_cores
 from bidsapp.progress import progress_over
 from bidsapp.records import CaseScore, LabelTable, LeftIs, Split
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
 from bidsapp.training.dataset import Parts, default_channel_names, divide, write_raw_dataset
-from bidsapp.training.environment import nnunet_environment, usable_cores
-from bidsapp.training.lock import training_lock
+from bidsapp.training.environment import nnunet_environment
 from bidsapp.training.pairs import find_pairs
 from bidsapp.training.split import decide_split, write_split
 from bidsapp.training.state import ModelState, Segment, TrainedCase, read_state, write_state
@@ -91,7 +92,7 @@ def run(request: GroupRequest) -> None:
         _plan_aloud(request, state, settings)
         return
     _check_machine(request)
-    with training_lock(layout.lock), nnunet_environment(layout):
+    with folder_lock(layout.lock), nnunet_environment(layout):
         state = read_state(layout)  # another run may have ended while this one waited for nothing
         _start_log(request, settings)
         if state is None or state.current is None or state.current.stage == "exported":
@@ -414,7 +415,7 @@ def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None
 def _test_and_export(request: GroupRequest, state: ModelState, settings: Settings) -> None:
     """Round the weights once; predict, score and pack with exactly those weights."""
     from bidsapp.models.export import build_model_folder, round_weights, zip_model
-    from bidsapp.models.loading import load_model_folder
+    from bidsapp.models.loading import load_model
     from bidsapp.prediction import Predictor, choose_device
     from bidsapp.report.training_facts import gather_training_report
     from bidsapp.report.training_report import write_training_report
@@ -432,7 +433,7 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
         dataset_json=read_json(layout.raw_dataset / "dataset.json"),
         facts=_public_facts(state, checkpoint["iteration"]),
     )
-    predictor = Predictor(load_model_folder(folder), choose_device(request.device), cores=request.cores)
+    predictor = Predictor(load_model(folder), choose_device(request.device), cores=request.cores)
     scores = predict_and_score(layout, state, predictor)
     summary = summarise(scores, seed=settings.training.seed)
     write_scores(layout.scores, scores)

@@ -190,6 +190,209 @@ class ModelLayout:
         return self.logs / run / "settings.ini"
 
 
+@dataclass(frozen=True)
+class SessionLayout:
+    """The files of one person's session below a folder: OUTPUT_DIR, or the place where they are prepared.
+
+    Attributes
+    ----------
+    root
+        OUTPUT_DIR.
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    """
+
+    root: Path
+    participant: str
+    session: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``sub-01`` or ``sub-01_ses-1``: how the files begin."""
+        return f"sub-{self.participant}" + (f"_ses-{self.session}" if self.session else "")
+
+    @property
+    def folder(self) -> Path:
+        """``sub-01`` or ``sub-01/ses-1``."""
+        person = self.root / f"sub-{self.participant}"
+        return person / f"ses-{self.session}" if self.session else person
+
+    @property
+    def anat(self) -> Path:
+        """Crops, label maps and transforms."""
+        return self.folder / "anat"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures, of all sessions of a person."""
+        return self.root / f"sub-{self.participant}" / "figures"
+
+    def crop(self, hemi: str, modality: str) -> Path:
+        """The crop of one side, as in the head."""
+        return self.anat / f"{self.name}_hemi-{hemi}_space-corobl_desc-preproc_{modality}.nii.gz"
+
+    def prediction(self, hemi: str) -> Path:
+        """The label map of a crop that a network predicted."""
+        return self.anat / f"{self.name}_hemi-{hemi}_space-corobl_desc-nnunet_dseg.nii.gz"
+
+    def native_prediction(self, hemi: str, modality: str) -> Path:
+        """The same on the grid of the scan."""
+        return self.anat / f"{self.name}_hemi-{hemi}_space-{modality}_desc-nnunet_dseg.nii.gz"
+
+    def transform(self, modality: str) -> Path:
+        """The ITK file that resamples the scan to CorObl."""
+        return self.anat / f"{self.name}_from-{modality}_to-corobl_mode-image_xfm.txt"
+
+    def head_picture(self, modality: str) -> Path:
+        """The head with the crop boxes."""
+        return self.figures / f"{self.name}_desc-head_{modality}.png"
+
+    def plane_picture(self, hemi: str, modality: str, plane: str) -> Path:
+        """One plane of a crop with outlines."""
+        return self.figures / f"{self.name}_hemi-{hemi}_desc-{plane}_{modality}.png"
+
+    def slices_picture(self, hemi: str, modality: str) -> Path:
+        """Coronal slices of a crop from front to back."""
+        return self.figures / f"{self.name}_hemi-{hemi}_desc-slices_{modality}.png"
+
+    def thumbnail(self, hemi: str) -> Path:
+        """A small picture for the list of all people."""
+        return self.figures / f"{self.name}_hemi-{hemi}_desc-thumbnail.png"
+
+    def label_colours(self, hemi: str) -> Path:
+        """Names and colours of the labels for ITK-SNAP."""
+        return self.figures / f"{self.name}_hemi-{hemi}_desc-itksnap_labels.txt"
+
+
+@dataclass(frozen=True)
+class OutputLayout:
+    """OUTPUT_DIR: a BIDS derivative data set.
+
+    Attributes
+    ----------
+    root
+        OUTPUT_DIR.
+    work_dir
+        Where unfinished work lies; None: OUTPUT_DIR/work.
+    """
+
+    root: Path
+    work_dir: Path | None = None
+
+    @property
+    def dataset_description(self) -> Path:
+        """What BIDS wants to know of the data set."""
+        return self.root / "dataset_description.json"
+
+    @property
+    def bidsignore(self) -> Path:
+        """What the validator passes over."""
+        return self.root / ".bidsignore"
+
+    @property
+    def descriptions(self) -> Path:
+        """What each ``desc-`` means."""
+        return self.root / "descriptions.tsv"
+
+    @property
+    def readme(self) -> Path:
+        """What this folder is."""
+        return self.root / "README"
+
+    @property
+    def index(self) -> Path:
+        """The page of all people."""
+        return self.root / "index.html"
+
+    @property
+    def volumes(self) -> Path:
+        """The volumes of all people in one table."""
+        return self.root / "group_volumes.tsv"
+
+    @property
+    def work(self) -> Path:
+        """Unfinished work; may be removed when nothing runs."""
+        return self.work_dir or self.root / "work"
+
+    @property
+    def logs(self) -> Path:
+        """Log files, one folder per run, and who failed."""
+        return self.root / "logs"
+
+    @property
+    def failures(self) -> Path:
+        """One file per person and session that failed."""
+        return self.logs / "failed"
+
+    @property
+    def labels(self) -> Path:
+        """What belongs to people: corrections, decisions, approved labels."""
+        return self.root / "labels"
+
+    @property
+    def review_table(self) -> Path:
+        """A person's decisions, one row per person, session and side."""
+        return self.labels / "review.tsv"
+
+    @property
+    def models(self) -> Path:
+        """Models that the group level trained."""
+        return self.root / "models"
+
+    def page(self, participant: str) -> Path:
+        """What a person looks at."""
+        return self.root / f"sub-{participant}.html"
+
+    def failure(self, session_name: str) -> Path:
+        """Why a session failed; gone once it succeeded."""
+        return self.failures / f"{session_name}.json"
+
+    def session(self, participant: str, session: str | None) -> SessionLayout:
+        """The finished files of a session."""
+        return SessionLayout(self.root, participant, session)
+
+    def unfinished(self, participant: str, session: str | None) -> SessionLayout:
+        """The files of a session on their way."""
+        name = SessionLayout(self.root, participant, session).name
+        return SessionLayout(self.work / name, participant, session)
+
+    def persons_labels(self, participant: str, session: str | None) -> SessionLayout:
+        """Where people save corrections of a session."""
+        return SessionLayout(self.labels, participant, session)
+
+    def manual_label(self, participant: str, session: str | None, hemi: str) -> Path:
+        """A person's correction of a side."""
+        session_layout = self.persons_labels(participant, session)
+        return session_layout.anat / f"{session_layout.name}_hemi-{hemi}_space-corobl_desc-manual_dseg.nii.gz"
+
+    def approved_label(self, participant: str, session: str | None, hemi: str) -> Path:
+        """The label map of a side that a person approved."""
+        session_layout = self.persons_labels(participant, session)
+        return session_layout.anat / f"{session_layout.name}_hemi-{hemi}_space-corobl_desc-approved_dseg.nii.gz"
+
+    def superseded(self, date: str) -> Path:
+        """Crops and labels that a later crop replaced."""
+        return self.labels / "superseded" / date
+
+    def run_log(self, run: str) -> Path:
+        """The log file of one run."""
+        return self.logs / run / "participant.log"
+
+    def session_log(self, run: str, session_name: str) -> Path:
+        """The log file of one session in one run."""
+        return self.logs / run / f"{session_name}.log"
+
+
+def sidecar(image: Path) -> Path:
+    """The JSON file beside an image."""
+    return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def label_names(dseg: Path) -> Path:
+    """The table of names and volumes beside a label map."""
+    return sidecar(dseg).with_suffix(".tsv")
+
+
 def default_model_dir(output_dir: Path) -> Path:
     """Where the group level trains when it is not told."""
     return output_dir / "models" / "default"

@@ -14,14 +14,16 @@ import numpy as np
 
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.files import replace_atomically
-from bidsapp.layout import NNUNET_CONFIGURATION
+from bidsapp.machine import usable_cores
 from bidsapp.models.loading import LoadedModel
-from bidsapp.training.environment import prints_to_log, usable_cores
+from bidsapp.training.environment import prints_to_log
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+TURNS_TO_RAS = "NibabelIOWithReorient"
 
 
 def choose_device(text: str) -> torch.device:
@@ -72,10 +74,11 @@ class Predictor:
         self._dataset_json = model.dataset_json
         self._threads = cores or usable_cores()
         self._plans = PlansManager(model.plans)
-        self._configuration = self._plans.get_configuration(NNUNET_CONFIGURATION)
+        self._configuration = self._plans.get_configuration(model.configuration)
         self._label_manager = self._plans.get_label_manager(model.dataset_json)
         self.channels = determine_num_input_channels(self._plans, self._configuration, model.dataset_json)
         self._preprocessor = self._configuration.preprocessor_class(verbose=False)
+        self._turned = model.reader == TURNS_TO_RAS
         with prints_to_log():
             network = nnUNetTrainer.build_network_architecture(
                 self._plans,
@@ -116,13 +119,18 @@ class Predictor:
     def predict_array(self, images: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         """Segment images (channels, x, y, z) with voxels of `spacing_mm` (x, y, z).
 
+        Network space: x runs from lateral to medial on both sides (LAS in the right hemisphere), as crops lie in
+        their files. A network whose reader turns voxels to RAS is given them, and gives them back, the other way
+        round.
+
         Returns
         -------
         np.ndarray
             Label values (x, y, z).
         """
         properties = {"spacing": [float(edge) for edge in spacing_mm[::-1]]}
-        return self._predict(images.transpose(0, 3, 2, 1), properties).transpose(2, 1, 0)
+        x = slice(None, None, -1) if self._turned else slice(None)
+        return self._predict(images[:, x].transpose(0, 3, 2, 1), properties).transpose(2, 1, 0)[x]
 
     def _predict(self, data: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         """Images (channels, z, y, x) with nnU-Net's properties -> label values (z, y, x)."""

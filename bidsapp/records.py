@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+Side = Literal["L", "R"]
+SIDES: tuple[Side, Side] = ("L", "R")
 Hemi = Literal["L", "R", "n/a"]
+Modality = Literal["T1w", "T2w"]
 LeftIs = Literal["flipped", "as-in-head"]
 SplitName = Literal["train", "validation", "test"]
 
@@ -103,3 +107,52 @@ class CaseScore:
     assd_mm: float
     volume_error_mm3: float
     volume_error_percent: float
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One image of a head, or a ready-made CorObl crop of one.
+
+    Attributes
+    ----------
+    uri
+        BIDS URI of the file, e.g. ``bids:raw:sub-01/anat/sub-01_T1w.nii.gz``.
+    metadata
+        What its sidecars say, the inherited ones included; strings may hold anything.
+    """
+
+    path: Path
+    modality: Modality
+    uri: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SessionScans:
+    """What is there of one person in one session.
+
+    Attributes
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``; None where the data set has no sessions.
+    scans
+        One whole scan per modality, chosen.
+    crops
+        Ready-made crops in CorObl space, as in the head, per side and modality; instead of scans.
+    transforms
+        Ready-made ITK files of crops (scan to CorObl), per modality.
+    left_aside
+        Other scans of the same modalities that were not chosen.
+    """
+
+    participant: str
+    session: str | None
+    scans: Mapping[Modality, Scan]
+    crops: Mapping[Side, Mapping[Modality, Scan]] = field(default_factory=dict)
+    transforms: Mapping[Modality, Path] = field(default_factory=dict)
+    left_aside: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How files of this session begin: ``sub-01`` or ``sub-01_ses-1``."""
+        return f"sub-{self.participant}" + (f"_ses-{self.session}" if self.session else "")

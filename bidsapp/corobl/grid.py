@@ -8,15 +8,12 @@ axis of the hippocampus at a right angle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import nibabel as nib
 import numpy as np
 
 from bidsapp.arrays import FloatArray
-
-Side = Literal["L", "R"]
-SIDES: tuple[Side, Side] = ("L", "R")
+from bidsapp.records import Side
 
 SPACING_MM = 0.3
 VOXEL_VOLUME_MM3 = SPACING_MM**3

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
-from bidsapp.corobl.grid import GRIDS, SPACING_MM, VOXEL_VOLUME_MM3, Side
+from bidsapp.corobl.grid import GRIDS, SPACING_MM, VOXEL_VOLUME_MM3
 from bidsapp.corobl.transforms import apply
+from bidsapp.records import Side
 
 Border = Literal["lateral", "medial", "posterior", "anterior", "inferior", "superior"]
 

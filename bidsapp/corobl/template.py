@@ -11,10 +11,11 @@ import numpy as np
 from scipy import ndimage
 
 from bidsapp.arrays import BoolArray, FloatArray
-from bidsapp.corobl.grid import GRIDS, SIDES, TEMPLATE_FROM_COROBL, Side
+from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL
 from bidsapp.corobl.levels import Pyramid, field_of_view, make_pyramid
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
+from bidsapp.records import SIDES, Side
 
 _MASK_REACH_MM = 4.0
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 
 from bidsapp.layout import ModelLayout
+from bidsapp.machine import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +55,3 @@ class _LogStream(io.TextIOBase):
             if line.strip():
                 log.debug("nnU-Net: %s", line.rstrip())
         return len(text)
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use, control groups included (os.cpu_count() ignores both)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as stream:  # noqa: PTH123
-            quota, period = stream.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    return cores

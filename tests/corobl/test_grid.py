@@ -11,14 +11,13 @@ import pytest
 from bidsapp.corobl.grid import (
     GRIDS,
     LEFT_FLIPPED_GRID,
-    SIDES,
     TEMPLATE_FROM_COROBL,
-    Side,
     crop_image,
     reverse_axis_0,
 )
 from bidsapp.corobl.template import hippocampus_points, load_hippocampus
 from bidsapp.corobl.transforms import apply
+from bidsapp.records import SIDES, Side
 
 
 @pytest.mark.parametrize(

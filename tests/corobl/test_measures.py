@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import GRIDS, SHAPE, Side
+from bidsapp.corobl.grid import GRIDS, SHAPE
 from bidsapp.corobl.measures import Border, contain_crop_mask, contain_native_mask, volumes_mm3
 from bidsapp.corobl.template import load_hippocampus
+from bidsapp.records import Side
 
 
 def test_volumes_count_in_the_scans_millimetres() -> None:

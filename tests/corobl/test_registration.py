@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from bidsapp.corobl.coregistration import register_to_t1w
-from bidsapp.corobl.grid import SIDES, TEMPLATE_FROM_COROBL
+from bidsapp.corobl.grid import TEMPLATE_FROM_COROBL
 from bidsapp.corobl.quality import Quality, judge_registration, worst_level
 from bidsapp.corobl.registration import Registration, register_to_template
 from bidsapp.corobl.search import SearchSpace
@@ -15,6 +15,7 @@ from bidsapp.corobl.similarity import normalised_mutual_information, take_sample
 from bidsapp.corobl.template import crops_centre, hippocampus_points, load_template
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
+from bidsapp.records import SIDES
 
 GOOD = Quality(1.1, 1.1, 2.0, 0.4, (1.1, 1.0, 0.9), 1.0, 1.0)
 

@@ -10,12 +10,13 @@ import pytest
 from scipy import ndimage
 
 from bidsapp.corobl.bias import divide_by_bias, estimate_bias
-from bidsapp.corobl.grid import GRIDS, SIDES, TEMPLATE_FROM_COROBL, Side
+from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL
 from bidsapp.corobl.measures import volumes_mm3
 from bidsapp.corobl.resampling import labels_to_crop, labels_to_native, resample_labels, resample_to_crop
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume, read_volume
+from bidsapp.records import SIDES, Side
 
 OBLIQUE = np.array([[0, 0.1, 1.0, -60], [-1.0, 0.1, 0, 80], [0.1, 1.0, -0.1, -60], [0, 0, 0, 1]])
 """A 1 mm grid whose axes run to P, S and R, slightly oblique and sheared."""

@@ -1,4 +1,4 @@
-"""One training per MODEL_DIR: a lock that says who holds it and that a dead holder cannot keep."""
+"""One process per folder: a lock that says who holds it and that a dead holder cannot keep."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STALE_SECONDS = 300.0  # without a heartbeat; file systems of clusters can be sl
 
 
 @contextmanager
-def training_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`, renewed by a heartbeat.
+def folder_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`, which stands for its folder, renewed by a heartbeat.
 
     A lock of this host is stale when its process is gone; another host's, when it had no heartbeat for five
     minutes.
@@ -59,7 +59,7 @@ def _acquire(path: Path) -> None:
             _remove_stale(path)
     holder = _read(path)
     raise CannotWriteError(
-        f"{path.parent} is being trained by process {holder.get('process', '?')} on {holder.get('host', '?')}",
+        f"{path.parent} is being worked on by process {holder.get('process', '?')} on {holder.get('host', '?')}",
         f"Wait for it, or stop it. If it no longer exists, the lock ends {STALE_SECONDS / 60:.0f} minutes after "
         f"its last sign of life; or delete {path}.",
     )
