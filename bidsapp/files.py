@@ -8,9 +8,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from bidsapp.errors import CannotWriteError
+
+if TYPE_CHECKING:
+    import nibabel
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -33,6 +37,43 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def create_once(path: Path, text: str) -> bool:
+    """Write `text` in UTF-8 if there is no file yet, also when several processes try at once; tell whether we did.
+
+    Nobody ever reads half of it, and what is there is never replaced. On disks without hard links two processes may
+    write one after the other.
+
+    Raises
+    ------
+    CannotWriteError
+        When the disk is full, the folder is read-only, or permission is missing.
+    """
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return False
+        temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            sync(temporary)
+            return _claim(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _claim(temporary: Path, path: Path) -> bool:
+    """Give a finished file its name unless that is taken."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}:
+            raise
+        temporary.replace(path)
+    return True
 
 
 def sync(path: Path) -> None:
@@ -69,9 +110,21 @@ def write_text(path: Path, text: str) -> None:
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` atomically."""
+    replace_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` atomically as indented JSON."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_image(path: Path, image: nibabel.Nifti1Image) -> None:
+    """Write a NIfTI file atomically."""
+    import nibabel
+
+    replace_atomically(path, lambda temporary: nibabel.save(image, temporary))
 
 
 def read_json(path: Path) -> Any:

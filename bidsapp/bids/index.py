@@ -1,0 +1,148 @@
+"""Let pybids look through a data set: which anatomical files are there, and what their names say."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bidsapp.bids.people import LABEL
+from bidsapp.errors import BadDataError
+
+logger = logging.getLogger(__name__)
+
+_CONFIGS = ("bids", "derivatives")
+_NOT_ENTITIES = {"scans", "fmap"}
+_NO_LABELS = "(?<!_dseg)(?<!_probseg)(?<!_mask)"
+_PLACE = re.compile(
+    rf"sub-(?P<sub>{LABEL})/(?:ses-(?P<ses>{LABEL})/)?(?:anat/|warps/)?"
+    rf"sub-(?P<file_sub>{LABEL})(?:_ses-(?P<file_ses>{LABEL}))?_[^/]+"
+)
+
+
+@dataclass(frozen=True)
+class IndexedFile:
+    """A file and what its name says.
+
+    Attributes
+    ----------
+    root
+        The data set.
+    relative
+        The path below `root`, with ``/``.
+    entities
+        pybids' names (subject, acquisition, ...) -> value; ``run`` is a number, all others are strings.
+    """
+
+    root: Path
+    relative: str
+    entities: dict[str, str | int]
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self.root / self.relative
+
+    @property
+    def name(self) -> str:
+        """The file's name without folders."""
+        return self.relative.rpartition("/")[2]
+
+    @property
+    def participant(self) -> str:
+        """The label without ``sub-``, ``""`` for a file that counts for everybody."""
+        return str(self.entities.get("subject", ""))
+
+    @property
+    def session(self) -> str | None:
+        """The label without ``ses-``."""
+        session = self.entities.get("session")
+        return None if session is None else str(session)
+
+    @property
+    def extension(self) -> str:
+        """``.nii.gz``, ``.json``, ..."""
+        return str(self.entities.get("extension", ""))
+
+
+def index_anatomy(
+    root: Path, *, participants: Collection[str] = (), sessions: Collection[str] = ()
+) -> list[IndexedFile]:
+    """List images in ``anat`` (no label maps), the JSON files that may describe them, and ITK files of transforms.
+
+    Links are listed wherever they lead, and be it nowhere. Entities are read from the path below `root` only: pybids
+    by itself would take ``sub-99`` or ``run-2`` from the folders above. Files whose names contradict their folders
+    are left out with a warning.
+
+    Parameters
+    ----------
+    root
+        The top folder of a data set.
+    participants, sessions
+        Labels to look at; empty: all. Files without a session are looked at in any case.
+
+    Raises
+    ------
+    BadDataError
+        When pybids cannot index the data set.
+    """
+    from bids import BIDSLayout
+    from bids.layout import BIDSLayoutIndexer, parse_file_entities
+
+    root = root.expanduser().absolute()
+    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[_unwanted(participants, sessions)])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            layout = BIDSLayout(root, validate=False, config=list(_CONFIGS), indexer=indexer)
+        paths = sorted(layout.get(return_type="filename"))
+    except Exception as error:  # whatever pybids trips over is a matter of the data
+        hint = "Check its dataset_description.json (GeneratedBy) and, if there is one, layout_config.json."
+        raise BadDataError(f"{root} cannot be indexed by pybids: {error}", hint) from error
+
+    configs = _load_configs()
+    files = []
+    for path in paths:
+        relative = Path(path).relative_to(root).as_posix()
+        entities = parse_file_entities(f"/{relative}", config=configs)
+        if "subject" in entities and not _agrees_with_folders(relative):
+            logger.warning("Ignored, as its name and its folders name different people or sessions: %s", path)
+            continue
+        plain = {name: int(value) if isinstance(value, int) else str(value) for name, value in entities.items()}
+        files.append(IndexedFile(root, relative, plain))
+    return files
+
+
+def entity_names() -> tuple[str, ...]:
+    """Name all entities that `index_anatomy` can find in a file name."""
+    names = {name for config in _load_configs() for name in config.entities}
+    return tuple(sorted(names - _NOT_ENTITIES))
+
+
+def _load_configs() -> list[Any]:
+    from bids.layout.models import Config
+
+    return [Config.load(name) for name in _CONFIGS]
+
+
+def _unwanted(participants: Collection[str], sessions: Collection[str]) -> re.Pattern[str]:
+    """Match each path, as pybids sees it below the root, that need not be looked at."""
+    person = rf"sub-(?:{_either(participants)})(?:/ses-(?:{_either(sessions)}))?"
+    file = rf"/sub-[^/]+(?:{_NO_LABELS}\.nii(?:\.gz)?|_T[12]w\.json|_xfm\.txt)"
+    wanted = rf"/(?:[^/]*T[12]w\.json|{person}(?:/sub-[^/]+_T[12]w\.json|/(?:anat|warps)(?:{file})?)?)"
+    return re.compile(rf"^(?!{wanted}$)")
+
+
+def _either(labels: Collection[str]) -> str:
+    return "|".join(re.escape(label) for label in sorted(labels)) or LABEL
+
+
+def _agrees_with_folders(relative: str) -> bool:
+    match = _PLACE.fullmatch(relative)
+    if match is None:
+        return False
+    return match["sub"] == match["file_sub"] and match["ses"] in {None, match["file_ses"]}
