@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping
 from importlib import resources
+
+NOT_AVAILABLE = "n/a"
 
 _SCRIPT = "page.js"
 _STYLE = "page.css"
@@ -34,6 +37,21 @@ def render_page(template: str, content: Mapping[str, object]) -> str:
     script = _read_template(_SCRIPT)
     page = {"style": Markup(_read_template(_STYLE)), "script": Markup(script), "script_hash": _content_hash(script)}
     return environment.get_template(template).render({**content, "page": page})
+
+
+def number_text(value: float | None, decimals: int) -> str:
+    """A number with a true minus sign; ``n/a`` where it is not defined."""
+    if value is None or math.isnan(value):
+        return NOT_AVAILABLE
+    text = f"{value:,.{decimals}f}"
+    if not text.strip("-0.,"):
+        text = text.removeprefix("-")
+    return text.replace("-", "−")
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """``1 person``, ``2 people``."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _read_template(name: str) -> str:

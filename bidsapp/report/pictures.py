@@ -6,57 +6,48 @@ alphabet is at home.
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bidsapp.report.drawing import (
+    PLANES,
+    SIDE_COLOURS,
+    SIDE_MARKERS,
+    SLICE_AXES,
+    Affine,
+    Array,
+    Picture,
+    Plane,
+    as_picture,
+    draw_outline,
+    draw_scale_bar,
+    intensity_window,
+    label_colours,
+    letter_edges,
+    new_figure,
+    new_slice_axes,
+    upright,
+    write_on,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-Array = NDArray[Any]
-Affine = NDArray[np.float64]
-Plane = Literal["sagittal", "coronal", "axial"]
+Box = tuple[slice, slice, slice]
 
-PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
-ORIENTATION = "neurological: the left of the head is on the left of the picture"
-LABEL_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2", "#BBBBBB")
-"""Okabe and Ito 2008 (distinct with every kind of colour vision), its black replaced by grey: images are dark."""
-SIDE_COLOURS = {"L": "#0072B2", "R": "#D55E00", "n/a": "#888888"}
-SIDE_MARKERS = {"L": "o", "R": "^", "n/a": "s"}
-
-_DPI = 100
 _LONGEST_EDGE_PX = 640
 _MARGIN_MM = 8.0
-_WINDOW_PERCENTILES = (0.5, 99.5)
-_SCALE_BAR_MM = 10.0
+_SLICES_WIDTH_PX = 1200
+_SLICES_PER_ROW = 5
+_THUMBNAIL_PX = 160
+_THUMBNAIL_COLOURS = 64
 _FEW_POINTS = 25
-
-# plane -> (axis across the slices, axis from left to right, axis from top to bottom), axes of a RAS array
-_AXES: Mapping[Plane, tuple[int, int, int]] = {"sagittal": (0, 1, 2), "coronal": (1, 0, 2), "axial": (2, 0, 1)}
-_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG with its size in pixels and the words that stand for it."""
-
-    png: bytes
-    width: int
-    height: int
-    alt: str
-
-    @property
-    def data_uri(self) -> str:
-        """The picture as an address that needs no file."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -89,6 +80,14 @@ class SlicePicture:
 
 
 @dataclass(frozen=True)
+class ThemedPicture:
+    """A plot for a light and for a dark page."""
+
+    light: Picture
+    dark: Picture
+
+
+@dataclass(frozen=True)
 class Curve:
     """Values over iterations; a value that is not finite leaves a gap."""
 
@@ -112,34 +111,6 @@ class DotRow:
 
     name: str
     dots: tuple[Dot, ...]
-
-
-def label_colours(labels: Iterable[int]) -> dict[int, str]:
-    """A colour for every label value; from the ninth label on colours come again."""
-    return {value: LABEL_COLOURS[index % len(LABEL_COLOURS)] for index, value in enumerate(labels)}
-
-
-def upright(array: Array, affine: Affine) -> tuple[Array, tuple[float, float, float]]:
-    """Turn and flip the axes of `array` so that they run to the right, the front and the top of the head.
-
-    Parameters
-    ----------
-    array
-        (i, j, k), any order and direction of axes.
-    affine
-        4 x 4, voxel index -> RAS mm. An oblique grid is taken by its nearest axes; nothing is resampled.
-
-    Returns
-    -------
-    tuple
-        The array with axes R, A, S, and its spacing in mm in that order.
-    """
-    from nibabel.orientations import apply_orientation, io_orientation
-
-    orientation = io_orientation(affine)
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    right, front, top = (float(spacing_mm[orientation[:, 0] == axis][0]) for axis in range(3))
-    return apply_orientation(array, orientation), (right, front, top)
 
 
 def outline_pictures(
@@ -171,18 +142,86 @@ def outline_pictures(
     turned = [upright(label_map, affine)[0] for label_map in maps]
     centre = _middle_of_labels(turned)
     box = _box_around_labels(turned, spacing_mm)
-    window = _window(volume[box])
+    window = intensity_window(volume[box])
     lengths_mm = [(part.stop - part.start) * step for part, step in zip(box, spacing_mm, strict=True)]
     scale = _LONGEST_EDGE_PX / max(lengths_mm)
     colours = label_colours(labels)
     pictures = []
     for plane in PLANES:
-        across, columns, rows = _AXES[plane]
+        across, columns, rows = SLICE_AXES[plane]
         cut = [_cut(one, box, across, centre[across]) for one in (volume, *turned)]
         size_mm = (lengths_mm[columns], lengths_mm[rows])
         picture = _draw_slice(cut[0], cut[1:], size_mm, scale, window, colours, plane)
         pictures.append(SlicePicture(plane, picture, size_mm[0]))
     return tuple(pictures)
+
+
+def coronal_slices_picture(
+    image: Array, affine: Affine, label_map: Array | None, labels: Iterable[int], *, count: int = 10
+) -> Picture:
+    """Draw coronal slices with outlines from front to back, five in a row, each with its coordinate in mm.
+
+    Slices stand in the middle of `count` equal parts of the labels' extent and show the labels with 8 mm around
+    them; without labels, of the middle half of the image, and whole. Neurological.
+
+    Parameters
+    ----------
+    image, label_map
+        (i, j, k) on one grid.
+    affine
+        4 x 4, voxel index -> RAS mm.
+    count
+        Fewer are drawn where there are fewer slices.
+    """
+    volume, spacing_mm = upright(np.nan_to_num(image.astype(np.float32)), affine)
+    turned = upright(_or_empty(label_map, image), affine)[0]
+    box = _box_around_labels([turned], spacing_mm)
+    window = intensity_window(volume[box])
+    places = _spread_slices(turned, count)
+    y_mm = _anterior_coordinates_mm(image.shape, affine)
+    width_mm, height_mm = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in (0, 2))
+    columns = min(_SLICES_PER_ROW, len(places))
+    rows = math.ceil(len(places) / columns)
+    cell_px = (_SLICES_WIDTH_PX // _SLICES_PER_ROW, round(_SLICES_WIDTH_PX / _SLICES_PER_ROW * height_mm / width_mm))
+    figure = new_figure(columns * cell_px[0], rows * cell_px[1], "black")
+    colours = label_colours(labels)
+    for number, place in enumerate(places):
+        row, column = divmod(number, columns)
+        where = (column / columns, 1 - (row + 1) / rows, 1 / columns, 1 / rows)
+        size_mm = (width_mm, height_mm)
+        axes = new_slice_axes(figure, where, _cut(volume, box, 1, place), size_mm, window)
+        for value, colour in colours.items():
+            draw_outline(axes, _cut(turned, box, 1, place) == value, size_mm, colour, width=1.5)
+        text = f"{y_mm[place]:+.1f} mm".replace("-", "−")
+        write_on(axes, (0.03, 0.97), text, horizontal="left", vertical="top", size=10)
+        if not number:
+            write_on(axes, (0.03, 0.5), "L", horizontal="left", vertical="center", size=12)
+            write_on(axes, (0.97, 0.5), "R", horizontal="right", vertical="center", size=12)
+    return as_picture(figure, f"{len(places)} coronal slices from front to back")
+
+
+def thumbnail_picture(image: Array, affine: Affine, label_map: Array | None, labels: Iterable[int]) -> Picture:
+    """Draw the coronal slice through the middle of the labels, small: 160 pixels at its longest edge.
+
+    Parameters
+    ----------
+    image, label_map
+        (i, j, k) on one grid.
+    affine
+        4 x 4, voxel index -> RAS mm.
+    """
+    volume, spacing_mm = upright(np.nan_to_num(image.astype(np.float32)), affine)
+    turned = upright(_or_empty(label_map, image), affine)[0]
+    box = _box_around_labels([turned], spacing_mm)
+    place = _middle_of_labels([turned])[1]
+    width_mm, height_mm = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in (0, 2))
+    scale = _THUMBNAIL_PX / max(width_mm, height_mm)
+    figure = new_figure(round(width_mm * scale), round(height_mm * scale), "black")
+    size_mm = (width_mm, height_mm)
+    axes = new_slice_axes(figure, (0, 0, 1, 1), _cut(volume, box, 1, place), size_mm, intensity_window(volume[box]))
+    for value, colour in label_colours(labels).items():
+        draw_outline(axes, _cut(turned, box, 1, place) == value, size_mm, colour, width=1.1)
+    return as_picture(figure, "coronal slice", colours=_THUMBNAIL_COLOURS)
 
 
 def curve_picture(
@@ -202,7 +241,7 @@ def curve_picture(
     y_limits
         Lower and upper limit; None: what the values need.
     """
-    figure = _figure(640, 300, theme.paper)
+    figure = new_figure(640, 300, theme.paper)
     axes = figure.add_axes((0.105, 0.13, 0.875, 0.83))
     for number, (start, end) in enumerate(pairwise(boundaries)):
         if number % 2:
@@ -227,7 +266,7 @@ def curve_picture(
     axes.xaxis.set_major_locator(_locator(integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(axis="y", color=theme.lines, linewidth=0.8)
-    return _as_picture(figure, alt)
+    return as_picture(figure, alt)
 
 
 def dots_picture(rows: Sequence[DotRow], *, theme: Theme, limits: tuple[float, float], alt: str) -> Picture:
@@ -236,7 +275,7 @@ def dots_picture(rows: Sequence[DotRow], *, theme: Theme, limits: tuple[float, f
     Values that are not finite are left out; whether some are, the table beside it must say.
     """
     height = 70 + 64 * len(rows)
-    figure = _figure(640, height, theme.paper)
+    figure = new_figure(640, height, theme.paper)
     axes = figure.add_axes((0.22, 42 / height, 0.75, 1 - 54 / height))
     sides = {dot.side for row in rows for dot in row.dots}
     lanes = {"L": -0.17, "R": 0.17} if len(sides) > 1 else {}
@@ -267,7 +306,36 @@ def dots_picture(rows: Sequence[DotRow], *, theme: Theme, limits: tuple[float, f
         text.set_parse_math(False)  # "$" in a name is a dollar
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=theme.lines, linewidth=0.8)
-    return _as_picture(figure, alt)
+    return as_picture(figure, alt)
+
+
+def _or_empty(label_map: Array | None, image: Array) -> Array:
+    if label_map is None:
+        return np.zeros(image.shape, dtype=np.uint8)
+    if label_map.shape != image.shape:
+        raise ValueError(f"image {image.shape} and label map {label_map.shape} differ in shape")
+    return label_map
+
+
+def _spread_slices(label_map: Array, count: int) -> list[int]:
+    """Indices along axis 1 from the front, in the middle of equal parts of the labels' extent, none twice."""
+    filled = np.flatnonzero(label_map.any(axis=(0, 2)))
+    length = label_map.shape[1]
+    start, stop = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (length // 4, max(1, length - length // 4))
+    count = min(count, stop - start)
+    return [int(start + (number + 0.5) * (stop - start) / count) for number in reversed(range(count))]
+
+
+def _anterior_coordinates_mm(shape: tuple[int, ...], affine: Affine) -> NDArray[np.float64]:
+    """The A coordinate of the middle of every coronal slice, from the back to the front."""
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    upright_affine = affine @ inv_ornt_aff(io_orientation(affine), shape)
+    sizes = np.array([int(np.flatnonzero(io_orientation(affine)[:, 0] == axis)[0]) for axis in range(3)])
+    lengths = np.array(shape)[sizes]
+    middle = (lengths - 1) / 2
+    along = np.arange(lengths[1])
+    return upright_affine[1, 1] * along + upright_affine[1, [0, 2, 3]] @ [middle[0], middle[2], 1.0]
 
 
 def _middle_of_labels(maps: Sequence[Array]) -> tuple[int, int, int]:
@@ -280,13 +348,13 @@ def _middle_of_labels(maps: Sequence[Array]) -> tuple[int, int, int]:
     return cast(tuple[int, int, int], tuple(length // 2 for length in maps[0].shape))
 
 
-def _box_around_labels(maps: Sequence[Array], spacing_mm: Sequence[float]) -> tuple[slice, slice, slice]:
+def _box_around_labels(maps: Sequence[Array], spacing_mm: Sequence[float]) -> Box:
     voxels = np.nonzero(np.any([label_map != 0 for label_map in maps], axis=0))
     if not voxels[0].size:
-        return cast(tuple[slice, slice, slice], tuple(slice(0, length) for length in maps[0].shape))
+        return cast(Box, tuple(slice(0, length) for length in maps[0].shape))
     margins = [math.ceil(_MARGIN_MM / step) for step in spacing_mm]
     return cast(
-        tuple[slice, slice, slice],
+        Box,
         tuple(
             slice(max(0, int(axis.min()) - margin), min(length, int(axis.max()) + 1 + margin))
             for axis, margin, length in zip(voxels, margins, maps[0].shape, strict=True)
@@ -294,12 +362,7 @@ def _box_around_labels(maps: Sequence[Array], spacing_mm: Sequence[float]) -> tu
     )
 
 
-def _window(values: Array) -> tuple[float, float]:
-    low, high = (float(value) for value in np.percentile(values, _WINDOW_PERCENTILES))
-    return (low, high) if high > low else (low, low + 1.0)
-
-
-def _cut(volume: Array, box: tuple[slice, slice, slice], across: int, index: int) -> Array:
+def _cut(volume: Array, box: Box, across: int, index: int) -> Array:
     """The slice of a RAS volume within `box`, shape (rows from the top, columns from the left)."""
     where: list[slice | int] = list(box)
     where[across] = index
@@ -316,73 +379,15 @@ def _draw_slice(
     plane: Plane,
 ) -> Picture:
     width_mm, height_mm = size_mm
-    figure = _figure(round(width_mm * pixels_per_mm), round(height_mm * pixels_per_mm), "black")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    extent = (0, width_mm, height_mm, 0)
-    axes.imshow(image, cmap="gray", vmin=window[0], vmax=window[1], extent=extent, interpolation="bilinear")
-    for label_map, is_reference in zip(maps, (True, False), strict=False):
+    figure = new_figure(round(width_mm * pixels_per_mm), round(height_mm * pixels_per_mm), "black")
+    axes = new_slice_axes(figure, (0, 0, 1, 1), image, size_mm, window)
+    for label_map, is_prediction in zip(maps, (False, True), strict=False):
         for value, colour in colours.items():
-            _draw_outline(axes, label_map == value, size_mm, colour, solid=is_reference)
-    axes.set_aspect("auto")  # the figure has the shape of the slice in mm
-    axes.set_xlim(0, width_mm)
-    axes.set_ylim(height_mm, 0)
-    _letter_edges(axes, plane)
-    _draw_scale_bar(axes, size_mm)
-    return _as_picture(figure, f"{plane} slice with the outlines of the labels")
-
-
-def _draw_outline(axes: Axes, mask: Array, size_mm: tuple[float, float], colour: str, *, solid: bool) -> None:
-    from matplotlib.patheffects import Normal, withStroke
-
-    if not mask.any():
-        return
-    rows, columns = mask.shape
-    x_mm = (np.arange(-1, columns + 1) + 0.5) * size_mm[0] / columns
-    y_mm = (np.arange(-1, rows + 1) + 0.5) * size_mm[1] / rows
-    outline = axes.contour(
-        x_mm,
-        y_mm,
-        np.pad(mask, 1).astype(float),
-        levels=[0.5],
-        colors=[colour],
-        linewidths=2.2 if solid else 1.5,
-        linestyles=["solid" if solid else (0, (3.2, 2.0))],
-    )
-    # without the rim a dashed line that coincides with the solid one of its colour could not be seen
-    outline.set_path_effects([Normal()] if solid else [withStroke(linewidth=3.2, foreground="black")])
-
-
-def _letter_edges(axes: Axes, plane: Plane) -> None:
-    from matplotlib.patheffects import withStroke
-
-    _, columns, rows = _AXES[plane]
-    places = (
-        (0.015, 0.5, _ENDS[columns][0], "left", "center"),
-        (0.985, 0.5, _ENDS[columns][1], "right", "center"),
-        (0.5, 0.015, _ENDS[rows][0], "center", "bottom"),
-        (0.5, 0.985, _ENDS[rows][1], "center", "top"),
-    )
-    for x, y, letter, horizontal, vertical in places:
-        axes.text(
-            x,
-            y,
-            letter,
-            transform=axes.transAxes,
-            ha=horizontal,
-            va=vertical,
-            color="white",
-            fontsize=15,
-            path_effects=[withStroke(linewidth=2, foreground="black")],
-        )
-
-
-def _draw_scale_bar(axes: Axes, size_mm: tuple[float, float]) -> None:
-    width_mm, height_mm = size_mm
-    if width_mm < 2 * _SCALE_BAR_MM:
-        return
-    right, bottom = 0.965 * width_mm, height_mm - 0.035 * width_mm
-    axes.plot([right - _SCALE_BAR_MM, right], [bottom, bottom], color="white", linewidth=2, solid_capstyle="butt")
+            width = 1.5 if is_prediction else 2.2
+            draw_outline(axes, label_map == value, size_mm, colour, width=width, dashed=is_prediction)
+    letter_edges(axes, plane)
+    draw_scale_bar(axes, size_mm)
+    return as_picture(figure, f"{plane} slice with the outlines of the labels")
 
 
 def _spread(values: Sequence[float]) -> NDArray[np.float64]:
@@ -394,18 +399,6 @@ def _spread(values: Sequence[float]) -> NDArray[np.float64]:
 
 def _shortened(name: str, longest: int = 14) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
-
-
-def _figure(width_px: int, height_px: int, colour: str) -> Figure:
-    """A figure of exactly this size, drawn by Agg, known to nobody else (no pyplot)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # half a pixel more: the canvas rounds down
-    size = ((width_px + 0.5) / _DPI, (height_px + 0.5) / _DPI)
-    figure = Figure(figsize=size, dpi=_DPI, facecolor=colour)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _style_axes(axes: Axes, theme: Theme) -> None:
@@ -421,11 +414,3 @@ def _locator(*, integer: bool) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(nbins=6, integer=integer)
-
-
-def _as_picture(figure: Figure, alt: str) -> Picture:
-    canvas = cast(Any, figure.canvas)
-    width, height = canvas.get_width_height()
-    stream = io.BytesIO()
-    canvas.print_png(stream, metadata={"Software": None})
-    return Picture(stream.getvalue(), int(width), int(height), alt)

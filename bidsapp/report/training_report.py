@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING, Any
 from bidsapp.files import write_text
 from bidsapp.layout import NNUNET_CONFIGURATION
 from bidsapp.records import CaseScore
-from bidsapp.report.pages import render_page
+from bidsapp.report.drawing import LABEL_COLOURS, ORIENTATION, SIDE_COLOURS, label_colours
+from bidsapp.report.pages import NOT_AVAILABLE, number_text, plural, render_page
 from bidsapp.report.pictures import (
     DARK,
-    LABEL_COLOURS,
     LIGHT,
-    ORIENTATION,
-    SIDE_COLOURS,
     Curve,
     Dot,
     DotRow,
-    Picture,
     SlicePicture,
+    ThemedPicture,
     curve_picture,
     dots_picture,
-    label_colours,
     outline_pictures,
 )
 from bidsapp.report.training_facts import HistoryPoint, ScoredCase, TrainingReport
@@ -35,7 +32,6 @@ from bidsapp.training.volumes import read_volume
 if TYPE_CHECKING:
     from bidsapp.evaluation.scores import MeasureSummary
 
-NOT_AVAILABLE = "n/a"
 SHORT_HASH = 12
 TRAINING_COLOUR, VALIDATION_COLOUR, RATE_COLOUR = "#56B4E9", "#D55E00", "#009E73"
 
@@ -60,14 +56,6 @@ MEASURES = (
     Measure("volume_error_mm3", "Volume error [mm³]", 0, "Predicted minus reference."),
     Measure("volume_error_percent", "Volume error [%]", 1, "Predicted minus reference, in percent of the reference."),
 )
-
-
-@dataclass(frozen=True)
-class ThemedPicture:
-    """A plot for a light and for a dark page."""
-
-    light: Picture
-    dark: Picture
 
 
 @dataclass(frozen=True)
@@ -157,10 +145,10 @@ def _show(role: str, case: ScoredCase, report: TrainingReport) -> ShownCase:
 
 def _headline(dice: MeasureSummary) -> dict[str, str]:
     return {
-        "mean": _number(dice.mean, 3),
+        "mean": number_text(dice.mean, 3),
         "interval": _interval(dice, 3),
-        "people": _plural(dice.people, "person", "people"),
-        "scores": _plural(dice.scores, "score", "scores"),
+        "people": plural(dice.people, "person", "people"),
+        "scores": plural(dice.scores, "score", "scores"),
         "undefined": str(dice.undefined) if dice.undefined else "",
     }
 
@@ -174,8 +162,8 @@ def _score_rows(report: TrainingReport, measure: Measure) -> list[dict[str, str]
             {
                 "label": name,
                 "colour_of": name if position < len(named) - 1 else "",
-                "mean": _number(found.mean, measure.decimals),
-                "sd": _number(found.sd, measure.decimals),
+                "mean": number_text(found.mean, measure.decimals),
+                "sd": number_text(found.sd, measure.decimals),
                 "interval": _interval(found, measure.decimals),
                 "people": str(found.people),
                 "scores": str(found.scores),
@@ -188,7 +176,7 @@ def _score_rows(report: TrainingReport, measure: Measure) -> list[dict[str, str]
 def _score_texts(report: TrainingReport) -> dict[tuple[str, str], list[str]]:
     """(case, label) -> every measure as the page shows it."""
     return {
-        (score.case, score.label): [_number(getattr(score, measure.key), measure.decimals) for measure in MEASURES]
+        (score.case, score.label): [number_text(getattr(score, measure.key), measure.decimals) for measure in MEASURES]
         for case in report.cases
         for score in case.scores
     }
@@ -213,7 +201,7 @@ def _case_rows(report: TrainingReport) -> list[dict[str, Any]]:
 
 def _cell(value: float, decimals: int) -> tuple[str, str]:
     """What a cell shows, and what it is sorted by."""
-    return _number(value, decimals), "" if math.isnan(value) else repr(float(value))
+    return number_text(value, decimals), "" if math.isnan(value) else repr(float(value))
 
 
 def _mean_of_defined(values: Sequence[float]) -> float:
@@ -328,18 +316,4 @@ def _commands(report: TrainingReport) -> list[Command]:
 def _interval(measure: MeasureSummary, decimals: int) -> str:
     if measure.interval_95 is None:
         return NOT_AVAILABLE
-    return " to ".join(_number(end, decimals) for end in measure.interval_95)
-
-
-def _number(value: float | None, decimals: int) -> str:
-    """A number with a true minus sign; ``n/a`` where it is not defined."""
-    if value is None or math.isnan(value):
-        return NOT_AVAILABLE
-    text = f"{value:,.{decimals}f}"
-    if not text.strip("-0.,"):
-        text = text.removeprefix("-")
-    return text.replace("-", "−")
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
+    return " to ".join(number_text(end, decimals) for end in measure.interval_95)

@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bidsapp.report.drawing import LABEL_COLOURS, Picture, label_colours, upright
 from bidsapp.report.pictures import (
     DARK,
-    LABEL_COLOURS,
     LIGHT,
     Curve,
     Dot,
     DotRow,
-    Picture,
     curve_picture,
     dots_picture,
-    label_colours,
     outline_pictures,
-    upright,
 )
 
 AXIS_ORDERS = ["RAS", "LPS", "SPR", "AIL"]

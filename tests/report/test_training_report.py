@@ -332,7 +332,15 @@ def test_an_archive_that_is_no_model_is_refused(tmp_path):
 
 def test_templates_are_part_of_the_package():
     names = {entry.name for entry in resources.files("bidsapp.report").joinpath("templates").iterdir()}
-    assert names == {"page.html.j2", "page.css", "page.js", "training.html.j2"}
+    assert names == {
+        "page.html.j2",
+        "page.css",
+        "page.js",
+        "training.html.j2",
+        "macros.html.j2",
+        "participant.html.j2",
+        "index.html.j2",
+    }
 
 
 def test_a_name_that_is_missing_is_an_error():
