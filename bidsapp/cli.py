@@ -16,13 +16,18 @@ from bidsapp import __version__
 from bidsapp.errors import HippoTuneError, InterruptedRunError, NoInputError, UsageError
 from bidsapp.logs import log_files, start_logging
 
-LEVELS = ("group",)
+LEVELS = ("participant", "group")
+MODALITIES = ("T1w", "T2w", "T1w+T2w")
 EXIT_OUR_BUG = 70
 
 log = logging.getLogger(__name__)
 
 _EPILOG = """\
 examples
+  run.py data out participant --model none
+        bring every T1w of the BIDS data set `data` to CorObl space: crops, transforms, pages to look at
+  run.py data out participant --model models/ours/export/current.zip --participant-label 01 02
+        segment the hippocampi of two people, in CorObl and in native space
   run.py data out group --training-dir pairs --model-dir models/ours
         train nnU-Net on <id>_img.nii.gz / <id>_lbl.nii.gz, test it on held-out people, export it
   run.py data out group --training-dir pairs --model-dir models/ours
@@ -31,8 +36,8 @@ examples
         a first model on a laptop
 
 exit codes
-  0 done; 1 some people or pairs failed or were left out; 2 usage; 65 bad data; 66 no input; 70 our bug;
-  73 cannot write; 75 interrupted, run again to continue
+  0 done; 1 some people or pairs failed or were left out; 2 usage; 18 nothing matches the filters; 65 bad data;
+  66 no input; 70 our bug; 73 cannot write; 75 interrupted, run again to continue
 """
 
 
@@ -47,18 +52,69 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="input data set, never written to")
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="results; made when missing")
-    parser.add_argument("level", choices=LEVELS, metavar="LEVEL", help="group: train, test and export a model")
+    parser.add_argument(
+        "level",
+        choices=LEVELS,
+        metavar="LEVEL",
+        help=("participant: bring scans to CorObl space and segment them; group: train, test and export a model"),
+    )
+    _add_people(parser.add_argument_group("people (participant level)"))
     _add_common(parser.add_argument_group("machine and messages"))
+    _flag(
+        parser.add_argument_group("model"), "--model", metavar="FILE|FOLDER|none|scratch",
+        help="participant: the model that segments (an exported zip, a model's folder), or none for crops alone; "
+        "group: what to start from (default and only choice so far: scratch)",
+    )  # fmt: skip
+    _add_participant(parser.add_argument_group("participant level"))
     _add_group(parser.add_argument_group("group level"))
     return parser
 
 
 def _add_common(group: argparse._ArgumentGroup) -> None:
     _flag(group, "--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where networks run (default: auto)")
-    _flag(group, "--nprocs", type=_positive, metavar="N", help="processor cores to use (default: all that are allowed)")
+    _flag(
+        group, "--nprocs", type=_positive, metavar="N",
+        help="processor cores to use (default: all that are allowed); participant: people at a time (default: cores, "
+        "at most 8)",
+    )  # fmt: skip
     _flag(group, "--dry-run", action="store_true", help="check everything, say what would be done, do nothing")
     group.add_argument("-v", "--verbose", action="store_true", help="details on the screen, as in the log file")
     group.add_argument("--version", action="version", version=f"hippotune {__version__}")
+
+
+def _add_people(group: argparse._ArgumentGroup) -> None:
+    _flag(group, "--participant-label", nargs="+", default=[], metavar="LABEL", help="these people only (01 or sub-01)")
+    _flag(group, "--exclude-participant-label", nargs="+", default=[], metavar="LABEL", help="not these people")
+    _flag(group, "--session-label", nargs="+", default=[], metavar="LABEL", help="these sessions only")
+    _flag(
+        group, "--bids-filter-file", type=Path, metavar="FILE",
+        help='which scan to take where there are several, as JSON: {"T1w": {"acquisition": "mprage", "run": 1}}',
+    )  # fmt: skip
+    _flag(
+        group, "--derivatives", type=Path, nargs="+", default=[], metavar="DIR",
+        help="take inputs from these derivative data sets where they have them: space-corobl crops (HippUnfold's too), "
+        "else preprocessed scans",
+    )  # fmt: skip
+    _flag(group, "--work-dir", type=Path, metavar="DIR", help="for unfinished work (default: OUTPUT_DIR/work)")
+    _flag(group, "--stop-on-first-crash", action="store_true", help="end at the first person who fails")
+
+
+def _add_participant(group: argparse._ArgumentGroup) -> None:
+    _flag(
+        group, "--modality", choices=MODALITIES, default="T1w",
+        help="the scan to segment, or both as two channels (default: T1w); a T2w is registered through the T1w of its "
+        "session where there is one",
+    )  # fmt: skip
+    _flag(group, "--hemi", nargs="+", choices=("L", "R"), default=["L", "R"], help="sides to make (default: both)")
+    _flag(group, "--tta", action="store_true", help="average over mirrored inputs, if the model was trained with them")
+    _flag(group, "--rigid", action="store_true", help="turn and shift heads only; default: affine, sizes are matched")
+    _flag(group, "--no-bias-correction", action="store_true", help="leave the bias field in (N4 is skipped)")
+    _flag(group, "--force", action="store_true", help="make everything again, even where nothing changed")
+    _flag(
+        group, "--replace-crops", action="store_true",
+        help="make crops anew where people worked on them; their labels move to OUTPUT_DIR/labels/superseded",
+    )  # fmt: skip
+    _flag(group, "--reports-only", action="store_true", help="make the pages again from what is in OUTPUT_DIR")
 
 
 def _add_group(group: argparse._ArgumentGroup) -> None:
@@ -70,7 +126,6 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         group, "--training-dir", type=Path, metavar="DIR",
         help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz in network space, labels.tsv if you like; you vouch for them",
     )  # fmt: skip
-    _flag(group, "--model", default="scratch", metavar="scratch", help="what to start from (default: scratch)")
     _flag(
         group, "--iterations", type=_not_negative, metavar="N",
         help="length of this training segment (default: config.ini; 100,000 in a new model); 0: test and export only",
@@ -123,6 +178,45 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError(
             f"OUTPUT_DIR is BIDS_DIR itself: {bids_dir}", f"Choose another, e.g. {bids_dir}/derivatives/hippotune."
         )
+    _refuse_flags_of_other_levels(arguments)
+    if arguments.level == "participant":
+        _run_participant(arguments, bids_dir, output_dir)
+    else:
+        _run_group(arguments, bids_dir, output_dir)
+
+
+def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> None:
+    from bidsapp import participant
+    from bidsapp.layout import OutputLayout
+
+    work_dir = arguments.work_dir.absolute() if arguments.work_dir else None
+    participant.run(
+        participant.ParticipantRequest(
+            bids_dir=bids_dir,
+            layout=OutputLayout(output_dir, work_dir),
+            model=arguments.model,
+            modalities=tuple(arguments.modality.split("+")),
+            sides=tuple(sorted(set(arguments.hemi))),
+            participants=tuple(arguments.participant_label),
+            exclude=tuple(arguments.exclude_participant_label),
+            sessions=tuple(arguments.session_label),
+            filters=arguments.bids_filter_file,
+            derivatives=tuple(path.absolute() for path in arguments.derivatives),
+            device=arguments.device,
+            processes=arguments.nprocs,
+            tta=arguments.tta,
+            rigid=arguments.rigid,
+            bias_correction=not arguments.no_bias_correction,
+            force=arguments.force,
+            replace_crops=arguments.replace_crops,
+            reports_only=arguments.reports_only,
+            stop_on_first_crash=arguments.stop_on_first_crash,
+            dry_run=arguments.dry_run,
+        )
+    )
+
+
+def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> None:
     from bidsapp import group
     from bidsapp.layout import ModelLayout, default_model_dir
 
@@ -131,7 +225,7 @@ def _run(arguments: argparse.Namespace) -> None:
         group.GroupRequest(
             layout=ModelLayout(model_dir),
             training_dir=arguments.training_dir.absolute() if arguments.training_dir else None,
-            base=arguments.model,
+            base=arguments.model or "scratch",
             device=arguments.device,
             cores=arguments.nprocs,
             iterations=arguments.iterations,
@@ -154,6 +248,20 @@ def _positionals_first(arguments: list[str]) -> list[str]:
         if triple[2] in LEVELS and not any(word.startswith("-") for word in triple[:2]):
             return [*triple, *arguments[: index - 2], *arguments[index + 1 :]]
     return arguments
+
+
+def _refuse_flags_of_other_levels(arguments: argparse.Namespace) -> None:
+    """A flag that would be passed over in silence is an error."""
+    for level, add in (("participant", (_add_people, _add_participant)), ("group", (_add_group,))):
+        if level == arguments.level:
+            continue
+        parser = argparse.ArgumentParser()
+        for add_flags in add:
+            add_flags(parser.add_argument_group())
+        for name, default in vars(parser.parse_args([])).items():
+            if getattr(arguments, name) != default:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"{flag} belongs to the {level} level", f"Leave it out of {arguments.level}.")
 
 
 class _Parser(argparse.ArgumentParser):

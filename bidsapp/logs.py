@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bidsapp.files import explain_write_errors
@@ -12,7 +14,11 @@ ROOT = "bidsapp"
 
 
 class _Console(logging.Handler):
-    """Plain messages on standard output, above a progress bar if there is one."""
+    """Plain messages on the standard output of the start, above a progress bar if there is one."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._stream = sys.stdout  # others put it aside for a while (`prints_to_log`), in any thread
 
     def emit(self, record: logging.LogRecord) -> None:
         message = self.format(record)
@@ -22,10 +28,10 @@ class _Console(logging.Handler):
             if "tqdm" in sys.modules:
                 from tqdm import tqdm
 
-                tqdm.write(message, file=sys.stdout)
+                tqdm.write(message, file=self._stream)
             else:
-                print(message)
-            sys.stdout.flush()
+                print(message, file=self._stream)
+            self._stream.flush()
         except OSError:  # a closed pipe or a full disk behind it must not end a training
             self.handleError(record)
 
@@ -47,7 +53,7 @@ def start_logging(*, verbose: bool) -> None:
     warnings.propagate = False
 
 
-def add_log_file(path: Path) -> None:
+def add_log_file(path: Path) -> logging.Handler:
     """Append everything from here on to `path`, with times, captured Python warnings included."""
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +61,19 @@ def add_log_file(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.getLogger(ROOT).addHandler(handler)
     logging.getLogger("py.warnings").addHandler(handler)
+    return handler
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Append what is said inside the block to `path` too."""
+    handler = add_log_file(path)
+    try:
+        yield
+    finally:
+        for name in (ROOT, "py.warnings"):
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
 
 
 def log_files() -> list[Path]:

@@ -74,6 +74,31 @@ class FileVolume(Volume):
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class FileGrid:
+    """Where the voxels of a file are.
+
+    Attributes
+    ----------
+    shape
+        Of the volume, (i, j, k); a fourth dimension of one volume is left out.
+    affine
+        As in `FileVolume`.
+    """
+
+    shape: tuple[int, int, int]
+    affine: FloatArray
+    header: nib.Nifti1Header
+
+
+def read_grid(path: Path) -> FileGrid:
+    """Read where the voxels of a file are, from its header alone; raises as `read_volume` does."""
+    image = _open(path)
+    _refuse_other_contents(image, path)
+    i, j, k = image.shape[:3]
+    return FileGrid((i, j, k), read_geometry(image.header, path).affine, image.header)
+
+
 def read_volume(path: Path) -> FileVolume:
     """Read a three-dimensional NIfTI file; scaling is applied, values that are not finite become 0.
 

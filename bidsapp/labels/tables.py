@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bidsapp.errors import BadDataError
@@ -12,6 +12,9 @@ from bidsapp.tsv import TsvRow, read_tsv, write_tsv
 
 LARGEST_VALUE = 32767
 """Largest label value: label maps are stored as 8 or 16 bit integers, which every NIfTI reader knows."""
+
+NEIGHBOURS = frozenset({"mtlc", "pial", "hata", "indgris", "cyst", "cysts", "ec", "phc", "prc"})
+"""Labels of hippocampal protocols (HippUnfold, ASHS; in lower case) that are not hippocampus."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _RESERVED = {"background", "ignore"}
@@ -67,6 +70,11 @@ def label_table_from_values(values: Iterable[int]) -> LabelTable:
     Without any value but 0 the table is empty.
     """
     return LabelTable({value: f"label-{value}" for value in sorted(set(values) - {0})})
+
+
+def hippocampal_values(names: Mapping[int, str]) -> frozenset[int]:
+    """Values of the labels that make up the hippocampus: all but known neighbours and cysts."""
+    return frozenset(value for value, name in names.items() if name.lower() not in NEIGHBOURS)
 
 
 def nnunet_values(table: LabelTable) -> dict[int, int]:

@@ -1,0 +1,38 @@
+"""Fingerprints of content: what was made from what, whatever the files are called or when they were saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def file_sha256(path: Path) -> str:
+    """Fingerprint of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def image_sha256(data: np.ndarray, affine: np.ndarray) -> str:
+    """Fingerprint of voxels and where they are: a save with another compression or number type keeps it.
+
+    Parameters
+    ----------
+    data
+        (i, j, k), any number type; compared as single precision.
+    affine
+        (4, 4), voxel indices to millimetres; compared to 1e-4 mm, as headers store it.
+    """
+    digest = hashlib.sha256(str(data.shape).encode())
+    digest.update(np.ascontiguousarray(data, dtype="<f4").tobytes())
+    digest.update((np.round(affine, 4) + 0.0).astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def settings_sha256(settings: Mapping[str, Any]) -> str:
+    """Fingerprint of names and plain values, in any order."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

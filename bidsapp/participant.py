@@ -1,0 +1,298 @@
+"""The participant level: scans in; CorObl crops, label maps there and in native space, and pages out.
+
+People are found with pybids; each session is prepared (registered, corrected, resampled) in a process of its
+own or here, segmented here with the model loaded once, moved to its place at once, and shown on a page.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bidsapp import __version__
+from bidsapp.bids.dataset import describe_dataset
+from bidsapp.bids.links import dataset_links
+from bidsapp.bids.scans import Found, find_sessions
+from bidsapp.errors import (
+    BadDataError,
+    CannotWriteError,
+    HippoTuneError,
+    NoInputError,
+    NothingMatchesError,
+    PartialFailureError,
+    UsageError,
+)
+from bidsapp.files import write_json
+from bidsapp.labels.protection import persons_work, read_review_rows
+from bidsapp.layout import OutputLayout
+from bidsapp.logs import add_log_file, log_to
+from bidsapp.machine import usable_cores
+from bidsapp.participants.job import CropOptions, Job
+from bidsapp.participants.pages import finished_people, write_group_pages, write_person_page
+from bidsapp.participants.preparation import Outcome, prepare_all
+from bidsapp.participants.publish import publish
+from bidsapp.participants.segment import Segmenter, draw_crops, segment_session
+from bidsapp.progress import progress_over
+from bidsapp.records import SIDES, Modality, SessionScans, Side
+from bidsapp.tsv import TsvRow
+
+if TYPE_CHECKING:
+    from bidsapp.models.loading import LoadedModel
+
+log = logging.getLogger(__name__)
+
+NO_MODEL = "none"
+MOST_PROCESSES = 8
+"""People at a time, unless told otherwise: each needs up to 1.5 GB."""
+
+
+@dataclass(frozen=True)
+class ParticipantRequest:
+    """What the command line asks of the participant level.
+
+    Attributes
+    ----------
+    model
+        A model's file or folder, ``none`` for crops alone; None where nothing was said.
+    modalities
+        The channels, in the order that the model wants.
+    processes
+        People at a time; None: as many as cores.
+    """
+
+    bids_dir: Path
+    layout: OutputLayout
+    model: str | None
+    modalities: tuple[Modality, ...] = ("T1w",)
+    sides: tuple[Side, ...] = SIDES
+    participants: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    filters: Path | None = None
+    derivatives: tuple[Path, ...] = ()
+    device: str = "auto"
+    processes: int | None = None
+    tta: bool = False
+    rigid: bool = False
+    bias_correction: bool = True
+    force: bool = False
+    replace_crops: bool = False
+    reports_only: bool = False
+    stop_on_first_crash: bool = False
+    dry_run: bool = False
+
+
+def run(request: ParticipantRequest) -> None:
+    """Do what `request` says.
+
+    Raises
+    ------
+    PartialFailureError
+        When some people failed or were left out; the others are done.
+    HippoTuneError
+        Anything that stands in the way of all.
+    """
+    layout = request.layout
+    if request.reports_only:
+        _rebuild_pages(request)
+        return
+    if request.model is None:
+        raise UsageError("participant needs --model", f"Choose one: {', '.join(_model_choices(layout))}.")
+    found = _find(request)
+    if request.dry_run:
+        _plan_aloud(request, found)
+        return
+    segmenter = None if request.model == NO_MODEL else _load(request)
+    describe_dataset(layout, links=dataset_links(request.bids_dir, request.derivatives))
+    started = datetime.now().strftime("%Y-%m-%dT%H%M%S")
+    add_log_file(layout.run_log(started))
+    log.debug("HippoTune %s, %s", __version__, request)
+    failed = _process(request, found, segmenter, started)
+    if not request.participants:  # one of many jobs leaves what is shared to the last one
+        write_group_pages(layout)
+    _conclude(request, found, failed)
+
+
+def _find(request: ParticipantRequest) -> Found:
+    helpers: tuple[Modality, ...] = ("T1w",) if "T1w" not in request.modalities else ()
+    found = find_sessions(
+        request.bids_dir,
+        modalities=request.modalities,
+        helpers=helpers,
+        derivatives=request.derivatives,
+        participants=request.participants,
+        exclude=request.exclude,
+        sessions=request.sessions,
+        filters=request.filters,
+    )
+    people = len({session.participant for session in found.sessions})
+    log.info("found %d people with %d sessions in %s", people, len(found.sessions), request.bids_dir)
+    for session in found.sessions:
+        for path in session.left_aside:
+            log.warning("%s: %s was left aside; --bids-filter-file chooses", session.name, path.name)
+    for name, reason in found.left_out.items():
+        log.warning("%s is left out: %s", name, reason)
+    return found
+
+
+def _model_choices(layout: OutputLayout) -> list[str]:
+    trained = sorted(layout.models.glob("*/export/current.zip")) if layout.models.is_dir() else []
+    return [f"--model {NO_MODEL} (crops alone)", *(f"--model {path}" for path in trained), "--model FILE.zip or FOLDER"]
+
+
+def _load(request: ParticipantRequest) -> Segmenter:
+    from bidsapp.models.loading import load_model
+    from bidsapp.prediction import Predictor, choose_device
+
+    device = choose_device(request.device)
+    path = Path(str(request.model)).expanduser().absolute()
+    if not path.exists():
+        choices = ", ".join(_model_choices(request.layout))
+        raise NoInputError(f"--model {request.model}: there is no such file or folder", f"Choose one: {choices}.")
+    model = load_model(path)
+    _refuse_other_channels(request, model)
+    log.info("model %s on %s: %s", model.name, device, ", ".join(model.labels.values()))
+    predictor = Predictor(model, device, tta=request.tta, cores=request.processes)
+    return Segmenter(predictor, model.name, model.digest, request.tta)
+
+
+def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> None:
+    wanted = model.channels
+    if len(wanted) != len(request.modalities):
+        raise UsageError(
+            f"the model {model.name} takes {len(wanted)} channels ({', '.join(wanted)}), "
+            f"--modality {'+'.join(request.modalities)} gives {len(request.modalities)}",
+            "Choose the --modality that it was trained on.",
+        )
+    for channel, modality in zip(wanted, request.modalities, strict=True):
+        if channel in ("T1w", "T2w") and channel != modality:
+            raise UsageError(
+                f"the model {model.name} was trained on {', '.join(wanted)}, not {'+'.join(request.modalities)}",
+                f"Give --modality {'+'.join(wanted)}.",
+            )
+
+
+def _process(
+    request: ParticipantRequest, found: Found, segmenter: Segmenter | None, started: str
+) -> dict[str, HippoTuneError]:
+    """Prepare, segment, publish and show every session; returns who failed, and why."""
+    rows = read_review_rows(request.layout.review_table)
+    jobs = [_job(request, session, rows, started) for session in found.sessions]
+    failed: dict[str, HippoTuneError] = {}
+    prepared = prepare_all(jobs, _processes(request, len(jobs)))
+    with closing(prepared):
+        for job, outcome in progress_over(prepared, "sessions", total=len(jobs)):
+            error = _finish(request.layout, job, outcome, segmenter, started)
+            if error is None:
+                continue
+            failed[job.name] = error
+            _record_failure(request.layout, job, error)
+            if request.stop_on_first_crash:
+                raise error
+    return failed
+
+
+def _processes(request: ParticipantRequest, sessions: int) -> int:
+    return max(1, min(request.processes or min(usable_cores(), MOST_PROCESSES), sessions))
+
+
+def _job(request: ParticipantRequest, session: SessionScans, rows: Sequence[TsvRow], started: str) -> Job:
+    layout, (person, visit) = request.layout, (session.participant, session.session)
+    reasons = [f"hemi-{side} {reason}" for side in SIDES if (reason := persons_work(layout, rows, person, visit, side))]
+    return Job(
+        scans=session,
+        done=layout.session(person, visit),
+        unfinished=layout.unfinished(person, visit),
+        log=layout.session_log(started, session.name),
+        options=CropOptions(request.modalities, request.sides, request.rigid, request.bias_correction),
+        persons_work=None if request.replace_crops else "; ".join(reasons) or None,
+        force=request.force,
+    )
+
+
+def _finish(
+    layout: OutputLayout, job: Job, outcome: Outcome, segmenter: Segmenter | None, started: str
+) -> HippoTuneError | None:
+    """Do what is left of one session; returns why it failed."""
+    try:
+        prepared = outcome()
+        with log_to(job.log):
+            if segmenter is None:
+                draw_crops(job, prepared)
+            else:
+                segment_session(job, prepared, segmenter)
+            publish(job, layout, date=started)
+            write_person_page(layout, job.scans.participant)
+    except HippoTuneError as error:
+        return error
+    except BrokenProcessPool:
+        return BadDataError("its process died", "Out of memory? Give a smaller --nprocs.")
+    except Exception as error:  # one person's bug must not cost the others
+        with log_to(job.log):
+            log.exception("%s: this is a bug in HippoTune, please report it with the log", job.name)
+        return HippoTuneError(f"a bug in HippoTune: {type(error).__name__}: {error}", f"See {job.log}.")
+    return None
+
+
+def _record_failure(layout: OutputLayout, job: Job, error: HippoTuneError) -> None:
+    with log_to(job.log):
+        log.error("%s failed: %s", job.name, error.message)
+    log.info("  what to do: %s", error.hint or f"see {job.log}")
+    content = {
+        "participant": job.scans.participant,
+        "session": job.scans.session,
+        "reason": error.message,
+        "hint": error.hint,
+        "log": job.log.relative_to(layout.root).as_posix(),
+    }
+    try:
+        write_json(layout.failure(job.name), content)
+    except CannotWriteError as second:
+        log.error(second.message)
+
+
+def _conclude(request: ParticipantRequest, found: Found, failed: dict[str, HippoTuneError]) -> None:
+    done = len(found.sessions) - len(failed)
+    log.info("%d of %d sessions are done in %s", done, len(found.sessions), request.layout.root)
+    if request.participants:
+        log.info("the page of all people is made by: --reports-only, when all are through")
+    elif done:
+        log.info("look at: %s", request.layout.index)
+    if failed and all(isinstance(error, CannotWriteError) for error in failed.values()):
+        raise next(iter(failed.values()))
+    if failed or found.left_out:
+        lines = [f"{name}: {error.message}" for name, error in failed.items()]
+        lines += [f"{name}: left out, {reason}" for name, reason in found.left_out.items()]
+        raise PartialFailureError(
+            "some people are not done:\n  " + "\n  ".join(lines), "Mend them and give the same command again."
+        )
+
+
+def _plan_aloud(request: ParticipantRequest, found: Found) -> None:
+    for session in found.sessions:
+        scans = [*session.scans.values(), *(scan for crops in session.crops.values() for scan in crops.values())]
+        log.info("would process %s: %s", session.name, ", ".join(str(scan.path) for scan in scans))
+    log.info("dry run: nothing was written to %s", request.layout.root)
+
+
+def _rebuild_pages(request: ParticipantRequest) -> None:
+    layout = request.layout
+    people = finished_people(layout)
+    if not people:
+        raise NoInputError(f"{layout.root} has no finished people", "Run participant without --reports-only first.")
+    chosen = [label.removeprefix("sub-") for label in request.participants] or people
+    unknown = sorted(set(chosen) - set(people))
+    if unknown:
+        raise NothingMatchesError(
+            f"{layout.root} has no finished sub-{', sub-'.join(unknown)}", f"There are: {', '.join(people)}."
+        )
+    for participant in progress_over(chosen, "pages"):
+        write_person_page(layout, participant)
+    write_group_pages(layout)
+    log.info("look at: %s", layout.index)

@@ -1,0 +1,1 @@
+"""One person's session from scans to finished outputs: prepare, segment, publish, show."""

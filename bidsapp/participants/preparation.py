@@ -1,0 +1,94 @@
+"""Several sessions are prepared at a time, each in a process; results come as they are ready."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from functools import partial
+from logging.handlers import QueueHandler, QueueListener
+from multiprocessing.queues import Queue
+
+from bidsapp.errors import CannotWriteError
+from bidsapp.lock import folder_lock
+from bidsapp.logs import ROOT
+from bidsapp.participants.job import Job, Prepared
+from bidsapp.participants.prepare import prepare_session
+
+Outcome = Callable[[], Prepared]
+"""Gives the prepared session, or raises what went wrong."""
+
+_AHEAD = 2
+"""Sessions that may wait prepared while another is segmented."""
+
+
+def prepare_all(jobs: Sequence[Job], processes: int) -> Generator[tuple[Job, Outcome], None, None]:
+    """Yield every job with its outcome; with one process, preparing happens when the outcome is asked for.
+
+    A job is locked against other runs until the next one is asked for.
+    """
+    if processes == 1:
+        for job in jobs:
+            with ExitStack() as lock:
+                yield job, _lock(job, lock) or partial(prepare_session, job)
+        return
+    yield from _prepare_in_processes(jobs, processes)
+
+
+def _prepare_in_processes(jobs: Sequence[Job], processes: int) -> Generator[tuple[Job, Outcome], None, None]:
+    waiting = deque(jobs)
+    running: dict[Future[Prepared], tuple[Job, ExitStack]] = {}
+    context = multiprocessing.get_context("spawn")
+    messages: Queue[logging.LogRecord] = context.Queue()
+    listener = QueueListener(messages, *logging.getLogger(ROOT).handlers, respect_handler_level=True)
+    listener.start()
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_process, initargs=(messages,))
+    finished = False
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes + _AHEAD:
+                job, lock = waiting.popleft(), ExitStack()
+                failure = _lock(job, lock)
+                if failure is not None:
+                    yield job, failure
+                    continue
+                running[pool.submit(prepare_session, job)] = job, lock
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, lock = running.pop(future)
+                with lock:
+                    yield job, future.result
+        finished = True
+    finally:
+        for _, lock in running.values():
+            lock.close()
+        if not finished:
+            for child in multiprocessing.active_children():
+                child.terminate()
+        pool.shutdown(cancel_futures=True)
+        listener.stop()
+
+
+def _start_process(messages: Queue[logging.LogRecord]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what a Ctrl-C ends
+    logger = logging.getLogger(ROOT)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.addHandler(QueueHandler(messages))  # what is said goes above the parent's progress bar and into its log
+
+
+def _lock(job: Job, stack: ExitStack) -> Outcome | None:
+    """Lock a session; where another run holds it, the outcome that says so."""
+    root = job.unfinished.root
+    try:
+        stack.enter_context(folder_lock(root.with_name(f"{root.name}.lock")))
+    except CannotWriteError as error:
+        return partial(_fail, error)
+    return None
+
+
+def _fail(error: CannotWriteError) -> Prepared:
+    raise error

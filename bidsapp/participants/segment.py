@@ -1,0 +1,226 @@
+"""Crops of one session become label maps: in CorObl, and on the grid of the scan."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+
+from bidsapp import __version__
+from bidsapp.arrays import FloatArray, IntArray
+from bidsapp.bids.sidecars import native_prediction_sidecar, prediction_sidecar
+from bidsapp.content import file_sha256, settings_sha256
+from bidsapp.corobl.grid import SPACING_MM, VOXEL_VOLUME_MM3, crop_image
+from bidsapp.corobl.judgement import judge_label_map
+from bidsapp.corobl.quality import worst_level
+from bidsapp.corobl.resampling import labels_to_native
+from bidsapp.corobl.transforms import read_transform
+from bidsapp.corobl.volumes import label_image_like, read_grid
+from bidsapp.files import write_bytes, write_image, write_json, write_text
+from bidsapp.labels.tables import hippocampal_values
+from bidsapp.layout import SessionLayout, label_names, sidecar
+from bidsapp.participants.job import Job, Prepared, crop_facts, read_facts
+from bidsapp.records import Modality, Side
+from bidsapp.report.itksnap import itksnap_label_file
+from bidsapp.report.pictures import PLANES, coronal_slices_picture, outline_pictures, thumbnail_picture
+from bidsapp.tsv import write_tsv
+
+if TYPE_CHECKING:
+    from bidsapp.prediction import Predictor
+
+log = logging.getLogger(__name__)
+
+PREDICTION_VERSION = 1
+"""Raised whenever the same crop and model give another label map."""
+
+SPACINGS_MM = (SPACING_MM, SPACING_MM, SPACING_MM)
+NOT_AVAILABLE = "n/a"
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A model, ready to run.
+
+    Attributes
+    ----------
+    name, digest
+        What sidecars say of the model.
+    """
+
+    predictor: Predictor
+    name: str
+    digest: str
+    tta: bool
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """value -> name."""
+        return self.predictor.labels
+
+
+def segment_session(job: Job, prepared: Prepared, segmenter: Segmenter) -> None:
+    """Predict the label maps of a session below `Job.unfinished`; those that are there already are left."""
+    for side in prepared.sides:
+        key = _prediction_key(job, prepared, side, segmenter)
+        if not job.force and any(_is_predicted(job, layout, side, key) for layout in (job.done, job.unfinished)):
+            log.info("%s: the label map of hemi-%s is there already", job.name, side)
+            continue
+        started = time.monotonic()
+        crops = [_read_crop(prepared.crops, side, modality) for modality in job.options.modalities]
+        labels = segment_crop(segmenter.predictor, np.stack(crops), side)
+        _write_prediction(job, prepared, side, labels, segmenter, key)
+        log.info("%s: hemi-%s segmented in %.0f s", job.name, side, time.monotonic() - started)
+
+
+def segment_crop(predictor: Predictor, crops: FloatArray, side: Side) -> IntArray:
+    """Segment the channels of one crop, shape (channels, 128, 256, 128), as in the head; so is the result.
+
+    The network sees left sides flipped. A crop without anything in it has no labels.
+    """
+    if all(channel.min() == channel.max() for channel in crops):
+        return np.zeros(crops.shape[1:], dtype=np.uint8)
+    step = -1 if side == "L" else 1
+    labels = predictor.predict_array(np.ascontiguousarray(crops[:, ::step]), SPACINGS_MM)
+    return np.ascontiguousarray(labels[::step])
+
+
+def _prediction_key(job: Job, prepared: Prepared, side: Side, segmenter: Segmenter) -> str:
+    facts = crop_facts(prepared.crops, side, job.options.modalities) or []
+    return settings_sha256(
+        {
+            "crops": [[one["crop_sha256"], one["transform_sha256"], one["scan_sha256"]] for one in facts],
+            "model": segmenter.digest,
+            "tta": segmenter.tta,
+            "version": PREDICTION_VERSION,
+        }
+    )
+
+
+def _is_predicted(job: Job, layout: SessionLayout, side: Side, key: str) -> bool:
+    facts = read_facts(layout.prediction(side))
+    if facts is None or facts["key"] != key:
+        return False
+    if not label_names(layout.prediction(side)).exists():
+        return False
+    return facts["native_sha256"] is None or read_facts(_native(job, layout, side)) is not None
+
+
+def _native(job: Job, layout: SessionLayout, side: Side) -> Path:
+    return layout.native_prediction(side, job.options.modalities[0])
+
+
+def _read_crop(layout: SessionLayout, side: Side, modality: Modality) -> FloatArray:
+    return nib.load(layout.crop(side, modality)).get_fdata(dtype=np.float32)
+
+
+def _write_prediction(
+    job: Job, prepared: Prepared, side: Side, labels: IntArray, segmenter: Segmenter, key: str
+) -> None:
+    """Write the label map in both spaces, its table and its pictures, and last its sidecar."""
+    target, modality = job.unfinished, job.options.modalities[0]
+    crops = crop_facts(prepared.crops, side, job.options.modalities) or []
+    facts = crops[0]
+    determinant = facts["registration"].get("determinant")
+    path = target.prediction(side)
+    write_image(path, crop_image(labels, side))
+    columns = ("index", "name", "voxels", "volume_mm3")
+    rows = volume_rows(labels, segmenter.labels, determinant)
+    write_tsv(label_names(path), columns, rows)
+    native_sha256 = _write_native(job, prepared, side, labels, segmenter)
+    if native_sha256:
+        write_tsv(label_names(_native(job, target, side)), columns, rows)
+    write_side_pictures(job, prepared.crops, side, labels, segmenter.labels)
+    hippocampal = hippocampal_values(segmenter.labels)
+    whole = float(np.isin(labels, list(hippocampal)).sum()) * VOXEL_VOLUME_MM3
+    volume_mm3 = whole * abs(determinant) if determinant else None
+    judgements = judge_label_map(labels, side, hippocampal, volume_mm3)
+    for judgement in judgements:
+        if judgement.level != "green":
+            log.warning("%s: %s: %s", job.name, judgement.level, judgement.words)
+    own = {
+        "version": __version__,
+        "key": key,
+        "file_sha256": file_sha256(path),
+        "native_sha256": native_sha256,
+        "crop_sha256": {
+            modality: one["crop_sha256"] for modality, one in zip(job.options.modalities, crops, strict=True)
+        },
+        "transform_sha256": facts["transform_sha256"],
+        "model": segmenter.name,
+        "model_sha256": segmenter.digest,
+        "tta": segmenter.tta,
+        "nnunetv2": version("nnunetv2"),
+        "torch": version("torch"),
+        "labels": {str(value): name for value, name in segmenter.labels.items()},
+        "hippocampus_mm3": volume_mm3,
+        "level": worst_level(judgements),
+        "judgements": [asdict(judgement) for judgement in judgements],
+    }
+    source = job.done.crop(side, modality).relative_to(job.done.root).as_posix()
+    write_json(sidecar(path), prediction_sidecar(sources=[f"bids::{source}"], facts=own))
+
+
+def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, segmenter: Segmenter) -> str | None:
+    """Bring a label map to the scan's grid; None where scan or transform are not known."""
+    modality = job.options.modalities[0]
+    scan, transform = job.scans.scans.get(modality), prepared.crops.transform(modality)
+    path = _native(job, job.unfinished, side)
+    if scan is None or not transform.exists():
+        log.warning("%s: no transform to a scan: hemi-%s stays in CorObl space", job.name, side)
+        return None
+    grid = read_grid(scan.path)
+    native = labels_to_native(labels, side, read_transform(transform), grid.affine, grid.shape)
+    write_image(path, label_image_like(native, grid.header))
+    digest = file_sha256(path)
+    source = job.done.prediction(side).relative_to(job.done.root).as_posix()
+    facts = {"file_sha256": digest, "model": segmenter.name, "model_sha256": segmenter.digest}
+    content = native_prediction_sidecar(sources=[f"bids::{source}", scan.uri], scan=scan.uri, facts=facts)
+    write_json(sidecar(path), content)
+    return digest
+
+
+def volume_rows(labels: IntArray, names: dict[int, str], determinant: float | None) -> list[tuple[int, str, int, str]]:
+    """Index, name, voxels and volume in the scan of every label, those that are not there included.
+
+    Parameters
+    ----------
+    determinant
+        Of the map from CorObl to the scan; None: the volume in the scan is not known.
+    """
+    counts = np.bincount(labels.ravel(), minlength=max(names, default=0) + 1)
+    voxel_mm3 = VOXEL_VOLUME_MM3 * abs(determinant) if determinant else None
+    return [
+        (value, name, int(counts[value]), f"{counts[value] * voxel_mm3:.2f}" if voxel_mm3 else NOT_AVAILABLE)
+        for value, name in names.items()
+    ]
+
+
+def write_side_pictures(
+    job: Job, crops: SessionLayout, side: Side, labels: IntArray | None, names: dict[int, str]
+) -> None:
+    """Draw a crop with its label map; without one, the crop alone."""
+    target, affine = job.unfinished, crop_image(np.zeros((128, 256, 128), np.uint8), side).affine
+    for modality in job.options.modalities:
+        crop = _read_crop(crops, side, modality)
+        shown = np.zeros(crop.shape, np.uint8) if labels is None else labels
+        for plane, picture in zip(PLANES, outline_pictures(crop, affine, shown, None, names), strict=True):
+            write_bytes(target.plane_picture(side, modality, plane), picture.picture.png)
+        slices = coronal_slices_picture(crop, affine, labels, names)
+        write_bytes(target.slices_picture(side, modality), slices.png)
+    first = _read_crop(crops, side, job.options.modalities[0])
+    write_bytes(target.thumbnail(side), thumbnail_picture(first, affine, labels, names).png)
+    if names:
+        write_text(target.label_colours(side), itksnap_label_file(names))
+
+
+def draw_crops(job: Job, prepared: Prepared) -> None:
+    """Draw newly made crops that get no label map."""
+    if prepared.crops == job.unfinished:
+        for side in prepared.sides:
+            write_side_pictures(job, prepared.crops, side, None, {})
