@@ -335,6 +335,31 @@ class OutputLayout:
         return self.labels / "review.tsv"
 
     @property
+    def people_split(self) -> Path:
+        """Which person is in which part, for all models that are trained on the approved labels."""
+        return self.labels / "split.tsv"
+
+    @property
+    def label_names(self) -> Path:
+        """What the values of label maps mean, where people draw without a model; theirs to write."""
+        return self.labels / "labels.tsv"
+
+    @property
+    def review_settings(self) -> Path:
+        """Limits of the guards; written once, theirs to edit."""
+        return self.labels / "review.ini"
+
+    @property
+    def ledger(self) -> Path:
+        """Every approval and withdrawal, one JSON object per line, only appended to."""
+        return self.labels / "logs" / "approvals.jsonl"
+
+    @property
+    def review_page(self) -> Path:
+        """The state of the review, with pictures."""
+        return self.labels / "review.html"
+
+    @property
     def models(self) -> Path:
         """Models that the group level trained."""
         return self.root / "models"
@@ -369,6 +394,11 @@ class OutputLayout:
         """The label map of a side that a person approved."""
         session_layout = self.persons_labels(participant, session)
         return session_layout.anat / f"{session_layout.name}_hemi-{hemi}_space-corobl_desc-approved_dseg.nii.gz"
+
+    def imported_label(self, participant: str, session: str | None, hemi: str) -> Path:
+        """Another tool's label map of a side, brought in for review."""
+        session_layout = self.persons_labels(participant, session)
+        return session_layout.anat / f"{session_layout.name}_hemi-{hemi}_space-corobl_desc-imported_dseg.nii.gz"
 
     def superseded(self, date: str) -> Path:
         """Crops and labels that a later crop replaced."""

@@ -156,3 +156,56 @@ class SessionScans:
     def name(self) -> str:
         """How files of this session begin: ``sub-01`` or ``sub-01_ses-1``."""
         return f"sub-{self.participant}" + (f"_ses-{self.session}" if self.session else "")
+
+
+LabelSource = Literal["prediction", "manual", "imported"]
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One side that a person approved.
+
+    Attributes
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    date
+        When it was recorded, ISO 8601.
+    label
+        The approved label map, on the grid of the crop, as in the head.
+    crops
+        The crop of each modality that it was drawn on.
+    labels
+        value -> name.
+    label_sha256
+        Of voxels and affine (`bidsapp.content.image_sha256`).
+    crop_sha256
+        The same of each crop.
+    transform_sha256
+        Of the bytes of each modality's transform; None for crops without one.
+    source
+        What the person approved: the network's prediction as it is, their correction, or another tool's label map.
+    model
+        Name of the model whose prediction was shown, if any.
+    """
+
+    participant: str
+    session: str | None
+    hemi: Side
+    rater: str
+    date: str
+    label: Path
+    crops: Mapping[Modality, Path]
+    labels: Mapping[int, str]
+    label_sha256: str
+    crop_sha256: Mapping[Modality, str]
+    transform_sha256: Mapping[Modality, str | None]
+    source: LabelSource
+    model: str | None = None
+    comment: str = ""
+
+    @property
+    def name(self) -> str:
+        """``sub-01[_ses-1]_hemi-L``."""
+        session = f"_ses-{self.session}" if self.session else ""
+        return f"sub-{self.participant}{session}_hemi-{self.hemi}"
