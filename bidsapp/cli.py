@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from bidsapp import __version__
 from bidsapp.errors import HippoTuneError, InterruptedRunError, NoInputError, UsageError
-from bidsapp.logs import log_files, start_logging
+from bidsapp.logs import log_files, start_logging, stop_logging
 
 LEVELS = ("participant", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
@@ -167,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OUR_BUG
     finally:
         signal.signal(signal.SIGTERM, previous)
+        stop_logging()
     return 0
 
 

@@ -38,19 +38,25 @@ class _Console(logging.Handler):
 
 def start_logging(*, verbose: bool) -> None:
     """Send our messages to the screen; with `verbose`, the details too."""
+    stop_logging()
     logger = logging.getLogger(ROOT)
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    console = _Console(logging.DEBUG if verbose else logging.INFO)
-    logger.addHandler(console)
+    logger.addHandler(_Console(logging.DEBUG if verbose else logging.INFO))
     logging.raiseExceptions = False  # a full disk must not bury the message in tracebacks
     logging.captureWarnings(True)
     warnings = logging.getLogger("py.warnings")
     warnings.handlers = [logging.NullHandler()]
     warnings.propagate = False
+
+
+def stop_logging() -> None:
+    """Close the screen and all log files."""
+    logger = logging.getLogger(ROOT)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logging.getLogger("py.warnings").handlers = [logging.NullHandler()]
 
 
 def add_log_file(path: Path) -> logging.Handler:

@@ -35,7 +35,6 @@ BRAIN_NMI = (1.035, 1.055)
 PEAK = (1.3, 1.4)
 CONTRAST = (0.05, 0.1)
 FIELD_SHARE = (0.9, 0.995)
-SIZES = (0.6, 1.45)
 SLAB_NMI = (1.02, 1.035)
 """Below the first value a measure is red, below the second amber."""
 

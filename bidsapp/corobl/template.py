@@ -17,6 +17,8 @@ from bidsapp.corobl.transforms import apply
 from bidsapp.corobl.volumes import Volume
 from bidsapp.records import SIDES, Side
 
+TEMPLATE = "CIT168 T1w, whole head"
+
 _MASK_REACH_MM = 4.0
 
 

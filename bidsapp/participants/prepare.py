@@ -19,6 +19,7 @@ from bidsapp.corobl.grid import GRIDS, crop_image
 from bidsapp.corobl.preprocessing import is_skull_stripped, make_crops, register_scans, view_in_template
 from bidsapp.corobl.quality import judge_registration, worst_level
 from bidsapp.corobl.registration import Registration
+from bidsapp.corobl.template import TEMPLATE
 from bidsapp.corobl.transforms import read_transform, write_transform
 from bidsapp.corobl.volumes import FileVolume, read_volume
 from bidsapp.errors import BadDataError
@@ -192,8 +193,10 @@ def _write_crop(job: Job, modality: Modality, side: Side, array: FloatArray, fac
     own = {
         "version": __version__,
         "simpleitk": version("simpleitk"),
+        "template": TEMPLATE,
         "file_sha256": file_sha256(path),
         "crop_sha256": image_sha256(array, image.affine),
+        "transform": transform.name if transform.exists() else None,
         "transform_sha256": file_sha256(transform) if transform.exists() else None,
     }
     stripped = bool(facts["registration"].get("skull_stripped", False))
