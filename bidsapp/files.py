@@ -50,13 +50,18 @@ def create_once(path: Path, text: str) -> bool:
     CannotWriteError
         When the disk is full, the folder is read-only, or permission is missing.
     """
+    return create_bytes_once(path, text.encode())
+
+
+def create_bytes_once(path: Path, content: bytes) -> bool:
+    """Do the same with bytes."""
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             return False
         temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
             sync(temporary)
             return _claim(temporary, path)
         finally:

@@ -7,7 +7,6 @@ own or here, segmented here with the model loaded once, moved to its place at on
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ from bidsapp.errors import (
     UsageError,
 )
 from bidsapp.files import write_json
-from bidsapp.labels.protection import persons_work, read_review_rows
+from bidsapp.labels.protection import persons_work
+from bidsapp.labels.review_table import ReviewTable, read_review_table
 from bidsapp.layout import OutputLayout
 from bidsapp.logs import add_log_file, log_to
 from bidsapp.machine import usable_cores
@@ -40,7 +40,6 @@ from bidsapp.participants.publish import publish
 from bidsapp.participants.segment import Segmenter, draw_crops, segment_session
 from bidsapp.progress import progress_over
 from bidsapp.records import SIDES, Modality, SessionScans, Side
-from bidsapp.tsv import TsvRow
 
 if TYPE_CHECKING:
     from bidsapp.models.loading import LoadedModel
@@ -182,8 +181,8 @@ def _process(
     request: ParticipantRequest, found: Found, segmenter: Segmenter | None, started: str
 ) -> dict[str, HippoTuneError]:
     """Prepare, segment, publish and show every session; returns who failed, and why."""
-    rows = read_review_rows(request.layout.review_table)
-    jobs = [_job(request, session, rows, started) for session in found.sessions]
+    review = read_review_table(request.layout.review_table)
+    jobs = [_job(request, session, review, started) for session in found.sessions]
     failed: dict[str, HippoTuneError] = {}
     prepared = prepare_all(jobs, _processes(request, len(jobs)))
     with closing(prepared):
@@ -202,9 +201,11 @@ def _processes(request: ParticipantRequest, sessions: int) -> int:
     return max(1, min(request.processes or min(usable_cores(), MOST_PROCESSES), sessions))
 
 
-def _job(request: ParticipantRequest, session: SessionScans, rows: Sequence[TsvRow], started: str) -> Job:
+def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable, started: str) -> Job:
     layout, (person, visit) = request.layout, (session.participant, session.session)
-    reasons = [f"hemi-{side} {reason}" for side in SIDES if (reason := persons_work(layout, rows, person, visit, side))]
+    reasons = [
+        f"hemi-{side} {reason}" for side in SIDES if (reason := persons_work(layout, review, person, visit, side))
+    ]
     return Job(
         scans=session,
         done=layout.session(person, visit),

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 Side = Literal["L", "R"]
 SIDES: tuple[Side, Side] = ("L", "R")
+SideKey = tuple[str, str | None, Side]
+"""Participant and session (labels without ``sub-`` and ``ses-``), and side."""
+
 Hemi = Literal["L", "R", "n/a"]
 Modality = Literal["T1w", "T2w"]
 LeftIs = Literal["flipped", "as-in-head"]

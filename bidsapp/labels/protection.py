@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from bidsapp.layout import OutputLayout, sidecar
+from bidsapp.labels.review_table import ReviewTable
+from bidsapp.layout import OutputLayout, label_names, sidecar
 from bidsapp.records import Side
-from bidsapp.tsv import TsvRow, read_tsv
-
-PENDING = "pending"
-KEY_COLUMNS = ("participant_id", "session_id", "hemi")
-
-
-def read_review_rows(path: Path) -> list[TsvRow]:
-    """Rows of ``labels/review.tsv``; none when there is no table yet. Raises `BadDataError`."""
-    return read_tsv(path, (*KEY_COLUMNS, "status")) if path.exists() else []
 
 
 def persons_work(
-    layout: OutputLayout, rows: Iterable[TsvRow], participant: str, session: str | None, hemi: Side
+    layout: OutputLayout, table: ReviewTable, participant: str, session: str | None, hemi: Side
 ) -> str | None:
     """Say in words what a person did with a side; None when nobody touched it.
 
-    Parameters
-    ----------
-    rows
-        See `read_review_rows`.
+    A row that cannot be used counts as work: what the person meant is not ours to guess.
     """
     if layout.approved_label(participant, session, hemi).exists():
         return "has an approved label"
     if layout.manual_label(participant, session, hemi).exists():
         return "has a corrected label"
-    for row in rows:
-        if _is_about(row, participant, session, hemi) and row.cells["status"].lower() not in (PENDING, "", "n/a"):
-            return f"is {row.cells['status']!r} in {layout.review_table.name}"
+    key = (participant, session, hemi)
+    for row in table.rows:
+        if row.key == key and row.status != "pending":
+            return f"is {row.status!r} in {layout.review_table.name}"
+    for problem in table.problems:
+        if problem.key == key:
+            return f"has a row in {layout.review_table.name} (line {problem.line}) that cannot be used"
     return None
 
 
 def persons_files(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> tuple[Path, ...]:
-    """The label files, with sidecars, that people made of a side."""
+    """The label files, with sidecars and tables, that people made of a side or brought in for review."""
     labels = (
         layout.approved_label(participant, session, hemi),
         layout.manual_label(participant, session, hemi),
+        layout.imported_label(participant, session, hemi),
     )
-    return tuple(path for label in labels for path in (label, sidecar(label)) if path.exists())
-
-
-def _is_about(row: TsvRow, participant: str, session: str | None, hemi: Side) -> bool:
-    person, visit, side = (row.cells[column] for column in KEY_COLUMNS)
-    same_session = visit.removeprefix("ses-") in ((session,) if session else ("", "n/a"))
-    return person.removeprefix("sub-") == participant and same_session and side.upper() == hemi
+    beside = (path for label in labels for path in (label, sidecar(label), label_names(label)))
+    return tuple(path for path in beside if path.exists())

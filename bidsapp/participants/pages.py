@@ -11,7 +11,8 @@ from typing import Any, get_args
 from bidsapp.corobl.judgement import judge_symmetry
 from bidsapp.corobl.quality import Judgement
 from bidsapp.files import read_json
-from bidsapp.labels.protection import persons_work, read_review_rows
+from bidsapp.labels.protection import persons_work
+from bidsapp.labels.review_table import read_review_table
 from bidsapp.layout import OutputLayout, SessionLayout, label_names
 from bidsapp.participants.job import read_facts
 from bidsapp.records import SIDES, Modality, Side
@@ -167,7 +168,7 @@ def _side_part(
         judgements=(*_judgements(prediction), *uneven) if prediction else (),
         volumes=_volumes(session, side, prediction) if prediction else (),
         model=ModelPart(prediction["model"], prediction["model_sha256"]) if prediction else None,
-        review=persons_work(layout, read_review_rows(layout.review_table), person, visit, side),
+        review=persons_work(layout, read_review_table(layout.review_table), person, visit, side),
     )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bidsapp.labels.protection import persons_files, persons_work, read_review_rows
+from bidsapp.labels.protection import persons_files, persons_work
+from bidsapp.labels.review_table import read_review_table
 from bidsapp.layout import OutputLayout
 from bidsapp.records import Side
 
@@ -19,7 +20,7 @@ def layout(tmp_path: Path) -> OutputLayout:
 
 
 def work(layout: OutputLayout, session: str | None = None, hemi: Side = "L") -> str | None:
-    return persons_work(layout, read_review_rows(layout.review_table), "01", session, hemi)
+    return persons_work(layout, read_review_table(layout.review_table), "01", session, hemi)
 
 
 def test_without_labels_nobody_worked(layout: OutputLayout) -> None:
@@ -33,6 +34,8 @@ def test_without_labels_nobody_worked(layout: OutputLayout) -> None:
         ("sub-01\tn/a\tL\tapproved\tme", None, "L", True),
         ("01\t\tl\tRejected\tme", None, "L", True),
         ("sub-01\tn/a\tL\tneeds_edit\t", None, "L", True),
+        ("sub-01\tn/a\tL\taproved\tme", None, "L", True),
+        ("sub-01\tn/a\tL\tpending\tme\nsub-01\tn/a\tL\tpending\tme", None, "L", True),
         ("sub-01\tn/a\tL\tpending\t", None, "L", False),
         ("sub-01\tn/a\tL\t\t", None, "L", False),
         ("sub-01\tn/a\tL\tapproved\tme", None, "R", False),
