@@ -175,10 +175,7 @@ def _run(arguments: argparse.Namespace) -> None:
     bids_dir, output_dir = arguments.bids_dir.absolute(), arguments.output_dir.absolute()
     if not bids_dir.is_dir():
         raise NoInputError(f"BIDS_DIR {bids_dir} does not exist", "Name the folder with dataset_description.json.")
-    if output_dir.resolve() == bids_dir.resolve():
-        raise UsageError(
-            f"OUTPUT_DIR is BIDS_DIR itself: {bids_dir}", f"Choose another, e.g. {bids_dir}/derivatives/hippotune."
-        )
+    _refuse_writing_into_input(bids_dir, output_dir)
     _refuse_flags_of_other_levels(arguments)
     if arguments.level == "participant":
         _run_participant(arguments, bids_dir, output_dir)
@@ -191,6 +188,9 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
     from bidsapp.layout import OutputLayout
 
     work_dir = arguments.work_dir.absolute() if arguments.work_dir else None
+    for folder in (bids_dir, *arguments.derivatives):
+        if work_dir and _is_inside(work_dir, folder) and not _is_inside(work_dir, output_dir):
+            raise UsageError(f"--work-dir {work_dir} is in the input {folder}", "Name a folder outside of it.")
     participant.run(
         participant.ParticipantRequest(
             bids_dir=bids_dir,
@@ -249,6 +249,22 @@ def _positionals_first(arguments: list[str]) -> list[str]:
         if triple[2] in LEVELS and not any(word.startswith("-") for word in triple[:2]):
             return [*triple, *arguments[: index - 2], *arguments[index + 1 :]]
     return arguments
+
+
+def _refuse_writing_into_input(bids_dir: Path, output_dir: Path) -> None:
+    example = f"e.g. {bids_dir}/derivatives/hippotune."
+    if output_dir.resolve() == bids_dir.resolve():
+        raise UsageError(f"OUTPUT_DIR is BIDS_DIR itself: {bids_dir}", f"Choose another, {example}")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UsageError(f"OUTPUT_DIR {output_dir} is not a folder", f"Choose another, {example}")
+    if _is_inside(output_dir, bids_dir) and not _is_inside(output_dir, bids_dir / "derivatives"):
+        raise UsageError(
+            f"OUTPUT_DIR {output_dir} lies in the input", f"Inside BIDS_DIR it belongs to derivatives/, {example}"
+        )
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _refuse_flags_of_other_levels(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,10 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         errno.EFBIG,
         errno.ENOTDIR,
         errno.ENOENT,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.EIO,
     }
     try:
         yield
@@ -118,6 +123,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` atomically."""
     replace_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file atomically."""
+    replace_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
 
 
 def write_json(path: Path, content: Any) -> None:

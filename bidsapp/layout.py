@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,6 +248,10 @@ class SessionLayout:
         """The head with the crop boxes."""
         return self.figures / f"{self.name}_desc-head_{modality}.png"
 
+    def native_predictions(self, hemi: str) -> tuple[Path, ...]:
+        """The label map on the grid of every scan that it may have been brought to."""
+        return tuple(self.native_prediction(hemi, modality) for modality in ("T1w", "T2w"))
+
     def plane_picture(self, hemi: str, modality: str, plane: str) -> Path:
         """One plane of a crop with outlines."""
         return self.figures / f"{self.name}_hemi-{hemi}_desc-{plane}_{modality}.png"
@@ -311,8 +316,11 @@ class OutputLayout:
 
     @property
     def work(self) -> Path:
-        """Unfinished work; may be removed when nothing runs."""
-        return self.work_dir or self.root / "work"
+        """Unfinished work, ours alone; may be removed when nothing runs."""
+        if self.work_dir is None:
+            return self.root / "work"
+        ours = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:12]
+        return self.work_dir / f"hippotune-{ours}"
 
     @property
     def logs(self) -> Path:
@@ -379,7 +387,19 @@ class OutputLayout:
     def unfinished(self, participant: str, session: str | None) -> SessionLayout:
         """The files of a session on their way."""
         name = SessionLayout(self.root, participant, session).name
-        return SessionLayout(self.work / name, participant, session)
+        return SessionLayout(self.work / "participant" / name, participant, session)
+
+    def session_lock(self, session_name: str) -> Path:
+        """Held by the one process that works on a session, wherever its work lies."""
+        return self.root / "work" / "locks" / f"{session_name}.lock"
+
+    def publishing(self, session_name: str) -> Path:
+        """There while finished files of a session are being moved to their place."""
+        return self.work / "participant" / f"{session_name}.publishing"
+
+    def publishing_copy(self, session_name: str) -> Path:
+        """Where finished files wait that were made on another disk."""
+        return self.root / "work" / "publishing" / session_name
 
     def persons_labels(self, participant: str, session: str | None) -> SessionLayout:
         """Where people save corrections of a session."""

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from bidsapp.errors import CannotWriteError
 from bidsapp.files import explain_write_errors
 
 HEARTBEAT_SECONDS = 20.0
+_TOKEN = uuid.uuid4().hex
+"""Of this process: in containers with a process space of their own, everybody has the same number."""
+
 STALE_SECONDS = 300.0  # without a heartbeat; file systems of clusters can be slow
 
 
@@ -42,12 +46,14 @@ def folder_lock(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         heart.join()
-        if _read(path).get("process") == os.getpid():
+        if _read(path).get("token") == _TOKEN:
             path.unlink(missing_ok=True)
 
 
 def _acquire(path: Path) -> None:
-    content = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "started": time.time()})
+    content = json.dumps(
+        {"host": socket.gethostname(), "process": os.getpid(), "token": _TOKEN, "started": time.time()}
+    )
     for _ in range(2):
         try:
             with path.open("x", encoding="utf-8") as stream:
@@ -77,6 +83,8 @@ def _is_stale(path: Path) -> bool:
     holder = _read(path)
     process = holder.get("process")
     if holder.get("host") == socket.gethostname() and isinstance(process, int):
+        if process == os.getpid():
+            return holder.get("token") != _TOKEN
         return not _runs(process)  # a suspended holder is still a holder
     try:
         return _now_there(path) - path.stat().st_mtime > STALE_SECONDS

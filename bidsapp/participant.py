@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from bidsapp import __version__
 from bidsapp.bids.dataset import describe_dataset
 from bidsapp.bids.links import dataset_links
+from bidsapp.bids.people import choose_labels
 from bidsapp.bids.scans import Found, find_sessions
 from bidsapp.errors import (
     BadDataError,
     CannotWriteError,
     HippoTuneError,
     NoInputError,
-    NothingMatchesError,
     PartialFailureError,
     UsageError,
 )
@@ -33,7 +33,7 @@ from bidsapp.labels.review_table import ReviewTable, read_review_table
 from bidsapp.layout import OutputLayout
 from bidsapp.logs import add_log_file, log_to
 from bidsapp.machine import usable_cores
-from bidsapp.participants.job import CropOptions, Job
+from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand
 from bidsapp.participants.pages import finished_people, write_group_pages, write_person_page
 from bidsapp.participants.preparation import Outcome, prepare_all
 from bidsapp.participants.publish import publish
@@ -104,10 +104,10 @@ def run(request: ParticipantRequest) -> None:
     if request.model is None:
         raise UsageError("participant needs --model", f"Choose one: {', '.join(_model_choices(layout))}.")
     found = _find(request)
+    segmenter = None if request.model == NO_MODEL else _load(request)
     if request.dry_run:
         _plan_aloud(request, found)
         return
-    segmenter = None if request.model == NO_MODEL else _load(request)
     describe_dataset(layout, links=dataset_links(request.bids_dir, request.derivatives))
     started = datetime.now().strftime("%Y-%m-%dT%H%M%S")
     add_log_file(layout.run_log(started))
@@ -202,18 +202,26 @@ def _processes(request: ParticipantRequest, sessions: int) -> int:
 
 
 def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable, started: str) -> Job:
-    layout, (person, visit) = request.layout, (session.participant, session.session)
-    reasons = [
-        f"hemi-{side} {reason}" for side in SIDES if (reason := persons_work(layout, review, person, visit, side))
-    ]
+    layout, where = request.layout, (session.participant, session.session)
+    work = {side: persons_work(layout, review, *where, side) for side in SIDES}
+    decided = review.deciding_rows()
+    kept: dict[Side, str] = {}
+    for side in SIDES:
+        row = decided.get((*where, side))
+        if is_changed_by_hand(layout.session(*where).prediction(side)):
+            kept[side] = "it was changed by hand; a correction belongs to labels/, see the page"
+        elif row and row.status == "approved" and not layout.approved_label(*where, side).exists():
+            kept[side] = "it is approved, and review has not recorded it yet"
     return Job(
         scans=session,
-        done=layout.session(person, visit),
-        unfinished=layout.unfinished(person, visit),
+        layout=layout,
         log=layout.session_log(started, session.name),
         options=CropOptions(request.modalities, request.sides, request.rigid, request.bias_correction),
-        persons_work=None if request.replace_crops else "; ".join(reasons) or None,
+        persons_work={side: words for side, words in work.items() if words}
+        | {side: "has a prediction that was changed by hand" for side in kept if not work[side]},
+        kept_predictions=kept,
         force=request.force,
+        replace_crops=request.replace_crops,
     )
 
 
@@ -228,7 +236,7 @@ def _finish(
                 draw_crops(job, prepared)
             else:
                 segment_session(job, prepared, segmenter)
-            publish(job, layout, date=started)
+            publish(job, date=started)
             write_person_page(layout, job.scans.participant)
     except HippoTuneError as error:
         return error
@@ -265,20 +273,26 @@ def _conclude(request: ParticipantRequest, found: Found, failed: dict[str, Hippo
         log.info("the page of all people is made by: --reports-only, when all are through")
     elif done:
         log.info("look at: %s", request.layout.index)
-    if failed and all(isinstance(error, CannotWriteError) for error in failed.values()):
-        raise next(iter(failed.values()))
-    if failed or found.left_out:
-        lines = [f"{name}: {error.message}" for name, error in failed.items()]
-        lines += [f"{name}: left out, {reason}" for name, reason in found.left_out.items()]
-        raise PartialFailureError(
-            "some people are not done:\n  " + "\n  ".join(lines), "Mend them and give the same command again."
-        )
+    lines = [f"{name}: {error.message}" for name, error in failed.items()]
+    lines += [f"{name}: left out, {reason}" for name, reason in found.left_out.items()]
+    if not lines:
+        return
+    if not done and len(failed) and all(isinstance(error, CannotWriteError) for error in failed.values()):
+        raise CannotWriteError("nobody is done:\n  " + "\n  ".join(lines), next(iter(failed.values())).hint)
+    raise PartialFailureError(
+        "some people are not done:\n  " + "\n  ".join(lines), "Mend them and give the same command again."
+    )
 
 
 def _plan_aloud(request: ParticipantRequest, found: Found) -> None:
+    review = read_review_table(request.layout.review_table)
     for session in found.sessions:
+        job = _job(request, session, review, "dry-run")
         scans = [*session.scans.values(), *(scan for crops in session.crops.values() for scan in crops.values())]
         log.info("would process %s: %s", session.name, ", ".join(str(scan.path) for scan in scans))
+        if job.persons_work:
+            what = "would be replaced, labels moved away" if request.replace_crops else "would be kept"
+            log.info("  %s: crops that exist %s", job.work_in_words, what)
     log.info("dry run: nothing was written to %s", request.layout.root)
 
 
@@ -287,13 +301,15 @@ def _rebuild_pages(request: ParticipantRequest) -> None:
     people = finished_people(layout)
     if not people:
         raise NoInputError(f"{layout.root} has no finished people", "Run participant without --reports-only first.")
-    chosen = [label.removeprefix("sub-") for label in request.participants] or people
-    unknown = sorted(set(chosen) - set(people))
-    if unknown:
-        raise NothingMatchesError(
-            f"{layout.root} has no finished sub-{', sub-'.join(unknown)}", f"There are: {', '.join(people)}."
-        )
+    chosen = choose_labels(people, request.participants, request.exclude, root=layout.root)
+    if request.dry_run:
+        log.info("dry run: would make the pages of %d people in %s", len(chosen), layout.root)
+        return
     for participant in progress_over(chosen, "pages"):
         write_person_page(layout, participant)
-    write_group_pages(layout)
+    damaged = write_group_pages(layout)
     log.info("look at: %s", layout.index)
+    if damaged:
+        raise PartialFailureError(
+            f"damaged sessions, shown as failed: {', '.join(damaged)}", "Run participant on them again."
+        )

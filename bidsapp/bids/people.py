@@ -66,6 +66,21 @@ def check_labels(asked: Iterable[str], existing: Collection[str], *, prefix: str
         raise NothingMatchesError(f"there is no {' and no '.join(unknown)} in {where}", f"There is: {there}.")
 
 
+def choose_labels(
+    existing: Collection[str], wanted: Sequence[str], exclude: Sequence[str], *, root: Path
+) -> tuple[str, ...]:
+    """Take the people that are asked for out of those that exist, in order; nobody asked for means everybody.
+
+    Raises `NothingMatchesError` when a label does not exist or nobody is left.
+    """
+    asked, without = clean_labels(wanted, "sub-"), clean_labels(exclude, "sub-")
+    check_labels([*asked, *without], existing, prefix="sub-", roots=[root])
+    chosen = tuple(label for label in sorted(existing) if label in (asked or existing) and label not in without)
+    if not chosen:
+        raise NothingMatchesError(f"everybody in {root} is excluded", "Exclude fewer people.")
+    return chosen
+
+
 def shorten_list(names: Iterable[str]) -> str:
     """Write the first 20 names in order and say how many more there are; ``none`` for an empty list."""
     ordered = sorted(names)

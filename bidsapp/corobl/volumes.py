@@ -158,15 +158,31 @@ def label_image_like(labels: np.ndarray, header: nib.Nifti1Header) -> nib.Nifti1
     return nib.Nifti1Image(labels.astype(header.get_data_dtype()), None, header)
 
 
-def _open(path: Path) -> nib.Nifti1Image:
+def require_content(path: Path) -> None:
+    """Refuse a file that is not there, cannot be opened, or holds something in the place of its content.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file (or a link to content that was never fetched).
+    BadDataError
+        When it is a folder, a git-LFS pointer, empty, or may not be read.
+    """
     if not path.exists():
         raise NoInputError(f"{path} does not exist", _GET_IT if path.is_symlink() else "")
-    with path.open("rb") as stream:
-        start = stream.read(len(_LFS_MARK))
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(len(_LFS_MARK))
+    except OSError as error:
+        raise BadDataError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from error
     if start == _LFS_MARK:
         raise BadDataError(f"{path} is a git-LFS pointer, not an image", _GET_IT)
     if not start:
         raise BadDataError(f"{path} is empty (0 bytes)", _GET_IT)
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    require_content(path)
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:

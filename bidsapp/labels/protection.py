@@ -18,7 +18,7 @@ def persons_work(
     """
     if layout.approved_label(participant, session, hemi).exists():
         return "has an approved label"
-    if layout.manual_label(participant, session, hemi).exists():
+    if any(path.exists() for path in as_saved(layout.manual_label(participant, session, hemi))):
         return "has a corrected label"
     key = (participant, session, hemi)
     for row in table.rows:
@@ -34,8 +34,13 @@ def persons_files(layout: OutputLayout, participant: str, session: str | None, h
     """The label files, with sidecars and tables, that people made of a side or brought in for review."""
     labels = (
         layout.approved_label(participant, session, hemi),
-        layout.manual_label(participant, session, hemi),
+        *as_saved(layout.manual_label(participant, session, hemi)),
         layout.imported_label(participant, session, hemi),
     )
     beside = (path for label in labels for path in (label, sidecar(label), label_names(label)))
-    return tuple(path for path in beside if path.exists())
+    return tuple(dict.fromkeys(path for path in beside if path.exists()))
+
+
+def as_saved(label: Path) -> tuple[Path, Path]:
+    """The names under which programs save a label map: compressed and not."""
+    return label, label.with_suffix("")

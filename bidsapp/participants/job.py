@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bidsapp.content import file_sha256, settings_sha256
 from bidsapp.corobl.preprocessing import PREPROCESSING_VERSION
 from bidsapp.files import read_json
-from bidsapp.layout import SessionLayout, sidecar
+from bidsapp.layout import OutputLayout, SessionLayout, sidecar
 from bidsapp.records import Modality, SessionScans, Side
+
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 FACTS = "HippoTune"
 """The block of a sidecar that holds what BIDS has no word for."""
@@ -41,44 +43,60 @@ class Job:
 
     Attributes
     ----------
-    done, unfinished
-        Its files in OUTPUT_DIR, and where new ones are made.
+    layout
+        OUTPUT_DIR.
     log
         Its log file.
     persons_work
-        What a person did with a crop of this session, in words: then crops are kept.
+        Sides that a person worked on, and what they did in words: their crops are kept.
+    kept_predictions
+        Sides whose prediction a person changed by hand, or approved while no copy of it is recorded yet.
     force
         Make everything again.
+    replace_crops
+        Move people's labels away where a crop changes, instead of keeping the crop.
     """
 
     scans: SessionScans
-    done: SessionLayout
-    unfinished: SessionLayout
+    layout: OutputLayout
     log: Path
     options: CropOptions
-    persons_work: str | None = None
+    persons_work: Mapping[Side, str] = field(default_factory=dict)
+    kept_predictions: Mapping[Side, str] = field(default_factory=dict)
     force: bool = False
+    replace_crops: bool = False
 
     @property
     def name(self) -> str:
         """``sub-01`` or ``sub-01_ses-1``."""
         return self.scans.name
 
+    @property
+    def done(self) -> SessionLayout:
+        """The session's files in OUTPUT_DIR."""
+        return self.layout.session(self.scans.participant, self.scans.session)
+
+    @property
+    def unfinished(self) -> SessionLayout:
+        """Where new ones are made."""
+        return self.layout.unfinished(self.scans.participant, self.scans.session)
+
+    @property
+    def work_in_words(self) -> str:
+        """``hemi-L has a corrected label``."""
+        return "; ".join(f"hemi-{side} {reason}" for side, reason in self.persons_work.items())
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the crops of a session are.
+    """Where the crop of each side is: `Job.done` when it was there already, else `Job.unfinished`."""
 
-    Attributes
-    ----------
-    crops
-        `Job.done` when they were there already, else `Job.unfinished`.
-    sides
-        The sides that have a crop.
-    """
+    crops: Mapping[Side, SessionLayout]
 
-    crops: SessionLayout
-    sides: tuple[Side, ...]
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides that have a crop."""
+        return tuple(self.crops)
 
 
 def crop_key(options: CropOptions, modality: Modality, inputs: Mapping[Modality, str]) -> str:
@@ -112,7 +130,23 @@ def read_facts(image: Path) -> dict[str, Any] | None:
         return None
 
 
+def is_changed_by_hand(image: Path) -> bool:
+    """Whether an image is whole, but not what its sidecar says that we wrote."""
+    try:
+        return bool(read_json(sidecar(image))[FACTS]["file_sha256"] != file_sha256(image))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def crop_facts(layout: SessionLayout, side: Side, modalities: tuple[Modality, ...]) -> list[dict[str, Any]] | None:
     """The facts of all channels of a crop; None when one is not there or damaged."""
     found = [read_facts(layout.crop(side, modality)) for modality in modalities]
     return [facts for facts in found if facts] if all(found) else None
+
+
+def has_its_transform(layout: SessionLayout, modality: Modality, facts: Mapping[str, Any]) -> bool:
+    """Whether the transform beside a crop is the one that its facts tell of; none where they tell of none."""
+    transform = layout.transform(modality)
+    if facts["transform_sha256"] is None:
+        return not transform.exists()
+    return transform.exists() and file_sha256(transform) == facts["transform_sha256"]

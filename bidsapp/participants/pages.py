@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from bidsapp.corobl.judgement import judge_symmetry
 from bidsapp.corobl.quality import Judgement
+from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import read_json
 from bidsapp.labels.protection import persons_work
 from bidsapp.labels.review_table import read_review_table
 from bidsapp.layout import OutputLayout, SessionLayout, label_names
-from bidsapp.participants.job import read_facts
+from bidsapp.participants.job import MODALITIES, read_facts
 from bidsapp.records import SIDES, Modality, Side
 from bidsapp.report.index_report import IndexRow, write_index
 from bidsapp.report.participant_report import (
@@ -32,9 +34,10 @@ from bidsapp.report.participant_report import (
 from bidsapp.report.pictures import PLANES, label_colours
 from bidsapp.tsv import read_tsv, write_tsv
 
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
+log = logging.getLogger(__name__)
+
 Facts = dict[str, Any]
-_ENGINE = {"nnU-Net": "nnunetv2", "PyTorch": "torch"}
+_PROGRAMS = {"HippoTune": "version", "SimpleITK": "simpleitk", "nnU-Net": "nnunetv2", "PyTorch": "torch"}
 
 
 def finished_sessions(layout: OutputLayout, participant: str = "*") -> list[SessionLayout]:
@@ -56,21 +59,29 @@ def finished_people(layout: OutputLayout) -> list[str]:
 def write_person_page(layout: OutputLayout, participant: str) -> None:
     """Write sub-XX.html from what is there of all sessions of a person."""
     sessions = finished_sessions(layout, participant)
+    gathered = [_gather(layout, session) for session in sessions]
+    failed = [one for one in _failures(layout, f"sub-{participant}[._]*") if one.participant == participant]
     page = ParticipantPage(
         participant=participant,
         written=_now(),
         versions=_versions(sessions),
-        sessions=tuple(gather_session(layout, session) for session in sessions),
-        failures=tuple(one for one in _failures(layout) if one.participant == participant),
+        sessions=tuple(part for part in gathered if isinstance(part, SessionPart)),
+        failures=(*failed, *(part for part in gathered if isinstance(part, Failure))),
     )
     write_participant_page(layout.page(participant), page)
 
 
-def write_group_pages(layout: OutputLayout) -> None:
-    """Write index.html and the table of all volumes."""
+def write_group_pages(layout: OutputLayout) -> list[str]:
+    """Write index.html and the table of all volumes; returns the names of sessions whose files are damaged."""
     rows, volumes = [], []
+    failures = {one.name: one for one in _failures(layout, "*")}
+    damaged = []
     for session in finished_sessions(layout):
-        part = gather_session(layout, session)
+        part = _gather(layout, session)
+        if isinstance(part, Failure):
+            failures.setdefault(part.name, part)
+            damaged.append(part.name)
+            continue
         whole = {side: facts["hippocampus_mm3"] for side, facts in _predictions(session).items()}
         rows.append(
             IndexRow(
@@ -94,19 +105,32 @@ def write_group_pages(layout: OutputLayout) -> None:
             for side in part.sides
             for volume in side.volumes
         ]
-    write_index(layout.index, rows, _failures(layout), written=_now())
+    write_index(layout.index, rows, list(failures.values()), written=_now())
     columns = ("participant_id", "session_id", "hemi", "label", "volume_mm3", "level", "model")
     write_tsv(layout.volumes, columns, volumes)
+    return damaged
+
+
+def _gather(layout: OutputLayout, session: SessionLayout) -> SessionPart | Failure:
+    """A session's part of the page; where its files are damaged, that as a failure."""
+    try:
+        return gather_session(layout, session)
+    except (HippoTuneError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        words = f"its files in OUTPUT_DIR are damaged ({type(error).__name__}: {error}): run participant again."
+        log.warning("%s: %s", session.name, words)
+        return Failure(session.participant, session.session, words, "")
 
 
 def gather_session(layout: OutputLayout, session: SessionLayout) -> SessionPart:
-    """What the pages say of a session."""
+    """What the pages say of a session; raises whatever damaged files lead to."""
     crops = {
         (side, modality): facts
         for side in SIDES
         for modality in MODALITIES
         if (facts := read_facts(session.crop(side, modality)))
     }
+    if not crops:
+        raise BadDataError("no crop fits its sidecar")
     predictions = _predictions(session)
     uneven = judge_symmetry({side: facts["hippocampus_mm3"] or 0.0 for side, facts in predictions.items()})
     scans = {modality: facts for (_, modality), facts in crops.items()}
@@ -190,12 +214,16 @@ def _judgements(facts: Mapping[str, Any]) -> tuple[Judgement, ...]:
     return tuple(Judgement(**one) for one in facts.get("judgements", ()))
 
 
-def _failures(layout: OutputLayout) -> list[Failure]:
+def _failures(layout: OutputLayout, pattern: str) -> list[Failure]:
+    """What is recorded of sessions that failed; a record that is damaged, or gone meanwhile, is passed over."""
     found = []
-    for path in sorted(layout.failures.glob("*.json")) if layout.failures.is_dir() else ():
-        content = read_json(path)
-        reason = f"{content['reason']} {content['hint']}".strip()
-        found.append(Failure(content["participant"], content["session"], reason, content["log"]))
+    for path in sorted(layout.failures.glob(f"{pattern}json")) if layout.failures.is_dir() else ():
+        try:
+            content = read_json(path)
+            reason = f"{content['reason']} {content['hint']}".strip()
+            found.append(Failure(content["participant"], content["session"], reason, content["log"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is passed over: %s", path, error)
     return found
 
 
@@ -204,11 +232,9 @@ def _versions(sessions: Iterable[SessionLayout]) -> dict[str, str]:
     versions: dict[str, str] = {}
     for session in sessions:
         for side in SIDES:
-            for modality in MODALITIES:
-                crop = read_facts(session.crop(side, modality)) or {}
-                versions |= {"HippoTune": crop["version"], "SimpleITK": crop["simpleitk"]} if crop else {}
-            prediction = read_facts(session.prediction(side)) or {}
-            versions |= {name: prediction[key] for name, key in _ENGINE.items() if key in prediction}
+            images = [*(session.crop(side, modality) for modality in MODALITIES), session.prediction(side)]
+            for facts in filter(None, map(read_facts, images)):
+                versions |= {name: str(facts[key]) for name, key in _PROGRAMS.items() if key in facts}
     return versions
 
 

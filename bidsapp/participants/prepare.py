@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -14,19 +15,26 @@ import numpy as np
 from bidsapp import __version__
 from bidsapp.arrays import FloatArray
 from bidsapp.bids.sidecars import crop_sidecar
-from bidsapp.content import file_sha256, image_sha256
+from bidsapp.content import file_sha256, image_sha256, settings_sha256
 from bidsapp.corobl.grid import GRIDS, crop_image
-from bidsapp.corobl.preprocessing import is_skull_stripped, make_crops, register_scans, view_in_template
+from bidsapp.corobl.preprocessing import (
+    PREPROCESSING_VERSION,
+    is_skull_stripped,
+    make_crops,
+    register_scans,
+    view_in_template,
+)
 from bidsapp.corobl.quality import judge_registration, worst_level
 from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.template import TEMPLATE
 from bidsapp.corobl.transforms import read_transform, write_transform
-from bidsapp.corobl.volumes import FileVolume, read_volume
+from bidsapp.corobl.volumes import FileVolume, read_volume, require_content
 from bidsapp.errors import BadDataError
-from bidsapp.files import write_bytes, write_image, write_json
+from bidsapp.files import copy_file, write_bytes, write_image, write_json
 from bidsapp.layout import SessionLayout, sidecar
 from bidsapp.logs import log_to
-from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key
+from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key, has_its_transform
+from bidsapp.participants.publish import complete_publishing
 from bidsapp.records import SIDES, Modality, Scan, Side
 from bidsapp.report.head_pictures import head_picture, template_landmarks
 
@@ -36,20 +44,7 @@ _GRID_TOLERANCE_MM = 0.01
 _SHOWN_METADATA = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength", "SeriesDescription")
 
 
-@dataclass(frozen=True, eq=False)
-class _Placement:
-    """Where CorObl lies in a scan, and what is known of how that was found.
-
-    Attributes
-    ----------
-    native_from_corobl
-        (4, 4), RAS millimetres.
-    registration
-        For the sidecar: measures and judgements.
-    """
-
-    native_from_corobl: FloatArray
-    registration: dict[str, Any]
+_OF_ONE_FILE = ("version", "simpleitk", "file_sha256", "crop_sha256", "transform_sha256")
 
 
 def prepare_session(job: Job) -> Prepared:
@@ -61,16 +56,31 @@ def prepare_session(job: Job) -> Prepared:
         When a scan cannot be used, or changed although a person worked on its crop.
     """
     with log_to(job.log):
-        inputs = {modality: file_sha256(scan.path) for modality, scan in job.scans.scans.items()}
+        complete_publishing(job)
+        inputs = _fingerprint_scans(job)
+        if job.persons_work and not job.replace_crops and _has_crops(job):
+            return _keep(job, inputs)
         if job.scans.crops:
             return _take_ready_made(job)
-        if job.persons_work:
-            return _keep(job, inputs)
         for layout in (job.done, job.unfinished):
             if not job.force and _are_made(job, layout, inputs):
                 log.info("%s: the crops are there already", job.name)
-                return Prepared(layout, job.options.sides)
+                if layout == job.done:
+                    _clear(job)
+                return Prepared(dict.fromkeys(job.options.sides, layout))
+        _clear(job)
         return _make(job, inputs)
+
+
+def _clear(job: Job) -> None:
+    """Remove what a killed run left: it may have been made with other settings."""
+    shutil.rmtree(job.unfinished.root, ignore_errors=True)
+
+
+def _fingerprint_scans(job: Job) -> dict[Modality, str]:
+    for scan in job.scans.scans.values():
+        require_content(scan.path)
+    return {modality: file_sha256(scan.path) for modality, scan in job.scans.scans.items()}
 
 
 def _are_made(job: Job, layout: SessionLayout, inputs: dict[Modality, str]) -> bool:
@@ -79,10 +89,7 @@ def _are_made(job: Job, layout: SessionLayout, inputs: dict[Modality, str]) -> b
         if facts is None:
             return False
         for modality, one in zip(job.options.modalities, facts, strict=True):
-            transform = layout.transform(modality)
-            if one["key"] != crop_key(job.options, modality, inputs) or not transform.exists():
-                return False
-            if one["transform_sha256"] != file_sha256(transform):
+            if one["key"] != crop_key(job.options, modality, inputs) or not has_its_transform(layout, modality, one):
                 return False
     return True
 
@@ -104,10 +111,19 @@ def _make(job: Job, inputs: dict[Modality, str]) -> Prepared:
         write_bytes(job.unfinished.head_picture(modality), picture.png)
         said = scan.metadata.get("SkullStripped")
         stripped = said if isinstance(said, bool) else is_skull_stripped(view)
-        facts = _registration_facts(registration, skull_stripped=stripped)
-        _say_registration(job, modality, facts, time.monotonic() - started)
-        _write_crops(job, modality, volume, _Placement(registration.native_from_corobl, facts), sides, inputs)
-    return Prepared(job.unfinished, sides)
+        registered = _registration_facts(registration, skull_stripped=stripped)
+        _say_registration(job, modality, registered, time.monotonic() - started)
+        write_transform(job.unfinished.transform(modality), registration.native_from_corobl)
+        facts = {
+            "key": crop_key(options, modality, inputs),
+            **_scan_facts(job, scan, inputs[modality]),
+            **_header_facts(volume),
+            "registration": registered,
+            "rigid": options.rigid,
+            "bias_correction": options.bias_correction,
+        }
+        _write_crops(job, modality, volume, sides, facts)
+    return Prepared(dict.fromkeys(sides, job.unfinished))
 
 
 def _say_registration(job: Job, modality: Modality, facts: dict[str, Any], seconds: float) -> None:
@@ -117,33 +133,53 @@ def _say_registration(job: Job, modality: Modality, facts: dict[str, Any], secon
             log.warning("%s, %s: %s: %s", job.name, modality, judgement["level"], judgement["words"])
 
 
+def _has_crops(job: Job) -> bool:
+    """Whether there is a crop of a wanted modality that somebody may have drawn on."""
+    return any(job.done.crop(side, modality).exists() for side in SIDES for modality in job.options.modalities)
+
+
 def _keep(job: Job, inputs: dict[Modality, str]) -> Prepared:
     """Take the crops that a person worked on; make those that are missing with the same transform."""
-    options = job.options
-    missing: dict[Modality, list[Side]] = {}
-    for modality in options.modalities:
+    _clear(job)
+    missing: set[Side] = set()
+    for modality in job.options.modalities:
         known = {side: crop_facts(job.done, side, (modality,)) for side in SIDES}
-        facts = next((one[0] for one in known.values() if one), None)
-        transform = job.done.transform(modality)
-        if facts is None or (facts["transform_sha256"] and not transform.exists()):
-            raise BadDataError(
-                f"{job.name} {job.persons_work}, but its {modality} crop or transform is missing or damaged",
-                "Restore the file, or give --replace-crops to move the label away and make a new crop.",
-            )
-        if facts["scan_sha256"] != inputs.get(modality):
-            raise BadDataError(
-                f"{job.name} {job.persons_work}, but its {modality} scan changed since the crop was made",
-                "Restore the scan, or give --replace-crops to move the label away and make a new crop.",
-            )
-        if facts["key"] != crop_key(options, modality, inputs):
+        facts = _kept_facts(job, modality, known, inputs)
+        if facts["key"] != crop_key(job.options, modality, inputs) and not job.scans.crops:
             log.warning("%s: its crops are kept as they are, made with other settings", job.name)
-        missing[modality] = [side for side in options.sides if not known[side]]
-        if missing[modality]:
-            volume = read_volume(job.scans.scans[modality].path)
-            placement = _Placement(read_transform(transform), facts["registration"])
-            _write_crops(job, modality, volume, placement, missing[modality], inputs)
-    log.info("%s: the crops are kept: it %s", job.name, job.persons_work)
-    return Prepared(job.unfinished if any(missing.values()) else job.done, options.sides)
+        wanted = [side for side in job.options.sides if not known[side]]
+        missing |= set(wanted)
+        if wanted and job.scans.crops:
+            for side in wanted:
+                _copy_crop(job, modality, side, file_sha256(job.scans.crops[side][modality].path))
+        elif wanted:
+            copy_file(job.done.transform(modality), job.unfinished.transform(modality))
+            shared = {name: value for name, value in facts.items() if name not in _OF_ONE_FILE}
+            _write_crops(job, modality, read_volume(job.scans.scans[modality].path), wanted, shared)
+    log.info("%s: the crops are kept: %s", job.name, job.work_in_words)
+    return Prepared({side: job.unfinished if side in missing else job.done for side in job.options.sides})
+
+
+def _kept_facts(
+    job: Job, modality: Modality, known: Mapping[Side, list[dict[str, Any]] | None], inputs: dict[Modality, str]
+) -> dict[str, Any]:
+    """The facts of a kept crop; refuses to go on where crops are damaged, or are not of this scan."""
+    way_out = "or give --replace-crops to move the labels away and make new crops."
+    found = {side: facts[0] for side, facts in known.items() if facts}
+    if not found or not all(has_its_transform(job.done, modality, facts) for facts in found.values()):
+        raise BadDataError(
+            f"{job.work_in_words}, but the {modality} crop or transform of {job.name} is missing or was changed",
+            f"Restore the file, {way_out}",
+        )
+    for side, facts in found.items():
+        offered = modality in job.scans.crops.get(side, {})
+        now = _fingerprint_crop(job, side, modality) if offered else inputs.get(modality)
+        if now not in (None, facts["scan_sha256"]):
+            raise BadDataError(
+                f"{job.work_in_words}, but the {modality} scan of {job.name} changed since the crop was made",
+                f"Restore the scan, {way_out}",
+            )
+    return next(iter(found.values()))
 
 
 def _sides_to_make(job: Job, inputs: dict[Modality, str]) -> tuple[Side, ...]:
@@ -161,28 +197,13 @@ def _sides_to_make(job: Job, inputs: dict[Modality, str]) -> tuple[Side, ...]:
 
 
 def _write_crops(
-    job: Job,
-    modality: Modality,
-    volume: FileVolume,
-    placement: _Placement,
-    sides: Iterable[Side],
-    inputs: dict[Modality, str],
+    job: Job, modality: Modality, volume: FileVolume, sides: Iterable[Side], facts: dict[str, Any]
 ) -> None:
-    """Resample one scan and write its crops, its transform, and last the sidecars."""
-    options, scan = job.options, job.scans.scans[modality]
-    crops = make_crops(volume, placement.native_from_corobl, sides, bias_correction=options.bias_correction)
-    write_transform(job.unfinished.transform(modality), placement.native_from_corobl)
-    facts = {
-        "key": crop_key(options, modality, inputs),
-        **_scan_facts(job, scan, inputs[modality]),
-        "affine_source": volume.affine_source,
-        "warnings": list(volume.warnings),
-        "registration": placement.registration,
-        "rigid": options.rigid,
-        "bias_corrected": crops.bias_corrected,
-    }
+    """Resample one scan by its transform in `Job.unfinished`, and write crops, each before its sidecar."""
+    native_from_corobl = read_transform(job.unfinished.transform(modality))
+    crops = make_crops(volume, native_from_corobl, sides, bias_correction=facts["bias_correction"])
     for side, array in crops.arrays.items():
-        _write_crop(job, modality, side, array, facts)
+        _write_crop(job, modality, side, array, facts | {"bias_corrected": crops.bias_corrected})
 
 
 def _write_crop(job: Job, modality: Modality, side: Side, array: FloatArray, facts: dict[str, Any]) -> None:
@@ -200,7 +221,11 @@ def _write_crop(job: Job, modality: Modality, side: Side, array: FloatArray, fac
         "transform_sha256": file_sha256(transform) if transform.exists() else None,
     }
     stripped = bool(facts["registration"].get("skull_stripped", False))
-    write_json(sidecar(path), crop_sidecar(sources=[facts["scan"]], skull_stripped=stripped, facts=own | facts))
+    write_json(sidecar(path), crop_sidecar(sources=[facts["scan"]], skull_stripped=stripped, facts=facts | own))
+
+
+def _header_facts(volume: FileVolume) -> dict[str, Any]:
+    return {"affine_source": volume.affine_source, "warnings": list(volume.warnings)}
 
 
 def _scan_facts(job: Job, scan: Scan, digest: str) -> dict[str, Any]:
@@ -233,37 +258,44 @@ def _take_ready_made(job: Job) -> Prepared:
             f"{job.name}: the ready-made crops lack {', '.join(options.modalities)} of {', '.join(options.sides)}",
             "Choose another --modality or --hemi, or leave --derivatives out.",
         )
-    inputs = {
-        (side, modality): file_sha256(job.scans.crops[side][modality].path)
-        for side in sides
-        for modality in options.modalities
-    }
-    if not job.force and _holds(job.done, inputs):
+    if not job.force and all(_is_taken(job, side) for side in sides):
         log.info("%s: the crops are there already", job.name)
-        return Prepared(job.done, sides)
-    if job.persons_work:
-        raise BadDataError(
-            f"{job.name} {job.persons_work}, but the ready-made crops are others",
-            "Restore them, or give --replace-crops to move the label away.",
-        )
+        _clear(job)
+        return Prepared(dict.fromkeys(sides, job.done))
+    _clear(job)
     for modality in options.modalities:
-        _copy_transform(job, modality)
+        source = job.scans.transforms.get(modality)
+        if source is not None:
+            write_transform(job.unfinished.transform(modality), read_transform(source))
         for side in sides:
-            _copy_crop(job, modality, side, inputs[side, modality])
+            _copy_crop(job, modality, side, _fingerprint_crop(job, side, modality))
     log.info("%s: ready-made crops were taken", job.name)
-    return Prepared(job.unfinished, sides)
+    return Prepared(dict.fromkeys(sides, job.unfinished))
 
 
-def _holds(layout: SessionLayout, inputs: dict[tuple[Side, Modality], str]) -> bool:
-    facts = {key: crop_facts(layout, key[0], (key[1],)) for key in inputs}
-    return all(one and one[0]["scan_sha256"] == inputs[key] for key, one in facts.items())
+def _is_taken(job: Job, side: Side) -> bool:
+    facts = crop_facts(job.done, side, job.options.modalities)
+    return facts is not None and all(
+        one["key"] == _ready_made_key(job, side, modality) and has_its_transform(job.done, modality, one)
+        for modality, one in zip(job.options.modalities, facts, strict=True)
+    )
 
 
-def _copy_transform(job: Job, modality: Modality) -> None:
-    source, target = job.scans.transforms.get(modality), job.unfinished.transform(modality)
-    target.unlink(missing_ok=True)
-    if source is not None:
-        write_transform(target, read_transform(source))
+def _ready_made_key(job: Job, side: Side, modality: Modality) -> str:
+    transform = job.scans.transforms.get(modality)
+    return settings_sha256(
+        {
+            "crop": _fingerprint_crop(job, side, modality),
+            "transform": file_sha256(transform) if transform else None,
+            "version": PREPROCESSING_VERSION,
+        }
+    )
+
+
+def _fingerprint_crop(job: Job, side: Side, modality: Modality) -> str:
+    path = job.scans.crops[side][modality].path
+    require_content(path)
+    return file_sha256(path)
 
 
 def _copy_crop(job: Job, modality: Modality, side: Side, digest: str) -> None:
@@ -278,10 +310,9 @@ def _copy_crop(job: Job, modality: Modality, side: Side, digest: str) -> None:
     transform = job.unfinished.transform(modality)
     determinant = float(np.linalg.det(read_transform(transform)[:3, :3])) if transform.exists() else None
     facts = {
-        "key": "",
+        "key": _ready_made_key(job, side, modality),
         **_scan_facts(job, scan, digest),
-        "affine_source": volume.affine_source,
-        "warnings": list(volume.warnings),
+        **_header_facts(volume),
         "registration": {"determinant": determinant} if determinant else {},
         "ready_made": True,
     }

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import shutil
 from pathlib import Path
 
-from bidsapp.files import explain_write_errors, replace_atomically
-from bidsapp.labels.protection import persons_files
-from bidsapp.layout import OutputLayout, label_names, sidecar
-from bidsapp.participants.job import Job, read_facts
+from bidsapp.content import file_sha256
+from bidsapp.errors import BadDataError
+from bidsapp.files import copy_file, explain_write_errors
+from bidsapp.labels.protection import persons_files, persons_work
+from bidsapp.labels.review_table import read_review_table
+from bidsapp.layout import SessionLayout, label_names, sidecar
+from bidsapp.participants.job import MODALITIES, Job, is_changed_by_hand, read_facts
 from bidsapp.records import SIDES, Side
 
 log = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ _LAST = "anat"
 """Sidecars there say that all is done, so this folder and these files come last."""
 
 
-def publish(job: Job, layout: OutputLayout, *, date: str) -> None:
+def publish(job: Job, *, date: str) -> None:
     """Move the finished files of a session to OUTPUT_DIR and tidy up behind.
 
     A session that had no files yet appears at once, by one rename. Crops that people worked on, when they
@@ -30,94 +32,144 @@ def publish(job: Job, layout: OutputLayout, *, date: str) -> None:
     ------
     CannotWriteError
         When the disk is full or a folder cannot be written; what is missing is made by the next run.
+    BadDataError
+        When a person began to work on a crop while another was being made.
     """
     unfinished = job.unfinished.root
-    with explain_write_errors(job.done.root):
+    with explain_write_errors(job.layout.root):
         if unfinished.exists():
+            _drop_incomplete(job)
             for side in SIDES:
-                _supersede(job, layout, side, date)
-            for left_by_a_killed_writer in unfinished.rglob(".*"):
-                left_by_a_killed_writer.unlink()
-            staged = _on_the_same_disk(unfinished, job.done.root)
-            _merge(staged, job.done.root)
-            shutil.rmtree(staged, ignore_errors=True)
-            shutil.rmtree(unfinished, ignore_errors=True)
+                _supersede(job, side, date)
+            job.layout.publishing(job.name).touch()
+            complete_publishing(job)
         for side in SIDES:
             _remove_stale_prediction(job, side)
-    layout.failure(job.name).unlink(missing_ok=True)
+        _remove_stale_transforms(job)
+    job.layout.failure(job.name).unlink(missing_ok=True)
+
+
+def complete_publishing(job: Job) -> None:
+    """Move what is to be moved, also after a run that was killed in between."""
+    marker, unfinished = job.layout.publishing(job.name), job.unfinished.root
+    if not marker.exists():
+        return
+    if unfinished.exists():
+        _merge(_on_the_same_disk(job), job.layout.root)
+    shutil.rmtree(job.layout.publishing_copy(job.name), ignore_errors=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    marker.unlink()
+
+
+def _drop_incomplete(job: Job) -> None:
+    """Remove what a killed writer left, and label maps without the sidecar that is written last."""
+    for left in job.unfinished.root.rglob(".*"):
+        left.unlink()
+    for side in SIDES:
+        if job.unfinished.prediction(side).exists() and read_facts(job.unfinished.prediction(side)) is None:
+            _remove_prediction(job.unfinished, side)
 
 
 def _merge(source: Path, target: Path) -> None:
     """Move a tree into another, images before their sidecars, whole folders where there was none."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists() or not source.is_dir():
+    if not source.is_dir():
         source.replace(target)
         return
+    try:
+        source.rename(target)
+        return
+    except OSError as error:  # it is there already, or another session of the person came first
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
     for entry in sorted(source.iterdir(), key=lambda path: (path.name == _LAST, path.suffix == ".json", path.name)):
         _merge(entry, target / entry.name)
 
 
-def _on_the_same_disk(source: Path, target: Path) -> Path:
-    """Where `source` can be renamed from: itself, or a copy beside `target`."""
-    probe = target / f".{os.getpid()}.probe"
-    try:
-        (source / ".probe").touch()
-        (source / ".probe").replace(probe)
-        probe.unlink()
-        return source
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    copy = target / f".{os.getpid()}.{source.name}"
+def _on_the_same_disk(job: Job) -> Path:
+    """Where the finished files can be renamed from: where they were made, or a copy in OUTPUT_DIR."""
+    made, copy = job.unfinished.root, job.layout.publishing_copy(job.name)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if made.stat().st_dev == copy.parent.stat().st_dev:
+        return made
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(source, copy)
+    shutil.copytree(made, copy)
     return copy
 
 
-def _supersede(job: Job, layout: OutputLayout, side: Side, date: str) -> None:
-    """Move a person's labels of a side away, with copies of crop and transform, before another crop comes."""
-    scans = job.scans
-    labels = persons_files(layout, scans.participant, scans.session, side)
-    if not labels or not _crop_changes(job, side):
+def _supersede(job: Job, side: Side, date: str) -> None:
+    """Move a person's labels of a side away, with copies of what they judged, before something else comes."""
+    layout, where = job.layout, (job.scans.participant, job.scans.session, side)
+    work = persons_work(layout, read_review_table(layout.review_table), *where)
+    if work is None and not is_changed_by_hand(job.done.prediction(side)):
         return
+    crop_changes = _crop_changes(job, side)
+    if not crop_changes and not (job.replace_crops and job.unfinished.prediction(side).exists()):
+        return
+    if not job.replace_crops:
+        raise BadDataError(
+            f"hemi-{side} {work}: a person worked on it while a new crop was being made",
+            "Give the same command again: the crop will be kept. --replace-crops replaces it.",
+        )
     away = layout.superseded(date)
-    crops = [path for modality in job.options.modalities for path in _with_sidecar(job.done.crop(side, modality))]
-    crops += [job.done.transform(modality) for modality in job.options.modalities]
-    for path in crops:
+    judged = [path for modality in MODALITIES for path in with_sidecar(job.done.crop(side, modality))]
+    judged += [job.done.transform(modality) for modality in MODALITIES]
+    judged += [*with_sidecar(job.done.prediction(side)), label_names(job.done.prediction(side))]
+    for path in judged:
         if path.exists():
-            _copy(path, away / path.relative_to(layout.root))
-    for path in labels:
-        _copy(path, away / path.relative_to(layout.labels))
+            copy_file(path, away / path.relative_to(layout.root))
+    for path in persons_files(layout, *where) if crop_changes else ():
+        copy_file(path, away / path.relative_to(layout.labels))
         path.unlink()
-    log.warning("%s: the labels of hemi-%s and the crop that they were drawn on are now in %s", job.name, side, away)
+    log.warning("%s: hemi-%s %s: that and what it was about is now in %s", job.name, side, work, away)
 
 
 def _crop_changes(job: Job, side: Side) -> bool:
-    for modality in job.options.modalities:
-        old, new = (read_facts(layout.crop(side, modality)) for layout in (job.done, job.unfinished))
-        if new and (not old or any(old[key] != new[key] for key in ("crop_sha256", "transform_sha256"))):
+    for modality in MODALITIES:
+        new = read_facts(job.unfinished.crop(side, modality))
+        if new is None or not job.done.crop(side, modality).exists():
+            continue
+        old = read_facts(job.done.crop(side, modality))
+        if not old or any(old[key] != new[key] for key in ("crop_sha256", "transform_sha256")):
             return True
     return False
 
 
 def _remove_stale_prediction(job: Job, side: Side) -> None:
-    """A label map that was predicted on an earlier crop must not stand beside a new one."""
+    """A label map that was predicted on an earlier crop must not stand beside a new one, nor in an old scan."""
     path = job.done.prediction(side)
     facts = read_facts(path)
     if facts is None:
         return
+    for native in job.done.native_predictions(side):
+        if native.exists() and file_sha256(native) != facts["native_sha256"]:
+            _remove_with_table(native)
     crops = {modality: read_facts(job.done.crop(side, modality)) for modality in facts["crop_sha256"]}
-    if facts["crop_sha256"] == {modality: crop and crop["crop_sha256"] for modality, crop in crops.items()}:
+    if all(crop and crop["crop_sha256"] == facts["crop_sha256"][modality] for modality, crop in crops.items()):
         return
-    natives = [job.done.native_prediction(side, modality) for modality in crops]
-    for stale in [*(file for one in (path, *natives) for file in _with_sidecar(one)), label_names(path)]:
-        stale.unlink(missing_ok=True)
+    _remove_prediction(job.done, side)
     log.warning("%s: the label map of hemi-%s was removed: it belonged to an earlier crop", job.name, side)
 
 
-def _with_sidecar(image: Path) -> tuple[Path, Path]:
+def _remove_prediction(session: SessionLayout, side: Side) -> None:
+    for image in (session.prediction(side), *session.native_predictions(side)):
+        _remove_with_table(image)
+    session.label_colours(side).unlink(missing_ok=True)
+
+
+def _remove_with_table(image: Path) -> None:
+    for path in (*with_sidecar(image), label_names(image)):
+        path.unlink(missing_ok=True)
+
+
+def _remove_stale_transforms(job: Job) -> None:
+    """A transform that no crop came by would bring labels to the wrong place."""
+    for modality in MODALITIES:
+        crops = [facts for side in SIDES if (facts := read_facts(job.done.crop(side, modality)))]
+        if crops and all(facts["transform_sha256"] is None for facts in crops):
+            job.done.transform(modality).unlink(missing_ok=True)
+
+
+def with_sidecar(image: Path) -> tuple[Path, Path]:
+    """An image and its JSON file."""
     return image, sidecar(image)
-
-
-def _copy(source: Path, target: Path) -> None:
-    replace_atomically(target, lambda temporary: shutil.copyfile(source, temporary))

@@ -25,7 +25,7 @@ from bidsapp.corobl.volumes import label_image_like, read_grid
 from bidsapp.files import write_bytes, write_image, write_json, write_text
 from bidsapp.labels.tables import hippocampal_values
 from bidsapp.layout import SessionLayout, label_names, sidecar
-from bidsapp.participants.job import Job, Prepared, crop_facts, read_facts
+from bidsapp.participants.job import Job, Prepared, crop_facts, has_its_transform, read_facts
 from bidsapp.records import Modality, Side
 from bidsapp.report.itksnap import itksnap_label_file
 from bidsapp.report.pictures import PLANES, coronal_slices_picture, outline_pictures, thumbnail_picture
@@ -67,12 +67,15 @@ class Segmenter:
 def segment_session(job: Job, prepared: Prepared, segmenter: Segmenter) -> None:
     """Predict the label maps of a session below `Job.unfinished`; those that are there already are left."""
     for side in prepared.sides:
+        if side in job.kept_predictions and not job.replace_crops:
+            log.warning("%s: the label map of hemi-%s stays: %s", job.name, side, job.kept_predictions[side])
+            continue
         key = _prediction_key(job, prepared, side, segmenter)
         if not job.force and any(_is_predicted(job, layout, side, key) for layout in (job.done, job.unfinished)):
             log.info("%s: the label map of hemi-%s is there already", job.name, side)
             continue
         started = time.monotonic()
-        crops = [_read_crop(prepared.crops, side, modality) for modality in job.options.modalities]
+        crops = [_read_crop(prepared.crops[side], side, modality) for modality in job.options.modalities]
         labels = segment_crop(segmenter.predictor, np.stack(crops), side)
         _write_prediction(job, prepared, side, labels, segmenter, key)
         log.info("%s: hemi-%s segmented in %.0f s", job.name, side, time.monotonic() - started)
@@ -91,7 +94,7 @@ def segment_crop(predictor: Predictor, crops: FloatArray, side: Side) -> IntArra
 
 
 def _prediction_key(job: Job, prepared: Prepared, side: Side, segmenter: Segmenter) -> str:
-    facts = crop_facts(prepared.crops, side, job.options.modalities) or []
+    facts = crop_facts(prepared.crops[side], side, job.options.modalities) or []
     return settings_sha256(
         {
             "crops": [[one["crop_sha256"], one["transform_sha256"], one["scan_sha256"]] for one in facts],
@@ -104,11 +107,10 @@ def _prediction_key(job: Job, prepared: Prepared, side: Side, segmenter: Segment
 
 def _is_predicted(job: Job, layout: SessionLayout, side: Side, key: str) -> bool:
     facts = read_facts(layout.prediction(side))
-    if facts is None or facts["key"] != key:
+    if facts is None or facts["key"] != key or not label_names(layout.prediction(side)).exists():
         return False
-    if not label_names(layout.prediction(side)).exists():
-        return False
-    return facts["native_sha256"] is None or read_facts(_native(job, layout, side)) is not None
+    native = read_facts(_native(job, layout, side))
+    return facts["native_sha256"] == (native and native["file_sha256"])
 
 
 def _native(job: Job, layout: SessionLayout, side: Side) -> Path:
@@ -124,7 +126,7 @@ def _write_prediction(
 ) -> None:
     """Write the label map in both spaces, its table and its pictures, and last its sidecar."""
     target, modality = job.unfinished, job.options.modalities[0]
-    crops = crop_facts(prepared.crops, side, job.options.modalities) or []
+    crops = crop_facts(prepared.crops[side], side, job.options.modalities) or []
     facts = crops[0]
     determinant = facts["registration"].get("determinant")
     path = target.prediction(side)
@@ -135,7 +137,7 @@ def _write_prediction(
     native_sha256 = _write_native(job, prepared, side, labels, segmenter)
     if native_sha256:
         write_tsv(label_names(_native(job, target, side)), columns, rows)
-    write_side_pictures(job, prepared.crops, side, labels, segmenter.labels)
+    write_side_pictures(job, prepared.crops[side], side, labels, segmenter.labels)
     hippocampal = hippocampal_values(segmenter.labels)
     whole = float(np.isin(labels, list(hippocampal)).sum()) * VOXEL_VOLUME_MM3
     volume_mm3 = whole * abs(determinant) if determinant else None
@@ -168,10 +170,11 @@ def _write_prediction(
 
 def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, segmenter: Segmenter) -> str | None:
     """Bring a label map to the scan's grid; None where scan or transform are not known."""
-    modality = job.options.modalities[0]
-    scan, transform = job.scans.scans.get(modality), prepared.crops.transform(modality)
+    modality, crops = job.options.modalities[0], prepared.crops[side]
+    scan, transform = job.scans.scans.get(modality), crops.transform(modality)
     path = _native(job, job.unfinished, side)
-    if scan is None or not transform.exists():
+    facts = read_facts(crops.crop(side, modality)) or {}
+    if scan is None or not facts.get("transform_sha256") or not has_its_transform(crops, modality, facts):
         log.warning("%s: no transform to a scan: hemi-%s stays in CorObl space", job.name, side)
         return None
     grid = read_grid(scan.path)
@@ -179,8 +182,8 @@ def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, se
     write_image(path, label_image_like(native, grid.header))
     digest = file_sha256(path)
     source = job.done.prediction(side).relative_to(job.done.root).as_posix()
-    facts = {"file_sha256": digest, "model": segmenter.name, "model_sha256": segmenter.digest}
-    content = native_prediction_sidecar(sources=[f"bids::{source}", scan.uri], scan=scan.uri, facts=facts)
+    made_by = {"file_sha256": digest, "model": segmenter.name, "model_sha256": segmenter.digest}
+    content = native_prediction_sidecar(sources=[f"bids::{source}", scan.uri], scan=scan.uri, facts=made_by)
     write_json(sidecar(path), content)
     return digest
 
@@ -221,6 +224,6 @@ def write_side_pictures(
 
 def draw_crops(job: Job, prepared: Prepared) -> None:
     """Draw newly made crops that get no label map."""
-    if prepared.crops == job.unfinished:
-        for side in prepared.sides:
-            write_side_pictures(job, prepared.crops, side, None, {})
+    for side, crops in prepared.crops.items():
+        if crops == job.unfinished:
+            write_side_pictures(job, crops, side, None, {})

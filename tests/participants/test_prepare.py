@@ -11,7 +11,7 @@ import pytest
 
 from bidsapp.corobl.transforms import read_transform
 from bidsapp.errors import BadDataError
-from bidsapp.layout import SessionLayout
+from bidsapp.layout import OutputLayout
 from bidsapp.participants.job import CropOptions, Job, read_facts
 from bidsapp.participants.prepare import prepare_session
 from bidsapp.records import SIDES, Modality, Scan, SessionScans
@@ -33,12 +33,11 @@ def prepare(
         scans[modality] = Scan(path, modality, f"bids:raw:{path.name}")
     job = Job(
         SessionScans("01", None, scans),
-        SessionLayout(folder / "out", "01"),
-        SessionLayout(folder / "work", "01"),
+        OutputLayout(folder / "out"),
         folder / "log",
         CropOptions(modalities or ("T1w",), SIDES, bias_correction=False),
     )
-    assert prepare_session(job).crops == job.unfinished
+    assert prepare_session(job).crops == dict.fromkeys(SIDES, job.unfinished)
     return job
 
 
