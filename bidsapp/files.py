@@ -39,11 +39,11 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def create_once(path: Path, text: str) -> bool:
+def create_once(path: Path, text: str, *, private: bool = False) -> bool:
     """Write `text` in UTF-8 if there is no file yet, also when several processes try at once; tell whether we did.
 
     Nobody ever reads half of it, and what is there is never replaced. On disks without hard links two processes may
-    write one after the other.
+    write one after the other. Only its owner can read a `private` file.
 
     Raises
     ------
@@ -56,6 +56,8 @@ def create_once(path: Path, text: str) -> bool:
             return False
         temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
         try:
+            if private:
+                temporary.touch(mode=0o600)
             temporary.write_text(text, encoding="utf-8")
             sync(temporary)
             return _claim(temporary, path)
