@@ -20,6 +20,16 @@ LEVELS = ("participant", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
 EXIT_OUR_BUG = 70
 
+_OF_APPROVED: tuple[str, ...] = (
+    *("participant_label", "exclude_participant_label", "session_label", "subset", "label_map"),
+    "export_training_data",
+)
+_OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
+_OF_TRAINING: tuple[str, ...] = (
+    *_OF_PAIRS,
+    *("model_dir", "model", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+)
+
 log = logging.getLogger(__name__)
 
 _EPILOG = """\
@@ -28,8 +38,12 @@ examples
         bring every T1w of the BIDS data set `data` to CorObl space: crops, transforms, pages to look at
   run.py data out participant --model models/ours/export/current.zip --participant-label 01 02
         segment the hippocampi of two people, in CorObl and in native space
+  run.py data out group --model-dir models/ours
+        train nnU-Net on the labels that were approved in OUTPUT_DIR/labels, test it on held-out people, export it
+  run.py data out group --export-training-data to-share
+        the approved crops and labels under new ids, as a BIDS data set for others
   run.py data out group --training-dir pairs --model-dir models/ours
-        train nnU-Net on <id>_img.nii.gz / <id>_lbl.nii.gz, test it on held-out people, export it
+        the same with pairs that you vouch for: <id>_img.nii.gz / <id>_lbl.nii.gz
   run.py data out group --training-dir pairs --model-dir models/ours
         the same again: continue after a kill, or train a further segment
   run.py data out group --training-dir pairs --model-dir models/small --preset tiny --iterations 300
@@ -58,7 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="LEVEL",
         help=("participant: bring scans to CorObl space and segment them; group: train, test and export a model"),
     )
-    _add_people(parser.add_argument_group("people (participant level)"))
+    _add_people(parser.add_argument_group("people (group: of the approved labels)"))
+    _add_inputs(parser.add_argument_group("inputs (participant level)"))
     _add_common(parser.add_argument_group("machine and messages"))
     _flag(
         parser.add_argument_group("model"), "--model", metavar="FILE|FOLDER|none|scratch",
@@ -86,6 +101,9 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
     _flag(group, "--participant-label", nargs="+", default=[], metavar="LABEL", help="these people only (01 or sub-01)")
     _flag(group, "--exclude-participant-label", nargs="+", default=[], metavar="LABEL", help="not these people")
     _flag(group, "--session-label", nargs="+", default=[], metavar="LABEL", help="these sessions only")
+
+
+def _add_inputs(group: argparse._ArgumentGroup) -> None:
     _flag(
         group, "--bids-filter-file", type=Path, metavar="FILE",
         help='which scan to take where there are several, as JSON: {"T1w": {"acquisition": "mprage", "run": 1}}',
@@ -124,7 +142,20 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--training-dir", type=Path, metavar="DIR",
-        help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz in network space, labels.tsv if you like; you vouch for them",
+        help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz in network space, labels.tsv if you like; you vouch for them "
+        "(default: the labels that were approved through review)",
+    )  # fmt: skip
+    _flag(
+        group, "--subset", type=Path, metavar="FILE",
+        help="train on these approved labels only: a table with participant_id and, if you like, session_id, hemi",
+    )  # fmt: skip
+    _flag(
+        group, "--label-map", type=Path, metavar="FILE",
+        help="other names for labels of approved label maps: a table with from_name and to_name (n/a: background)",
+    )  # fmt: skip
+    _flag(
+        group, "--export-training-data", type=Path, metavar="DIR",
+        help="write the approved crops and labels there, with new ids, as a BIDS data set for others; train nothing",
     )  # fmt: skip
     _flag(
         group, "--iterations", type=_not_negative, metavar="N",
@@ -219,13 +250,24 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
 
 def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> None:
     from bidsapp import group
-    from bidsapp.layout import ModelLayout, default_model_dir
+    from bidsapp.labels.selection import Wanted
+    from bidsapp.layout import ModelLayout, OutputLayout, default_model_dir
 
+    _refuse_flags_of_the_other_source(arguments)
     model_dir = (arguments.model_dir or default_model_dir(output_dir)).absolute()
     group.run(
         group.GroupRequest(
             layout=ModelLayout(model_dir),
-            training_dir=arguments.training_dir.absolute() if arguments.training_dir else None,
+            output=OutputLayout(output_dir),
+            training_dir=_absolute(arguments.training_dir),
+            wanted=Wanted(
+                participants=tuple(arguments.participant_label),
+                exclude=tuple(arguments.exclude_participant_label),
+                sessions=tuple(arguments.session_label),
+                subset=_absolute(arguments.subset),
+            ),
+            label_map=_absolute(arguments.label_map),
+            export_to=_absolute(arguments.export_training_data),
             base=arguments.model or "scratch",
             device=arguments.device,
             cores=arguments.nprocs,
@@ -240,6 +282,10 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) 
             command=f"group of {bids_dir}",
         )
     )
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path.absolute() if path else None
 
 
 def _positionals_first(arguments: list[str]) -> list[str]:
@@ -269,7 +315,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 def _refuse_flags_of_other_levels(arguments: argparse.Namespace) -> None:
     """A flag that would be passed over in silence is an error."""
-    for level, add in (("participant", (_add_people, _add_participant)), ("group", (_add_group,))):
+    for level, add in (("participant", (_add_inputs, _add_participant)), ("group", (_add_group,))):
         if level == arguments.level:
             continue
         parser = argparse.ArgumentParser()
@@ -279,6 +325,23 @@ def _refuse_flags_of_other_levels(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) != default:
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} belongs to the {level} level", f"Leave it out of {arguments.level}.")
+
+
+def _refuse_flags_of_the_other_source(arguments: argparse.Namespace) -> None:
+    """What chooses among approved labels says nothing of a folder of pairs, and the reverse."""
+    if arguments.training_dir:
+        flags, why = _OF_APPROVED, "is about approved labels; with --training-dir, all pairs in it are used"
+        hint = "Leave one of the two out; remove pairs from the folder that are not to be used."
+    elif arguments.export_training_data:
+        flags, why = _OF_TRAINING, "has no use with --export-training-data, which trains nothing"
+        hint = "Leave it out."
+    else:
+        flags, why = _OF_PAIRS, "is about the pairs of --training-dir"
+        hint = "Leave it out, or add --training-dir."
+    for name in flags:
+        value = getattr(arguments, name)
+        if not (value is None or value is False or value == []):
+            raise UsageError(f"--{name.replace('_', '-')} {why}", hint)
 
 
 class _Parser(argparse.ArgumentParser):

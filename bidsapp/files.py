@@ -40,21 +40,21 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def create_once(path: Path, text: str) -> bool:
+def create_once(path: Path, text: str, *, private: bool = False) -> bool:
     """Write `text` in UTF-8 if there is no file yet, also when several processes try at once; tell whether we did.
 
     Nobody ever reads half of it, and what is there is never replaced. On disks without hard links two processes may
-    write one after the other.
+    write one after the other. Only its owner can read a `private` file.
 
     Raises
     ------
     CannotWriteError
         When the disk is full, the folder is read-only, or permission is missing.
     """
-    return create_bytes_once(path, text.encode())
+    return create_bytes_once(path, text.encode(), private=private)
 
 
-def create_bytes_once(path: Path, content: bytes) -> bool:
+def create_bytes_once(path: Path, content: bytes, *, private: bool = False) -> bool:
     """Do the same with bytes."""
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,8 @@ def create_bytes_once(path: Path, content: bytes) -> bool:
             return False
         temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
         try:
+            if private:
+                temporary.touch(mode=0o600)
             temporary.write_bytes(content)
             sync(temporary)
             return _claim(temporary, path)

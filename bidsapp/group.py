@@ -1,4 +1,4 @@
-"""The group level: pairs in; trained, tested, exported model out.
+"""The group level: approved labels, or pairs, in; trained, tested, exported model out.
 
 A run completes the unfinished segment of a model, or opens one: pairs are checked, people placed, nnU-Net's
 dataset written, planned and preprocessed; the network is trained, its weights are rounded once, and with those
@@ -10,8 +10,10 @@ from __future__ import annotations
 import glob
 import logging
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,17 +24,26 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
 from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
 from bidsapp.files import read_json, replace_atomically
+from bidsapp.labels.selection import Wanted
 from bidsapp.labels.tables import nnunet_values, read_label_table
-from bidsapp.layout import ModelLayout, label_table_file
+from bidsapp.layout import ModelLayout, OutputLayout, label_table_file
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.machine import usable_cores
 from bidsapp.progress import progress_over
-from bidsapp.records import CaseScore, LabelTable, LeftIs, Split
+from bidsapp.records import CaseScore, LabelTable, LeftIs, Split, Vouched
+from bidsapp.training.approved import (
+    ApprovedSides,
+    common_modalities,
+    gather_approved,
+    update_training_folder,
+)
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
 from bidsapp.training.dataset import Parts, default_channel_names, divide, write_raw_dataset
 from bidsapp.training.environment import nnunet_environment
 from bidsapp.training.pairs import find_pairs
+from bidsapp.training.share_pairs import check_destination, export_pairs
+from bidsapp.training.shared_split import decide_shared_split
 from bidsapp.training.split import decide_split, write_split
 from bidsapp.training.state import ModelState, Segment, TrainedCase, read_state, write_state
 from bidsapp.training.volumes import read_volume
@@ -49,6 +60,16 @@ class GroupRequest:
 
     Attributes
     ----------
+    output
+        OUTPUT_DIR, where approved labels are.
+    training_dir
+        Pairs that the user vouches for; None: approved labels.
+    wanted
+        Which approved labels.
+    label_map
+        Table of other names for labels.
+    export_to
+        Write the approved pairs there for others, and train nothing.
     base
         ``scratch``, the only base so far.
     iterations, preset, assignments
@@ -58,7 +79,11 @@ class GroupRequest:
     """
 
     layout: ModelLayout
-    training_dir: Path | None
+    output: OutputLayout
+    training_dir: Path | None = None
+    wanted: Wanted = field(default_factory=Wanted)
+    label_map: Path | None = None
+    export_to: Path | None = None
     base: str = "scratch"
     device: str = "auto"
     cores: int | None = None
@@ -73,6 +98,46 @@ class GroupRequest:
     command: str = "group"
 
 
+@dataclass(frozen=True)
+class PairSource:
+    """Where the pairs of a segment come from.
+
+    Attributes
+    ----------
+    folder
+        Laid out as `bidsapp.training.pairs.find_pairs` wants it.
+    vouched
+        Who answers for the labels.
+    channels
+        What the images are; empty when nobody says.
+    table
+        Names of the label values; None: what the folder or the model says.
+    refused
+        Labels whose approval no longer holds -> why.
+    """
+
+    folder: Path
+    vouched: Vouched
+    channels: tuple[str, ...] = ()
+    table: LabelTable | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a segment is trained on: pairs that passed all checks, and everybody's place."""
+
+    source: PairSource
+    checked: CheckedPairs
+    split: Split
+    channels: tuple[str, ...]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Pairs and approvals that a user expects and that are not used."""
+        return [*self.checked.left_out, *(f"{name} ({reason})" for name, reason in self.source.refused.items())]
+
+
 def run(request: GroupRequest) -> None:
     """Train, test and export as `request` says.
 
@@ -83,6 +148,9 @@ def run(request: GroupRequest) -> None:
     HippoTuneError
         Anything else that stands in the way.
     """
+    if request.export_to is not None:
+        _export_pairs(request, request.export_to)
+        return
     layout = request.layout
     state = read_state(layout)
     settings = effective_settings(request)
@@ -108,8 +176,25 @@ def run(request: GroupRequest) -> None:
     left_out = state.segments[-1].left_out
     if left_out:
         raise PartialFailureError(
-            f"done, without {len(left_out)} pairs that failed a check: {', '.join(left_out)}",
-            "The findings are listed above and in the log.",
+            f"done, without {len(left_out)} pairs that failed a check or whose approval no longer holds: "
+            f"{', '.join(left_out)}",
+            "The findings are in the log of the run that opened this segment.",
+        )
+
+
+def _export_pairs(request: GroupRequest, destination: Path) -> None:
+    """--export-training-data: a data set for others; nothing is trained."""
+    check_destination(request.output, destination)
+    sides = gather_approved(request.output, request.wanted, label_map=request.label_map)
+    if request.dry_run:
+        log.info("would export %d sides of %d people to %s", len(sides.approvals), len(sides.people), destination)
+        return
+    export_pairs(request.output, destination, sides)
+    if sides.refused:
+        listed = ", ".join(f"{name} ({reason})" for name, reason in sides.refused.items())
+        raise PartialFailureError(
+            f"exported, without {len(sides.refused)} labels whose approval no longer holds: {listed}",
+            "Approve them again: run.py BIDS_DIR OUTPUT_DIR review. Then export to a new folder.",
         )
 
 
@@ -145,12 +230,13 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
         return
     if state:
         _refuse_other_network(state, settings)
-    checked, split = _checked_pairs_and_split(request, state, settings)
-    channels = _channel_names(checked, settings)
-    if state:
-        _refuse_other_labels(state, checked.table, channels, request.layout)
+    with _source_of_pairs(request, state) as source:
+        material = _check_material(request, source, state, settings)
+    checked, split = material.checked, material.split
     log.info("model      %s", request.layout.root)
     parts = divide(checked.pairs, split)
+    log.info("trust      %s", source.vouched)
+    log.info("channels   %s", ", ".join(material.channels))
     log.info("labels     %s", ", ".join(f"{value} {name}" for value, name in checked.table.names.items()))
     for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
         people = sorted({pair.participant for pair in pairs})
@@ -215,10 +301,11 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
     else:
         log.info("training a new model in %s: %d iterations", layout.root, target)
     _say_overrides(layout, settings)
-    checked, split = _checked_pairs_and_split(request, state, settings)
-    channels = _channel_names(checked, settings)
+    with _source_of_pairs(request, state) as source:
+        log.info("%s", source.vouched)
+        material = _check_material(request, source, state, settings)
+    checked, split = material.checked, material.split
     if state:
-        _refuse_other_labels(state, checked.table, channels, layout)
         _log_changes(state, checked)
     write_split(layout.split, split)
     parts = divide(checked.pairs, split)
@@ -227,17 +314,19 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
     if any(value != position for value, position in values.items()):
         log.info("in the network, and so in test/ and the export, labels are numbered without gaps: %s",
                  ", ".join(f"{checked.table.names[value]} {values[value]}" for value in sorted(values)))  # fmt: skip
-    write_raw_dataset(layout, parts, checked.content, checked.table, channels)
+    write_raw_dataset(layout, parts, checked.content, checked.table, material.channels)
     _plan(layout, settings)
     if not layout.config.exists():
         config.write_config(layout.config, settings)
         log.info("the settings of this first run are now the model's: %s", layout.config)
-    segment = Segment(start, target, "training", config.as_overrides(settings), list(checked.left_out))
+    segment = Segment(
+        start, target, "training", config.as_overrides(settings), material.left_out, vouched=source.vouched
+    )
     new_state = ModelState(
         base=request.base,
         labels=checked.table.names,
         required_labels=tuple(sorted(checked.table.required)),
-        channels=channels,
+        channels=material.channels,
         split=split,
         segments=(*(state.segments if state else ()), segment),
         cases=_trained_cases(parts, checked, split),
@@ -248,33 +337,66 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
     return new_state
 
 
-def _checked_pairs_and_split(
-    request: GroupRequest, state: ModelState | None, settings: Settings
-) -> tuple[CheckedPairs, Split]:
-    folder = request.training_dir
-    if folder is None:
-        raise UsageError(
-            "no --training-dir", "Name the folder with <id>_img.nii.gz and <id>_lbl.nii.gz (training pairs)."
-        )
+@contextmanager
+def _source_of_pairs(request: GroupRequest, state: ModelState | None) -> Iterator[PairSource]:
+    """The user's folder, or MODEL_DIR/training brought up to date; for a dry run, in a place that vanishes."""
+    if request.training_dir is not None:
+        yield PairSource(_existing_folder(request.training_dir), Vouched("user"))
+        return
+    model_table = LabelTable(state.labels, frozenset(state.required_labels)) if state else None
+    sides = gather_approved(request.output, request.wanted, label_map=request.label_map, model_table=model_table)
+    if request.dry_run:
+        with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
+            yield _write_approved(Path(folder), sides)
+    else:
+        yield _write_approved(request.layout.training, sides)
+
+
+def _existing_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise NoInputError(f"--training-dir {folder} does not exist", "Name the folder that holds the pairs.")
-    found = find_pairs(folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
-    labels = label_table_file(folder)
-    table = read_label_table(labels) if labels.exists() else None
+    return folder
+
+
+def _write_approved(folder: Path, sides: ApprovedSides) -> PairSource:
+    modalities = common_modalities(sides.approvals)
+    update_training_folder(folder, sides, modalities)
+    return PairSource(folder, sides.vouched, modalities, sides.table, sides.refused)
+
+
+def _check_material(
+    request: GroupRequest, source: PairSource, state: ModelState | None, settings: Settings
+) -> Material:
+    """Check every pair and the match with the model so far, and place everybody."""
+    found = find_pairs(source.folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
+    labels = label_table_file(source.folder)
+    table = source.table or (read_label_table(labels) if labels.exists() else None)
     if table is None and state is not None:
         table = LabelTable(state.labels, frozenset(state.required_labels))
     checked = check_pairs(found, table=table, skip_bad_pairs=request.skip_bad_pairs)
+    channels = _channel_names(checked, source, state, settings)
     if state is not None:
         _refuse_renamed_people(state, checked)
-    split = decide_split(
-        request.layout.split,
-        {pair.participant for pair in checked.pairs},
-        seed=settings.training.seed,
-        locked=state.split if state else None,
-        validation_fraction=settings.split.validation_fraction,
-        test_fraction=settings.split.test_fraction,
-    )
-    return checked, split
+        _refuse_other_labels(state, checked.table, channels, request.layout)
+    return Material(source, checked, _place(request, source, checked, state, settings), channels)
+
+
+def _place(
+    request: GroupRequest, source: PairSource, checked: CheckedPairs, state: ModelState | None, settings: Settings
+) -> Split:
+    """Approved people have one place in all models of a data set; people of a user's folder only in this one."""
+    people = {pair.participant for pair in checked.pairs}
+    seed, locked = settings.training.seed, state.split if state else None
+    validation, test = settings.split.validation_fraction, settings.split.test_fraction
+    if source.vouched.by == "user":
+        return decide_split(
+            request.layout.split, people, seed=seed, locked=locked,
+            validation_fraction=validation, test_fraction=test,
+        )  # fmt: skip
+    return decide_shared_split(
+        request.output, request.layout.split, people, seed=seed, locked=locked,
+        validation_fraction=validation, test_fraction=test, write=not request.dry_run,
+    )  # fmt: skip
 
 
 def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
@@ -292,14 +414,21 @@ def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
         )
 
 
-def _channel_names(checked: CheckedPairs, settings: Settings) -> tuple[str, ...]:
+def _channel_names(
+    checked: CheckedPairs, source: PairSource, state: ModelState | None, settings: Settings
+) -> tuple[str, ...]:
+    """The setting, else the modalities of the approved labels; where nobody says, what the model began with."""
     count = len(checked.pairs[0].images)
-    names = settings.training.channels or default_channel_names(count)
+    unnamed = default_channel_names(count)
+    names = settings.training.channels or source.channels or unnamed
     if len(names) != count:
         raise UsageError(
             f"training.channels names {len(names)} channels ({', '.join(names)}), the pairs have {count}",
             "Give one name per channel.",
         )
+    same_count = state is not None and len(state.channels) == count
+    if state is not None and same_count and unnamed in (names, state.channels):
+        return state.channels
     return names
 
 
@@ -465,8 +594,20 @@ def _public_facts(state: ModelState, iteration: int) -> dict[str, object]:
         "people": people,
         "labels": list(state.labels.values()),
         "channels": list(state.channels),
+        "labels_from": _say_trust([segment.vouched for segment in state.segments]),
         "space": "network space: left hemispheres are flipped along the first axis",
     }
+
+
+def _say_trust(vouched: list[Vouched]) -> dict[str, object]:
+    """Who answers for the labels of all segments: the user as soon as one segment took their word; numbers."""
+    last = vouched[-1]
+    in_part = any(one.by == "user" for one in vouched)
+    statement = Vouched("user") if in_part else last
+    facts: dict[str, object] = {"statement": str(statement)}
+    if last.by == "review":
+        facts |= {"approvals": last.approvals, "raters": last.raters}
+    return facts
 
 
 def predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predictor) -> list[CaseScore]:

@@ -52,6 +52,11 @@ class ModelLayout:
         return self.root / "split.tsv"
 
     @property
+    def training(self) -> Path:
+        """Pairs that were made from approved labels."""
+        return self.root / "training"
+
+    @property
     def tensorboard(self) -> Path:
         """Event files."""
         return self.root / "tensorboard"
@@ -236,6 +241,10 @@ class SessionLayout:
         """The label map of a crop that a network predicted."""
         return self.anat / f"{self.name}_hemi-{hemi}_space-corobl_desc-nnunet_dseg.nii.gz"
 
+    def approved(self, hemi: str) -> Path:
+        """The label map of a crop that a person approved."""
+        return self.anat / f"{self.name}_hemi-{hemi}_space-corobl_desc-approved_dseg.nii.gz"
+
     def native_prediction(self, hemi: str, modality: str) -> Path:
         """The same on the grid of the scan."""
         return self.anat / f"{self.name}_hemi-{hemi}_space-{modality}_desc-nnunet_dseg.nii.gz"
@@ -300,6 +309,11 @@ class OutputLayout:
         return self.root / "descriptions.tsv"
 
     @property
+    def participants(self) -> Path:
+        """The table of people."""
+        return self.root / "participants.tsv"
+
+    @property
     def readme(self) -> Path:
         """What this folder is."""
         return self.root / "README"
@@ -346,6 +360,16 @@ class OutputLayout:
     def people_split(self) -> Path:
         """Which person is in which part, for all models that are trained on the approved labels."""
         return self.labels / "split.tsv"
+
+    @property
+    def people_split_lock(self) -> Path:
+        """Held for the moment in which people are added to `people_split`."""
+        return self.labels / ".split.lock"
+
+    @property
+    def export_key(self) -> Path:
+        """What turns people into the ids under which their pairs are given away; never leaves home."""
+        return self.labels / "logs" / "export.key"
 
     @property
     def label_names(self) -> Path:
@@ -412,8 +436,7 @@ class OutputLayout:
 
     def approved_label(self, participant: str, session: str | None, hemi: str) -> Path:
         """The label map of a side that a person approved."""
-        session_layout = self.persons_labels(participant, session)
-        return session_layout.anat / f"{session_layout.name}_hemi-{hemi}_space-corobl_desc-approved_dseg.nii.gz"
+        return self.persons_labels(participant, session).approved(hemi)
 
     def imported_label(self, participant: str, session: str | None, hemi: str) -> Path:
         """Another tool's label map of a side, brought in for review."""
@@ -451,3 +474,20 @@ def default_model_dir(output_dir: Path) -> Path:
 def label_table_file(training_dir: Path) -> Path:
     """Names of the label values of a training folder; may be missing."""
     return training_dir / "labels.tsv"
+
+
+def pair_images(training_dir: Path, case: str, channels: int) -> tuple[Path, ...]:
+    """The images of a pair, one per channel."""
+    if channels == 1:
+        return (training_dir / f"{case}_img.nii.gz",)
+    return tuple(training_dir / f"{case}_img_{channel:04d}.nii.gz" for channel in range(channels))
+
+
+def pair_label(training_dir: Path, case: str) -> Path:
+    """The label map of a pair."""
+    return training_dir / f"{case}_lbl.nii.gz"
+
+
+def approved_pairs_file(training_dir: Path) -> Path:
+    """Which pairs of a training folder we wrote, and from which approvals."""
+    return training_dir / "approved.json"

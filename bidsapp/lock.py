@@ -20,11 +20,12 @@ HEARTBEAT_SECONDS = 20.0
 _TOKEN = uuid.uuid4().hex
 """Of this process: in containers with a process space of their own, everybody has the same number."""
 
+RETRY_SECONDS = 0.1
 STALE_SECONDS = 300.0  # without a heartbeat; file systems of clusters can be slow
 
 
 @contextmanager
-def folder_lock(path: Path) -> Iterator[None]:
+def folder_lock(path: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock file at `path`, which stands for its folder, renewed by a heartbeat.
 
     A lock of this host is stale when its process is gone; another host's, when it had no heartbeat for five
@@ -33,11 +34,11 @@ def folder_lock(path: Path) -> Iterator[None]:
     Raises
     ------
     CannotWriteError
-        When another process holds it; names host and process.
+        When another process holds it, and still does after `patience_seconds`; names host and process.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _acquire(path)
+        _acquire_patiently(path, patience_seconds)
     stop = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, stop), daemon=True)
     heart.start()
@@ -48,6 +49,17 @@ def folder_lock(path: Path) -> Iterator[None]:
         heart.join()
         if _read(path).get("token") == _TOKEN:
             path.unlink(missing_ok=True)
+
+
+def _acquire_patiently(path: Path, patience_seconds: float) -> None:
+    end = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return _acquire(path)
+        except CannotWriteError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(RETRY_SECONDS)
 
 
 def _acquire(path: Path) -> None:

@@ -212,3 +212,26 @@ class Approval:
         """``sub-01[_ses-1]_hemi-L``."""
         session = f"_ses-{self.session}" if self.session else ""
         return f"sub-{self.participant}{session}_hemi-{self.hemi}"
+
+
+@dataclass(frozen=True)
+class Vouched:
+    """Who answers for the labels of a training: numbers, never names.
+
+    Attributes
+    ----------
+    by
+        ``user``: they gave a folder of pairs. ``review``: each label was approved through review.
+    approvals, raters
+        How many approved labels, by how many people; 0 for ``user``.
+    """
+
+    by: Literal["user", "review"] = "user"
+    approvals: int = 0
+    raters: int = 0
+
+    def __str__(self) -> str:
+        if self.by == "user":
+            return "labels vouched for by the user"
+        raters = f"{self.raters} rater" + ("s" if self.raters != 1 else "")
+        return f"labels approved through review ({self.approvals} by {raters})"

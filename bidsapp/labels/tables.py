@@ -42,7 +42,7 @@ def read_label_table(path: Path) -> LabelTable:
         value = _parse_index(path, row)
         if value == 0:
             continue
-        name = _parse_name(path, row)
+        name = parse_label_name(path, row)
         if value in names:
             raise BadDataError(f"{path}, line {row.line}: index {value} stands twice")
         if name in names.values():
@@ -85,24 +85,30 @@ def nnunet_values(table: LabelTable) -> dict[int, int]:
     return {value: position for position, value in enumerate(table.names, start=1)}
 
 
+def is_label_name(name: str) -> bool:
+    """Tell whether a name can stand in a label table: letters, digits, ``-`` and ``_``, not reserved by nnU-Net."""
+    return bool(_NAME.fullmatch(name)) and name.lower() not in _RESERVED
+
+
+def parse_label_name(path: Path, row: TsvRow, column: str = "name") -> str:
+    """Take a label name from a row of a table; raises `BadDataError`."""
+    name = row.cells[column]
+    if not _NAME.fullmatch(name):
+        raise BadDataError(
+            f"{path}, line {row.line}: {name!r} is not a label name", "Use letters, digits, '-' and '_'."
+        )
+    if not is_label_name(name):
+        raise BadDataError(
+            f"{path}, line {row.line}: nnU-Net keeps the name {name!r} for itself", "Choose another name."
+        )
+    return name
+
+
 def _parse_index(path: Path, row: TsvRow) -> int:
     text = row.cells["index"]
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > LARGEST_VALUE:
         raise BadDataError(f"{path}, line {row.line}: index {text!r} is not a whole number from 0 to {LARGEST_VALUE}")
     return int(text)
-
-
-def _parse_name(path: Path, row: TsvRow) -> str:
-    name = row.cells["name"]
-    if not _NAME.fullmatch(name):
-        raise BadDataError(
-            f"{path}, line {row.line}: {name!r} is not a label name", "Use letters, digits, '-' and '_'."
-        )
-    if name.lower() in _RESERVED:
-        raise BadDataError(
-            f"{path}, line {row.line}: nnU-Net keeps the name {name!r} for itself", "Choose another name."
-        )
-    return name
 
 
 def _parse_required(path: Path, row: TsvRow) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -100,6 +101,7 @@ def decide_split(
     *,
     seed: int,
     locked: Split | None = None,
+    known: Split | None = None,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
 ) -> Split:
@@ -117,6 +119,8 @@ def decide_split(
         Orders the newcomers.
     locked
         The split as it was last trained with; None before the first training.
+    known
+        Places that people have elsewhere: whoever is new here and known there gets the same one.
     validation_fraction, test_fraction
         Of the people who are present.
 
@@ -132,14 +136,26 @@ def decide_split(
     if locked is not None:
         check_locked(locked, current)
     _check_people(path, current, set(people))
+    generation = 1 if locked is None else next_generation(locked)
     return place_people(
-        current,
+        add_known(current, known or Split(), people, generation=generation),
         people,
         seed=seed,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
-        generation=1 if locked is None else 1 + max((row.generation for row in locked.rows), default=0),
+        generation=generation,
     )
+
+
+def add_known(split: Split, known: Split, people: Collection[str], *, generation: int) -> Split:
+    """Add those of `people` who have no row yet and have a place in `known`, in the order of `known`."""
+    new = [row for row in known.rows if row.participant_id in people and row.participant_id not in split.people]
+    return Split((*split.rows, *(replace(row, generation=generation) for row in new)))
+
+
+def next_generation(split: Split) -> int:
+    """The number of the people who come next; 1 for the first."""
+    return 1 + max((row.generation for row in split.rows), default=0)
 
 
 def pairs_in(split: Split, name: SplitName, pairs: Iterable[Pair]) -> tuple[Pair, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bidsapp.errors import BadDataError
 from bidsapp.files import read_json, write_json
 from bidsapp.layout import ModelLayout
-from bidsapp.records import Hemi, Split, SplitName
+from bidsapp.records import Hemi, Split, SplitName, Vouched
 from bidsapp.training.split import split_from_json, split_to_json
 
 Stage = Literal["training", "testing", "exported"]
@@ -28,7 +28,10 @@ class Segment:
     settings
         The effective settings, `section.key` -> text.
     left_out
-        Pairs that failed a check when the segment began (``--skip-bad-pairs``).
+        Pairs that failed a check when the segment began (``--skip-bad-pairs``), and labels whose approval no longer
+        holds, with the reason.
+    vouched
+        Who answers for the labels of this segment.
     """
 
     start: int
@@ -36,6 +39,7 @@ class Segment:
     stage: Stage = "training"
     settings: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    vouched: Vouched = field(default_factory=Vouched)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def read_state(layout: ModelLayout) -> ModelState | None:
                 "required_labels": tuple(content["required_labels"]),
                 "channels": tuple(content["channels"]),
                 "split": split_from_json(content["split"]),
-                "segments": tuple(Segment(**segment) for segment in content["segments"]),
+                "segments": tuple(_read_segment(segment) for segment in content["segments"]),
                 "cases": {case: TrainedCase(**known) for case, known in content["cases"].items()},
             }
         )
@@ -135,3 +139,7 @@ def read_state(layout: ModelLayout) -> ModelState | None:
         raise BadDataError(
             f"{layout.state} cannot be used: {error}", "Restore it from a backup, or choose another --model-dir."
         ) from error
+
+
+def _read_segment(content: dict[str, Any]) -> Segment:
+    return Segment(**content | {"vouched": Vouched(**content.get("vouched", {}))})
