@@ -392,6 +392,31 @@ class OutputLayout:
         return self.labels / "review.html"
 
     @property
+    def labels_description(self) -> Path:
+        """What BIDS wants to know of `labels`, a data set of its own."""
+        return self.labels / "dataset_description.json"
+
+    @property
+    def labels_bidsignore(self) -> Path:
+        """What the validator passes over in `labels`."""
+        return self.labels / ".bidsignore"
+
+    @property
+    def labels_descriptions(self) -> Path:
+        """What each ``desc-`` means in `labels`."""
+        return self.labels / "descriptions.tsv"
+
+    @property
+    def labels_readme(self) -> Path:
+        """What `labels` is."""
+        return self.labels / "README"
+
+    @property
+    def all_superseded(self) -> Path:
+        """One folder per date, see `superseded`."""
+        return self.labels / "superseded"
+
+    @property
     def models(self) -> Path:
         """Models that the group level trained."""
         return self.root / "models"
@@ -444,8 +469,8 @@ class OutputLayout:
         return session_layout.anat / f"{session_layout.name}_hemi-{hemi}_space-corobl_desc-imported_dseg.nii.gz"
 
     def superseded(self, date: str) -> Path:
-        """Crops and labels that a later crop replaced."""
-        return self.labels / "superseded" / date
+        """Labels that were replaced or withdrawn, and crops that a later crop replaced."""
+        return self.all_superseded / date
 
     def run_log(self, run: str) -> Path:
         """The log file of one run."""

@@ -90,11 +90,21 @@ def index_anatomy(
     BadDataError
         When pybids cannot index the data set.
     """
+    return _index(root, _unwanted(participants, sessions))
+
+
+def index_label_maps(root: Path) -> list[IndexedFile]:
+    """List the label maps in the ``anat`` folders of a data set, see `index_anatomy`."""
+    anat = rf"sub-{LABEL}(?:/ses-{LABEL})?(?:/anat(?:/sub-[^/]+_dseg\.nii\.gz)?)?"
+    return _index(root, re.compile(rf"^(?!/{anat}$)"))
+
+
+def _index(root: Path, unwanted: re.Pattern[str]) -> list[IndexedFile]:
     from bids import BIDSLayout
     from bids.layout import BIDSLayoutIndexer, parse_file_entities
 
     root = root.expanduser().absolute()
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[_unwanted(participants, sessions)])
+    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -59,6 +59,30 @@ def prediction_sidecar(*, sources: Sequence[str], facts: Facts) -> dict[str, Any
     }
 
 
+def approved_sidecar(*, manual: bool, sources: Sequence[str], facts: Facts) -> dict[str, Any]:
+    """Describe a label map that a person approved, and the columns of its table.
+
+    Parameters
+    ----------
+    manual
+        Whether a person drew or corrected it.
+    sources
+        BIDS URIs of the label map that was approved and of the crops that it was drawn on.
+    facts
+        What else is to be told.
+    """
+    return {
+        "Description": "Labels that a person inspected and approved, as in the head (not flipped).",
+        "Manual": manual,
+        "Sources": list(sources),
+        "SpatialReference": COROBL_REFERENCE,
+        "Resolution": COROBL_RESOLUTION,
+        "HippoTune": dict(facts),
+        "index": _COLUMNS["index"],
+        "name": _COLUMNS["name"],
+    }
+
+
 def native_prediction_sidecar(*, sources: Sequence[str], scan: str, facts: Facts) -> dict[str, Any]:
     """Describe a predicted label map on the grid of the scan, and the columns of its table if it has one.
 

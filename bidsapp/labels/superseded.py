@@ -1,0 +1,58 @@
+"""Label maps that are replaced or withdrawn are kept, never lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from bidsapp.files import replace_atomically
+from bidsapp.labels.fingerprints import read_image_sha256
+from bidsapp.layout import OutputLayout, label_names, sidecar
+
+
+def keep_superseded(layout: OutputLayout, label: Path, when: datetime) -> None:
+    """Copy a label map, its sidecar and its table to ``labels/superseded/<date>/``, unless the same are there already.
+
+    A second version on one day goes to ``<date>-2``, and so on.
+    """
+    files = [path for path in (label, sidecar(label), label_names(label)) if path.exists()]
+    if any(_holds(layout, folder, files) for folder in _folders(layout)):
+        return
+    folder = _free_folder(layout, files, when)
+    for path in reversed(files):  # the image last: with it, all is there
+        replace_atomically(folder / path.relative_to(layout.labels), partial(shutil.copyfile, path))
+
+
+def find_superseded(layout: OutputLayout, label: Path, label_sha256: str) -> Path | None:
+    """Find an earlier version of a label map by the fingerprint of its voxels and affine.
+
+    Raises `BadDataError` when a copy that stands in the way is damaged.
+    """
+    copies = (folder / label.relative_to(layout.labels) for folder in _folders(layout))
+    return next((path for path in copies if path.exists() and read_image_sha256(path) == label_sha256), None)
+
+
+def _folders(layout: OutputLayout) -> list[Path]:
+    root = layout.all_superseded
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _holds(layout: OutputLayout, folder: Path, files: Sequence[Path]) -> bool:
+    copies = [(folder / path.relative_to(layout.labels), path) for path in files]
+    return all(copy.exists() and copy.read_bytes() == path.read_bytes() for copy, path in copies)
+
+
+def _free_folder(layout: OutputLayout, files: Sequence[Path], when: datetime) -> Path:
+    image = files[0].relative_to(layout.labels)
+    return next(folder for folder in _names(layout, when) if not (folder / image).exists())
+
+
+def _names(layout: OutputLayout, when: datetime) -> Iterator[Path]:
+    date = when.date().isoformat()
+    yield layout.superseded(date)
+    for number in count(2):
+        yield layout.superseded(f"{date}-{number}")
