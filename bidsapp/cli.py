@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +16,7 @@ from bidsapp import __version__
 from bidsapp.errors import HippoTuneError, InterruptedRunError, NoInputError, UsageError
 from bidsapp.logs import log_files, start_logging, stop_logging
 
-LEVELS = ("participant", "group")
+LEVELS = ("participant", "review", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
 EXIT_OUR_BUG = 70
 
@@ -70,18 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
         "level",
         choices=LEVELS,
         metavar="LEVEL",
-        help=("participant: bring scans to CorObl space and segment them; group: train, test and export a model"),
+        help="participant: bring scans to CorObl space and segment them; review: check what people decided in "
+        "OUTPUT_DIR/labels/review.tsv, record approvals; group: train, test and export a model",
     )
-    _add_people(parser.add_argument_group("people (group: of the approved labels)"))
-    _add_inputs(parser.add_argument_group("inputs (participant level)"))
-    _add_common(parser.add_argument_group("machine and messages"))
-    _flag(
-        parser.add_argument_group("model"), "--model", metavar="FILE|FOLDER|none|scratch",
-        help="participant: the model that segments (an exported zip, a model's folder), or none for crops alone; "
-        "group: what to start from (default and only choice so far: scratch)",
-    )  # fmt: skip
-    _add_participant(parser.add_argument_group("participant level"))
-    _add_group(parser.add_argument_group("group level"))
+    for title, (add_flags, _) in _FLAGS.items():
+        add_flags(parser.add_argument_group(title))
     return parser
 
 
@@ -103,15 +96,35 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
     _flag(group, "--session-label", nargs="+", default=[], metavar="LABEL", help="these sessions only")
 
 
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    _flag(
+        group, "--model", metavar="FILE|FOLDER|none|scratch",
+        help="participant: the model that segments (an exported zip, a model's folder), or none for crops alone; "
+        "group: what to start from (default and only choice so far: scratch)",
+    )  # fmt: skip
+
+
+def _add_derivatives(group: argparse._ArgumentGroup) -> None:
+    _flag(
+        group, "--derivatives", type=Path, nargs="+", default=[], metavar="DIR",
+        help="derivative data sets; participant: take inputs from them where they have them, space-corobl crops "
+        "(HippUnfold's too), else preprocessed scans; review: bring in their label maps (HippUnfold's names), as "
+        "pending rows",
+    )  # fmt: skip
+
+
+def _add_review(group: argparse._ArgumentGroup) -> None:
+    _flag(
+        group, "--fix-header", action="store_true",
+        help="give corrections that differ from their crop in the header alone the crop's header; the file as it was "
+        "stays beside it as *.orig",
+    )  # fmt: skip
+
+
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
     _flag(
         group, "--bids-filter-file", type=Path, metavar="FILE",
         help='which scan to take where there are several, as JSON: {"T1w": {"acquisition": "mprage", "run": 1}}',
-    )  # fmt: skip
-    _flag(
-        group, "--derivatives", type=Path, nargs="+", default=[], metavar="DIR",
-        help="take inputs from these derivative data sets where they have them: space-corobl crops (HippUnfold's too), "
-        "else preprocessed scans",
     )  # fmt: skip
     _flag(group, "--work-dir", type=Path, metavar="DIR", help="for unfinished work (default: OUTPUT_DIR/work)")
     _flag(group, "--stop-on-first-crash", action="store_true", help="end at the first person who fails")
@@ -181,6 +194,19 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+_FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ...]]] = {
+    "people (participant and group level; group: of the approved labels)": (_add_people, ("participant", "group")),
+    "machine and messages": (_add_common, LEVELS),
+    "model (participant and group level)": (_add_model, ("participant", "group")),
+    "other data sets (participant and review level)": (_add_derivatives, ("participant", "review")),
+    "inputs (participant level)": (_add_inputs, ("participant",)),
+    "participant level": (_add_participant, ("participant",)),
+    "review level": (_add_review, ("review",)),
+    "group level": (_add_group, ("group",)),
+}
+"""Title in --help -> what adds the flags, and the levels that know them."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run HippoTune; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -210,6 +236,8 @@ def _run(arguments: argparse.Namespace) -> None:
     _refuse_flags_of_other_levels(arguments)
     if arguments.level == "participant":
         _run_participant(arguments, bids_dir, output_dir)
+    elif arguments.level == "review":
+        _run_review(arguments, output_dir)
     else:
         _run_group(arguments, bids_dir, output_dir)
 
@@ -243,6 +271,20 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
             replace_crops=arguments.replace_crops,
             reports_only=arguments.reports_only,
             stop_on_first_crash=arguments.stop_on_first_crash,
+            dry_run=arguments.dry_run,
+        )
+    )
+
+
+def _run_review(arguments: argparse.Namespace, output_dir: Path) -> None:
+    from bidsapp import review
+    from bidsapp.layout import OutputLayout
+
+    review.run(
+        review.ReviewRequest(
+            layout=OutputLayout(output_dir),
+            derivatives=tuple(path.absolute() for path in arguments.derivatives),
+            fix_header=arguments.fix_header,
             dry_run=arguments.dry_run,
         )
     )
@@ -315,16 +357,17 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 def _refuse_flags_of_other_levels(arguments: argparse.Namespace) -> None:
     """A flag that would be passed over in silence is an error."""
-    for level, add in (("participant", (_add_inputs, _add_participant)), ("group", (_add_group,))):
-        if level == arguments.level:
+    for add_flags, levels in _FLAGS.values():
+        if arguments.level in levels or add_flags is _add_common:
             continue
         parser = argparse.ArgumentParser()
-        for add_flags in add:
-            add_flags(parser.add_argument_group())
+        add_flags(parser.add_argument_group())
         for name, default in vars(parser.parse_args([])).items():
             if getattr(arguments, name) != default:
                 flag = "--" + name.replace("_", "-")
-                raise UsageError(f"{flag} belongs to the {level} level", f"Leave it out of {arguments.level}.")
+                raise UsageError(
+                    f"{flag} belongs to the {' and '.join(levels)} level", f"Leave it out of {arguments.level}."
+                )
 
 
 def _refuse_flags_of_the_other_source(arguments: argparse.Namespace) -> None:

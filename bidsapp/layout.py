@@ -387,6 +387,16 @@ class OutputLayout:
         return self.labels / "logs" / "approvals.jsonl"
 
     @property
+    def drawn_on(self) -> Path:
+        """On which crop every correction was seen first."""
+        return self.labels / "logs" / "drawn_on.json"
+
+    @property
+    def review_lock(self) -> Path:
+        """Held by the one process that reviews."""
+        return self.labels / ".review.lock"
+
+    @property
     def review_page(self) -> Path:
         """The state of the review, with pictures."""
         return self.labels / "review.html"
@@ -468,6 +478,11 @@ class OutputLayout:
         session_layout = self.persons_labels(participant, session)
         return session_layout.anat / f"{session_layout.name}_hemi-{hemi}_space-corobl_desc-imported_dseg.nii.gz"
 
+    def review_picture(self, key: tuple[str, str | None, str], version: str) -> Path:
+        """A small picture of one version of a side's label map."""
+        session = self.persons_labels(*key[:2])
+        return session.figures / f"{session.name}_hemi-{key[2]}_desc-{version}.png"
+
     def superseded(self, date: str) -> Path:
         """Labels that were replaced or withdrawn, and crops that a later crop replaced."""
         return self.all_superseded / date
@@ -475,6 +490,10 @@ class OutputLayout:
     def run_log(self, run: str) -> Path:
         """The log file of one run."""
         return self.logs / run / "participant.log"
+
+    def review_log(self, run: str) -> Path:
+        """The log file of one review."""
+        return self.logs / run / "review.log"
 
     def session_log(self, run: str, session_name: str) -> Path:
         """The log file of one session in one run."""

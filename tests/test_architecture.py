@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "bidsapp"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LEVELS = {"bidsapp.group", "bidsapp.participant"}
+LEVELS = {"bidsapp.group", "bidsapp.participant", "bidsapp.review"}
 ENGINE = {"torch", "nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 MAY_USE_THE_ENGINE = ("training/", "models/", "prediction.py")
 

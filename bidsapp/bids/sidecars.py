@@ -104,3 +104,14 @@ def native_prediction_sidecar(*, sources: Sequence[str], scan: str, facts: Facts
         "HippoTune": dict(facts),
         **_COLUMNS,
     }
+
+
+def imported_sidecar(*, facts: Facts) -> dict[str, Any]:
+    """Describe another tool's label map that was brought in for review."""
+    return {
+        "Description": "Labels of another tool, brought in for review; not checked by a person.",
+        "Manual": False,
+        "SpatialReference": COROBL_REFERENCE,
+        "Resolution": COROBL_RESOLUTION,
+        "HippoTune": dict(facts),
+    }

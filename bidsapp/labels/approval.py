@@ -43,6 +43,7 @@ _SAID = (
     "labels",
     "accepted",
     "comment",
+    "decision",
 )
 _IN_THE_NAME = {"event", "participant", "session", "hemi"}
 
@@ -100,6 +101,7 @@ def approve(
     when: datetime,
     accepted: Collection[str] = (),
     comment: str = "",
+    decision: str = "",
 ) -> Approval:
     """Write the approved label map with table and sidecar, and last the line of the ledger that makes it count.
 
@@ -124,7 +126,7 @@ def approve(
     if unnamed:
         raise BadDataError(f"{label.file} holds values without a name: {unnamed}")
     last = last_events(read_events(layout.ledger)).get(key)
-    event = _make_event(layout, key, label, rater.strip(), when, accepted, comment)
+    event = replace(_make_event(layout, key, label, rater.strip(), when, accepted, comment), decision=decision)
     path = layout.approved_label(*key)
     if isinstance(last, ApprovedEvent) and _says_the_same(last, event) and _is_intact(path, last):
         return to_approval(layout, last)

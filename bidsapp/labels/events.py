@@ -41,6 +41,8 @@ class ApprovedEvent:
         Guards that the person overruled.
     effort
         From the prediction that was shown to the approved label; empty without a prediction.
+    decision
+        Fingerprint of the row of the review table that said so.
     """
 
     when: str
@@ -62,6 +64,7 @@ class ApprovedEvent:
     model_sha256: str | None
     effort: tuple[LabelDifference, ...]
     version: str
+    decision: str = ""
 
     @property
     def key(self) -> SideKey:
@@ -71,7 +74,13 @@ class ApprovedEvent:
 
 @dataclass(frozen=True)
 class WithdrawnEvent:
-    """A person took an approval back."""
+    """A person took an approval back, or what they decided about is gone.
+
+    Attributes
+    ----------
+    decision
+        Fingerprint of the row that counts no longer; empty where it is another decision that took it back.
+    """
 
     when: str
     rater: str
@@ -79,6 +88,7 @@ class WithdrawnEvent:
     session: str | None
     hemi: Side
     reason: str
+    decision: str = ""
 
     @property
     def key(self) -> SideKey:
@@ -186,6 +196,7 @@ def _approved(facts: Mapping[str, Any]) -> ApprovedEvent:
         model_sha256=_text_or_none(facts, "model_sha256"),
         effort=tuple(LabelDifference(one["name"], one["dice"], one["voxels_changed"]) for one in facts["effort"]),
         version=_text(facts, "version"),
+        decision=str(facts.get("decision", "")),
     )
 
 
@@ -197,6 +208,7 @@ def _withdrawn(facts: Mapping[str, Any]) -> WithdrawnEvent:
         session=_text_or_none(facts, "session"),
         hemi=_side(facts),
         reason=_text(facts, "reason"),
+        decision=str(facts.get("decision", "")),
     )
 
 

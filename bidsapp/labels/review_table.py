@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bidsapp.bids.people import LABEL
+from bidsapp.content import settings_sha256
 from bidsapp.errors import BadDataError, CannotWriteError
 from bidsapp.files import create_bytes_once, explain_write_errors, sync, write_bytes
 from bidsapp.labels.spreadsheet import SheetLine, Spreadsheet, column_name, read_spreadsheet
@@ -61,6 +62,12 @@ class ReviewRow:
     def key(self) -> SideKey:
         """The side that it is about."""
         return self.participant, self.session, self.hemi
+
+    @property
+    def decision(self) -> str:
+        """Fingerprint of what the person wrote: another date makes it another decision."""
+        cells = {"status": self.status, "rater": self.rater, "date": self.date, "comment": self.comment}
+        return settings_sha256({**cells, "accept": sorted(self.accept)})
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError
 from bidsapp.files import copy_file, explain_write_errors
+from bidsapp.labels.events import WithdrawnEvent, append_event
 from bidsapp.labels.protection import persons_files, persons_work
 from bidsapp.labels.review_table import read_review_table
 from bidsapp.layout import SessionLayout, label_names, sidecar
@@ -118,10 +120,20 @@ def _supersede(job: Job, side: Side, date: str) -> None:
     for path in judged:
         if path.exists():
             copy_file(path, away / path.relative_to(layout.root))
+    _void_decision(job, side, f"another crop or prediction took the place of what was judged; that is in {away.name}")
     for path in persons_files(layout, *where) if crop_changes else ():
         copy_file(path, away / path.relative_to(layout.labels))
         path.unlink()
     log.warning("%s: hemi-%s %s: that and what it was about is now in %s", job.name, side, work, away)
+
+
+def _void_decision(job: Job, side: Side, reason: str) -> None:
+    """Write into the ledger that a row of the review table is about something that is no longer there."""
+    layout, key = job.layout, (job.scans.participant, job.scans.session, side)
+    row = read_review_table(layout.review_table).deciding_rows().get(key)
+    if row and row.status != "pending":
+        when = datetime.now().astimezone().replace(microsecond=0)
+        append_event(layout.ledger, WithdrawnEvent(when.isoformat(), row.rater, *key, reason, decision=row.decision))
 
 
 def _crop_changes(job: Job, side: Side) -> bool:

@@ -1,0 +1,37 @@
+"""Small pictures of label maps over their crops, drawn once per version of a label map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from bidsapp.content import file_sha256
+from bidsapp.files import write_bytes
+from bidsapp.labels.label_file import read_label_file
+from bidsapp.layout import OutputLayout
+from bidsapp.records import SideKey
+from bidsapp.report.pictures import thumbnail_picture
+
+
+def draw_side(layout: OutputLayout, key: SideKey, label: Path | None) -> Path | None:
+    """Return the picture of a side's label map; None where the label map or the crop cannot be shown."""
+    participant, session, hemi = key
+    files = layout.session(participant, session)
+    if label is None or label == files.prediction(hemi):
+        return files.thumbnail(hemi)
+    picture = layout.review_picture(key, file_sha256(label)[:12])
+    if picture.exists():
+        return picture
+    labels = read_label_file(label, hemi).labels
+    crop = next((path for modality in ("T1w", "T2w") if (path := files.crop(hemi, modality)).exists()), None)
+    if labels is None or crop is None:
+        return None
+    image = nib.load(crop)
+    values = [int(value) for value in np.unique(labels) if value]
+    drawn = thumbnail_picture(image.get_fdata(dtype=np.float32), image.affine, labels, values)
+    for old in picture.parent.glob(layout.review_picture(key, "*").name):
+        old.unlink(missing_ok=True)
+    write_bytes(picture, drawn.png)
+    return picture

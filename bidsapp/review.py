@@ -1,0 +1,143 @@
+"""The review level: what people decided about label maps is checked, and what passes is recorded as approved.
+
+Every side with a crop has a row in labels/review.tsv. A row that says `approved` is looked up: the correction that
+a person saved, else another tool's label map, else the prediction. Guards look at it; what they let pass is copied,
+fingerprinted and written into the ledger, and only that becomes a training pair.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bidsapp import __version__
+from bidsapp.errors import NoInputError, PartialFailureError
+from bidsapp.labels.dataset import describe_labels_dataset
+from bidsapp.labels.decisions import ReviewDesk, SideOutcome, State
+from bidsapp.labels.guards import DEFAULT_LIMITS
+from bidsapp.labels.imports import import_labels
+from bidsapp.labels.review_pictures import draw_side
+from bidsapp.labels.review_settings import read_limits, write_limits
+from bidsapp.labels.review_table import RowProblem, add_rows, read_review_table
+from bidsapp.layout import OutputLayout
+from bidsapp.lock import folder_lock
+from bidsapp.logs import add_log_file
+from bidsapp.participants.pages import finished_sessions
+from bidsapp.progress import progress_over
+from bidsapp.records import SIDES, SideKey
+from bidsapp.report.review_report import STATES, ReviewLine, count_states, write_review_page
+
+log = logging.getLogger(__name__)
+
+_COLOURS: dict[State, str] = {"refused": "31", "needs_edit": "33", "open": "33", "rejected": "2", "approved": "32"}
+
+
+@dataclass(frozen=True)
+class ReviewRequest:
+    """What the command line asks of the review level.
+
+    Attributes
+    ----------
+    derivatives
+        Data sets of other tools whose label maps are brought in for review.
+    fix_header
+        Give corrections that differ from their crop in the header alone the crop's header.
+    """
+
+    layout: OutputLayout
+    derivatives: tuple[Path, ...] = ()
+    fix_header: bool = False
+    dry_run: bool = False
+
+
+def run(request: ReviewRequest) -> None:
+    """Add rows, check decisions, record approvals, and show where the review stands.
+
+    Raises
+    ------
+    PartialFailureError
+        When rows could not be read, or labels were refused.
+    NoInputError
+        When there is nothing to review.
+    CannotWriteError
+        When another review runs, or the table was changed meanwhile.
+    """
+    layout = request.layout
+    sides = _sides(layout)
+    if not sides:
+        raise NoInputError(
+            f"{layout.root} has no crops to review", "Run first: run.py BIDS_DIR OUTPUT_DIR participant --model MODEL"
+        )
+    if request.dry_run:
+        log.info("dry run: %d sides would be reviewed; nothing was written to %s", len(sides), layout.labels)
+        return
+    when = datetime.now().astimezone().replace(microsecond=0)
+    with folder_lock(layout.review_lock):
+        describe_labels_dataset(layout)
+        add_log_file(layout.review_log(f"{when:%Y-%m-%dT%H%M%S}"))
+        log.debug("HippoTune %s, %s", __version__, request)
+        for folder in request.derivatives:
+            import_labels(layout, folder, sides)
+        problems, outcomes = _review(request, sides, when)
+        lines = [ReviewLine(one, draw_side(layout, one.key, one.label)) for one in progress_over(outcomes, "pictures")]
+        words = [f"line {problem.line}: {problem.words}" for problem in problems]
+        write_review_page(layout.review_page, lines, problems=words, written=f"{when:%Y-%m-%d %H:%M}")
+    _show(outcomes, words)
+    _conclude(layout, outcomes, words)
+
+
+def _sides(layout: OutputLayout) -> list[SideKey]:
+    """Every side that has a crop."""
+    return [
+        (session.participant, session.session, side)
+        for session in finished_sessions(layout)
+        for side in SIDES
+        if any(session.crop(side, modality).exists() for modality in ("T1w", "T2w"))
+    ]
+
+
+def _review(
+    request: ReviewRequest, sides: Sequence[SideKey], when: datetime
+) -> tuple[Sequence[RowProblem], list[SideOutcome]]:
+    layout = request.layout
+    write_limits(layout.review_settings, DEFAULT_LIMITS)
+    limits = read_limits(layout.review_settings)
+    added = add_rows(layout.review_table, read_review_table(layout.review_table), sides)
+    if added:
+        log.info("%d new rows, pending, in %s", added, layout.review_table)
+    table = read_review_table(layout.review_table)
+    for note in table.sheet.notes:
+        log.info("%s: %s", layout.review_table.name, note)
+    desk = ReviewDesk(layout, limits, when=when, mend_headers=request.fix_header)
+    rows = table.deciding_rows()
+    outcomes = [desk.decide(row) for row in progress_over(list(rows.values()), "sides")]
+    desk.close()
+    return table.problems, outcomes
+
+
+def _show(outcomes: Sequence[SideOutcome], problems: Sequence[str]) -> None:
+    """One line per side on the screen, in colour on a terminal; those who need a person come last, where eyes are."""
+    coloured = sys.stdout.isatty()
+    for outcome in sorted(outcomes, key=lambda one: (-STATES.index(one.state), one.name)):
+        state = outcome.state.replace("_", " ")
+        shown = f"\033[{_COLOURS[outcome.state]}m{state:10}\033[0m" if coloured else f"{state:10}"
+        said = "; ".join((*outcome.reasons, *outcome.notes))
+        by = f" by {outcome.rater}" if outcome.rater else ""
+        log.info("  %s %s: %s%s%s", shown, outcome.name, outcome.source or "nothing", by, f" ({said})" if said else "")
+    for problem in problems:
+        log.warning(problem)
+
+
+def _conclude(layout: OutputLayout, outcomes: Sequence[SideOutcome], problems: Sequence[str]) -> None:
+    log.info("%s", count_states(outcomes))
+    log.info("decide in: %s", layout.review_table)
+    log.info("look at:   %s", layout.review_page)
+    refused = [f"{one.name}: {'; '.join(one.reasons)}" for one in outcomes if one.state == "refused"]
+    if refused or problems:
+        raise PartialFailureError(
+            "not approved:\n  " + "\n  ".join([*refused, *problems]), "Mend what is named, and run review again."
+        )
