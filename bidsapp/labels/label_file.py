@@ -206,7 +206,9 @@ def _whole_values(values: np.ndarray) -> tuple[IntArray | None, Finding | None]:
     finite = np.isfinite(values)
     if not finite.all():
         return None, Finding("values", f"{np.count_nonzero(~finite)} voxels are not numbers")
-    whole = np.rint(values)
+    if values.dtype == np.uint8:
+        return values.astype(np.int32), None
+    whole = values if values.dtype.kind in "iu" else np.rint(values)
     wrong = (np.abs(values - whole) > 1e-3) | (whole < 0) | (whole > LARGEST_VALUE)
     if wrong.any():
         words = f"{np.count_nonzero(wrong)} voxels hold no label value, such as {values[wrong][0]:g}"
@@ -236,8 +238,8 @@ def _read_content(path: Path) -> _Content:
         raise BadDataError(f"{path} has shape {_by(shape)}: not one volume")
     if len(shape) > 3:
         normalised.append(f"its shape was {_by(shape)}")
-    slope, intercept = image.header.get_slope_inter()
-    if (slope or 1.0, intercept or 0.0) != (1.0, 0.0):
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    if (slope, intercept) != (1.0, 0.0):
         normalised.append(f"its values are scaled by {slope:g} and {intercept:g}")
     if dtype.kind == "f":
         normalised.append(f"its values are stored as {dtype.name}")

@@ -111,7 +111,8 @@ def aligned_dice(mask: BoolArray, reference: BoolArray) -> float:
 
 def centre_of_mass(mask: BoolArray) -> FloatArray:
     """Voxel indices of the middle of a mask that is not empty."""
-    return np.argwhere(mask).mean(axis=0)
+    box = bounding_box(mask)
+    return np.argwhere(mask[box]).mean(axis=0) + [span.start for span in box]
 
 
 def _half_window(masks: Sequence[BoolArray]) -> tuple[int, int, int]:
