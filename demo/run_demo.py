@@ -1,11 +1,12 @@
-"""The whole job on this machine's CPU: simulated people in, a trained, tested model out, a real head segmented.
+"""The whole loop on this machine's CPU: train, segment, correct and approve, train on what was approved.
 
-The people are simulated from the CIT168 atlas (see simulate.py): the scores show that everything works, not
-how well the model does on real heads. The real head is Colin27 (see data/colin27/README).
+The people of the training are simulated from the CIT168 atlas (see simulate.py): their scores show that everything
+works, not how well the model does on real heads. The one real head is Colin27 (see data/colin27/README).
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -16,45 +17,90 @@ sys.path.insert(0, str(ROOT))
 
 from bidsapp.cli import main  # noqa: E402
 from bidsapp.layout import ModelLayout, OutputLayout  # noqa: E402
+from demo.recorded_review import PATIENTS, record_review, write_crops  # noqa: E402
 from demo.simulate import simulate_people  # noqa: E402
 
 OUTPUT = ROOT / "demo" / "output"
 HEAD = ROOT / "demo" / "data" / "colin27"
-PEOPLE, SEED, ITERATIONS = 12, 42, 300
+PEOPLE, SEED, ITERATIONS, MORE_ITERATIONS = 12, 42, 300, 60
+SOME_REFUSED = 1
+"""Exit code of a review that refuses a label: here it must."""
 
 
 def run() -> int:
-    """Simulate, train, test, segment a real head; returns the exit code."""
+    """Go once through the loop; returns the exit code."""
     began = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    pairs, model, derivatives = OUTPUT / "pairs", OUTPUT / "model", OUTPUT / "derivatives"
-    print(f"1. simulating {PEOPLE} people (two sides each) from the CIT168 atlas in {_shown(pairs)}")
+    pairs, model = OUTPUT / "pairs", ModelLayout(OUTPUT / "model")
+    head, study = OutputLayout(OUTPUT / "colin27"), OutputLayout(OUTPUT / "study")
+    _say(f"1. Simulating {PEOPLE} people (two sides each) from the CIT168 atlas in {_shown(pairs)}")
     pairs.mkdir(parents=True)
     simulate_people(pairs, PEOPLE, SEED)
-    code = _run(
-        2,
-        *(pairs, OUTPUT / "unused", "group", "--training-dir", pairs, "--model-dir", model),
-        *("--preset", "tiny", "--iterations", ITERATIONS),
-    )
-    if code == 0:
-        code = _run(3, HEAD, derivatives, "participant", "--model", ModelLayout(model).current_export)
-    print(f"\nThe demo took {time.monotonic() - began:.0f} s. The people of the training are simulated from one atlas:")
-    print("their scores say that everything works here, not how good the model is on real heads.")
-    if code == 0:
-        print(f"Open {ModelLayout(model).report}: the training and its scores,")
-        print(f"and  {OutputLayout(derivatives).index}: a real head, segmented with that model.")
-    return code
+    patients = write_crops(OUTPUT / "patients")
+    steps: list[tuple[str, tuple[object, ...], int]] = [
+        (
+            "2. A first model, on pairs that were made elsewhere",
+            (
+                *(pairs, OUTPUT / "unused", "group", "--training-dir", pairs, "--model-dir", model.root),
+                *("--preset", "tiny", "--iterations", ITERATIONS),
+            ),
+            0,
+        ),
+        (
+            "3. A real head through that model",
+            (HEAD, head.root, "participant", "--model", model.current_export),
+            0,
+        ),
+        (
+            f"4. {PATIENTS} new (simulated) people, whose CorObl crops another tool made, through that model",
+            (patients, study.root, "participant", "--derivatives", patients, "--model", model.current_export),
+            0,
+        ),
+        ("5. Everybody is listed for review", (patients, study.root, "review"), 0),
+        (
+            "6. A person corrected two, rejected one, approved the rest; one came back flipped",
+            (patients, study.root, "review"),
+            SOME_REFUSED,
+        ),
+        (
+            "7. Training on what was approved",
+            (patients, study.root, "group", "--preset", "tiny", "--iterations", MORE_ITERATIONS),
+            0,
+        ),
+    ]
+    for title, words, expected in steps:
+        if expected == SOME_REFUSED:
+            record_review(study)
+        code = _run(title, *words)
+        if code != expected:
+            print(f"\nThe demo stopped: exit code {code} instead of {expected}.")
+            return code or 1
+    _conclude(time.monotonic() - began, model, head, study)
+    return 0
 
 
-def _run(step: int, *words: object) -> int:
+def _run(title: str, *words: object) -> int:
     """Run a command line as a user would, and show it."""
     shown = [_shown(word) if isinstance(word, Path) else str(word) for word in words]
-    print(f"{step}. run.py {' '.join(shown)}")
+    _say(f"{title}\n   run.py {' '.join(shown)}")
     return main([str(word) for word in words])
 
 
+def _conclude(seconds: float, model: ModelLayout, head: OutputLayout, study: OutputLayout) -> None:
+    scores = json.loads(model.summary.read_text(encoding="utf-8"))["all_labels"]["dice"]["mean"]
+    print(f"\nThe demo took {seconds:.0f} s. Test Dice of the first model: {scores:.3f}, on people simulated from one")
+    print("atlas: that says that everything works here, not how good the model is on real heads.")
+    print(f"Open {model.report}: the training and its scores,")
+    print(f"     {head.index}: a real head, segmented with that model,")
+    print(f"     {study.review_page}: who approved what, and what was refused.")
+
+
+def _say(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
 def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,205 @@
+"""The loop: crops and predictions, what people return, what passes the door, and what reaches nnU-Net."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bidsapp.labels.events import read_events
+from bidsapp.layout import ModelLayout, OutputLayout, label_names
+from bidsapp.records import SIDES, Side, SideKey
+from tests.conftest import ROOT, SHARED_DATA, Finished, run_py
+from tests.integration.conftest import Trained
+from tests.integration.test_participant import make_data_set
+from tests.validation import errors_of
+
+COLIN = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"
+PEOPLE = ("A", "B", "C", "D", "E")
+CHEAP = ("--no-bias-correction", "--device", "cpu")
+HEADER = "participant_id\tsession_id\themi\tstatus\trater\tdate\taccept\tcomment\n"
+
+
+def heads() -> list[Path]:
+    """Five real heads where they are, else one of them turned five ways."""
+    real = sorted(SHARED_DATA.glob("ds00*/sub-*/anat/*_T1w.nii.gz")) if SHARED_DATA.is_dir() else []
+    return real if len(real) == len(PEOPLE) else [COLIN] * len(PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def first_pass(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OutputLayout]:
+    folder = tmp_path_factory.mktemp("loop")
+    data = make_data_set(folder / "data", *(f"sub-{person}_T1w" for person in PEOPLE))
+    for number, (person, head) in enumerate(zip(PEOPLE, heads(), strict=True)):
+        image = nib.load(head)
+        angle = np.radians(3 * number)
+        turn = np.eye(4)
+        turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        moved = nib.Nifti1Image(np.asanyarray(image.dataobj), turn @ image.affine, image.header)
+        nib.save(moved, data / f"sub-{person}" / "anat" / f"sub-{person}_T1w.nii.gz")
+    layout = OutputLayout(folder / "out")
+    done = run_py(data, layout.root, "participant", "--model", trained.layout.current_export, *CHEAP)
+    assert done.code == 0, done.output
+    return data, layout
+
+
+@pytest.fixture
+def loop(first_pass: tuple[Path, OutputLayout], tmp_path: Path) -> tuple[Path, OutputLayout]:
+    """A copy that a test may write its decisions into."""
+    data, layout = first_pass
+    shutil.copytree(layout.root, tmp_path / "out")
+    return data, OutputLayout(tmp_path / "out")
+
+
+def review(loop: tuple[Path, OutputLayout], *options: object) -> Finished:
+    return run_py(loop[0], loop[1].root, "review", *options)
+
+
+def decide(layout: OutputLayout, decisions: dict[SideKey, str], *, date: str = "2026-11-01") -> None:
+    rows = [
+        f"sub-{person}\t{f'ses-{session}' if session else 'n/a'}\t{hemi}\t{status}\tAda\t{date}\tn/a\tn/a\n"
+        for (person, session, hemi), status in decisions.items()
+    ]
+    layout.labels.mkdir(exist_ok=True)
+    layout.review_table.write_text(HEADER + "".join(rows))
+
+
+def everybody(status: str) -> dict[SideKey, str]:
+    return {(person, None, side): status for person in PEOPLE for side in SIDES}
+
+
+def returned(layout: OutputLayout, person: str, side: Side, change) -> Path:
+    """Save a changed copy of a prediction where corrections belong."""
+    image = nib.load(layout.session(person, None).prediction(side))
+    path = layout.manual_label(person, None, side)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(change(np.asanyarray(image.dataobj).copy()), image.affine, image.header), path)
+    return path
+
+
+def add_a_rim(labels: np.ndarray) -> np.ndarray:
+    """A small honest correction: the upper border of label 1 one voxel further out."""
+    raised = np.roll(labels == 1, 1, axis=2) & (labels == 0)
+    labels[raised] = 1
+    return labels
+
+
+def test_only_what_passed_the_door_reaches_nnunet(loop: tuple[Path, OutputLayout], tmp_path: Path) -> None:
+    data, layout = loop
+    opened = review(loop)
+    assert opened.code == 0, opened.output
+    assert "10 new rows, pending" in opened.output
+    assert "10 sides: 10 open" in opened.output
+
+    returned(layout, "A", "L", lambda labels: labels[::-1])
+    returned(layout, "B", "L", lambda labels: np.roll(labels, 20, axis=1))
+    corrected = returned(layout, "A", "R", add_a_rim)
+    decide(layout, everybody("approved") | {("D", None, "L"): "pending", ("E", None, "R"): "rejected"})
+    checked = review(loop)
+    assert checked.code == 1, checked.output
+    assert "refused    sub-A_hemi-L: correction by Ada (flip:" in checked.output
+    assert "refused    sub-B_hemi-L: correction by Ada (shift:" in checked.output
+    assert "10 sides: 2 refused, 1 open, 1 rejected, 6 approved" in checked.output
+    before = layout.ledger.read_bytes()
+    again = review(loop)
+    assert layout.ledger.read_bytes() == before
+    assert "6 approved" in again.output
+
+    tampered = layout.approved_label("C", None, "L")
+    image = nib.load(tampered)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[:, ::-1], image.affine, image.header), tampered)
+    model = ModelLayout(tmp_path / "model")
+    trained = run_py(
+        *(data, layout.root, "group", "--model-dir", model.root, "--preset", "tiny", "--iterations", "2"),
+        *("--set", "training.validation_batches=1", "--device", "cpu"),
+    )
+    assert trained.code == 1, trained.output
+    assert "desc-approved_dseg.nii.gz was changed after Ada approved it" in trained.output
+    labels = {path.name: path for part in ("Tr", "Ts") for path in model.raw_labels(part).glob("*.nii.gz")}
+    reached = {name.removesuffix(".nii.gz") for name in labels}
+    assert reached == {f"sub-{person}_hemi-R" for person in "ABCD"} | {"sub-E_hemi-Lflip"}
+    np.testing.assert_array_equal(nib.load(labels["sub-A_hemi-R.nii.gz"]).get_fdata(), nib.load(corrected).get_fdata())
+    approved = nib.load(layout.approved_label("E", None, "L"))
+    np.testing.assert_array_equal(nib.load(labels["sub-E_hemi-Lflip.nii.gz"]).get_fdata()[::-1], approved.get_fdata())
+
+    assert errors_of(layout.root) == (0, [])
+    assert errors_of(layout.labels) == (0, [])
+
+
+def test_a_decision_is_about_what_was_seen(loop: tuple[Path, OutputLayout], trained: Trained) -> None:
+    """A correction that changes, a row that is withdrawn, and a crop that is made anew each need a new decision."""
+    data, layout = loop
+    side: SideKey = ("A", None, "L")
+    path = returned(layout, "A", "L", add_a_rim)
+    decide(layout, {side: "approved"})
+    assert "1 approved" in review(loop).output
+    returned(layout, "A", "L", lambda labels: add_a_rim(add_a_rim(labels)))
+    changed = review(loop)
+    assert changed.code == 1
+    assert "changed after it was approved" in changed.output
+    decide(layout, {side: "approved"}, date="2026-11-02")
+    assert "1 approved" in review(loop).output
+    assert len(read_events(layout.ledger)) == 2
+
+    decide(layout, {side: "rejected"})
+    assert "1 rejected" in review(loop).output
+    assert not layout.approved_label(*side).exists()
+    decide(layout, {side: "approved"}, date="2026-11-03")
+    assert "1 approved" in review(loop).output
+    assert [type(event).__name__ for event in read_events(layout.ledger)[-2:]] == ["WithdrawnEvent", "ApprovedEvent"]
+
+    options = ("participant", "--participant-label", "A", "--model", trained.layout.current_export, *CHEAP)
+    assert "the crops are kept" in run_py(data, layout.root, *options, "--rigid").output
+    replaced = run_py(data, layout.root, *options, "--rigid", "--replace-crops")
+    assert replaced.code == 0, replaced.output
+    assert not path.exists()
+    void = review(loop)
+    assert void.code == 1, void.output
+    assert "took the place of what was judged" in void.output
+    decide(layout, {side: "approved"}, date="2026-11-04")
+    assert "1 approved" in review(loop).output
+
+
+def test_another_tools_labels_come_in_as_pending_rows(loop: tuple[Path, OutputLayout], tmp_path: Path) -> None:
+    _, layout = loop
+    tool = tmp_path / "hippunfold"
+    anat = tool / "sub-A" / "anat"
+    anat.mkdir(parents=True)
+    (tool / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0", "DatasetType": "derivative"}')
+    theirs = anat / "sub-A_hemi-L_space-corobl_desc-subfields_atlas-bigbrain_dseg.nii.gz"
+    image = nib.load(layout.session("A", None).prediction("L"))
+    values = np.asanyarray(image.dataobj).astype(np.int16) * 4
+    nib.save(nib.Nifti1Image(values, image.affine), theirs)
+    label_names(theirs).write_text("index\tname\n4\tCA3\n8\tCyst\n")
+    done = review(loop, "--derivatives", tool)
+    assert done.code == 0, done.output
+    assert "open       sub-A_hemi-L: another tool's label map" in done.output
+    assert not layout.approved_label("A", None, "L").exists()
+    decide(layout, {("A", None, "L"): "approved"})
+    approved = review(loop)
+    assert approved.code in (0, 1), approved.output
+    if approved.code == 0:
+        (event,) = read_events(layout.ledger)
+        assert event.labels == {4: "CA3", 8: "Cyst"}
+        assert event.source == "imported"
+
+
+def test_a_table_that_is_damaged_is_named_and_left(loop: tuple[Path, OutputLayout]) -> None:
+    _, layout = loop
+    decide(layout, {("A", None, "L"): "approved"})
+    spoiled = layout.review_table.read_text() + "sub-B\tn/a\tL\tmaybe\tAda\tn/a\tn/a\tn/a\n"
+    layout.review_table.write_bytes(spoiled.replace("\n", "\r\n").encode("utf-16"))
+    done = review(loop)
+    assert done.code == 1, done.output
+    assert "line 3: status is 'maybe'" in done.output
+    assert layout.review_table.read_bytes().startswith(spoiled.replace("\n", "\r\n").encode("utf-16"))
+    assert layout.approved_label("A", None, "L").exists()
+
+
+def test_nothing_to_review_says_what_to_do(tmp_path: Path) -> None:
+    done = run_py(tmp_path, tmp_path / "derivatives" / "out", "review")
+    assert done.code == 66, done.output
+    assert "participant --model" in done.output
