@@ -230,7 +230,7 @@ def test_crops_under_a_persons_label_stay(first_pass: FirstPass, tmp_path: Path)
     old = session.crop("L", "T1w").read_bytes()
     replaced = participant(first_pass.data, layout, *options, "--replace-crops")
     assert replaced.code == 0, replaced.output
-    assert "are now in" in replaced.output
+    assert "is now in" in replaced.output
     assert not manual.exists()
     (moved,) = layout.labels.rglob("superseded/*/sub-01/anat/*desc-manual_dseg.nii.gz")
     assert moved.read_bytes() == (first_pass.session.prediction("L")).read_bytes()

@@ -69,7 +69,7 @@ def test_no_work_dir_costs_anybody_a_file(own: tuple[Path, OutputLayout], tmp_pa
     (scratch / "sub-01").mkdir(parents=True)
     (scratch / "sub-01" / "theirs").write_text("x")
     for work_dir in (layout.root, scratch):
-        done = participant(copy, layout, *CROPS, "--force", "--work-dir", work_dir)
+        done = participant(copy, layout, "--model", "none", "--force", "--work-dir", work_dir)
         assert done.code == 0, done.output
     assert everything(copy) == before
     assert (scratch / "sub-01" / "theirs").exists()
