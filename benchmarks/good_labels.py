@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
 from bidsapp.corobl.grid import GRIDS, SHAPE, SPACING_MM, TEMPLATE_FROM_COROBL, VOXEL_VOLUME_MM3
 from bidsapp.corobl.template import load_hippocampus
+from bidsapp.labels.guards import WHOLE
 from bidsapp.labels.placement import bounding_box, centre_of_mass
 from bidsapp.records import SIDES, LabelTable, Side
 
@@ -73,11 +74,12 @@ def good_cases(data: Path | None, count: int, seed: int = 0) -> Iterator[GoodCas
     data
         Folder with ``msd_hippocampus``, ``mni2009asym_hippocampus`` and ``aomic_piop2``; each may be missing.
     """
+    people = _msd_people(data) if data else []
     for number, (name, side, table, labels) in enumerate(islice(_label_maps(data, seed), count)):
         rng = np.random.default_rng([seed, 1, number])
         prediction = predict(labels, rng)
         other_side = np.ascontiguousarray(warp(prediction, 1.0, rng)[::-1])
-        volumes = _others_volumes(labels, table, rng)
+        volumes = _real_volumes(people, rng) if table is MSD else _others_volumes(labels, table, rng)
         yield GoodCase(name, side, table, labels, prediction, other_side, volumes)
 
 
@@ -146,6 +148,23 @@ def _others_volumes(labels: IntArray, table: LabelTable, rng: np.random.Generato
         name: (volume * np.exp(rng.normal(middle, 0.15, 8))).tolist()
         for name, volume in volumes_of(labels, table).items()
     }
+
+
+def _real_volumes(people: Sequence[Mapping[str, float]], rng: np.random.Generator) -> dict[str, list[float]]:
+    """Volumes of 8 real people."""
+    drawn = [people[number] for number in rng.choice(len(people), 8, replace=False)]
+    return {name: [one[name] for one in drawn] for name in drawn[0]}
+
+
+def _msd_people(data: Path) -> list[dict[str, float]]:
+    """Label name -> volume, in mm3, of the first 60 of MSD."""
+    found = []
+    for path in sorted((data / "msd_hippocampus" / "labelsTr").glob("*.nii.gz"))[:60]:
+        values, affine = _read(path)
+        voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
+        volumes = {name: float(np.count_nonzero(values == value)) * voxel_mm3 for value, name in MSD.names.items()}
+        found.append(volumes | {WHOLE: sum(volumes.values())})
+    return found
 
 
 def _label_maps(data: Path | None, seed: int) -> Iterator[tuple[str, Side, LabelTable, IntArray]]:
