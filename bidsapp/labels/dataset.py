@@ -19,6 +19,7 @@ LABELS_BIDSIGNORE = (
     "labels.tsv",
     "split.tsv",
     "*.html",
+    "figures",
     "*.xlsx",
     "*.ods",
     "*.csv",
