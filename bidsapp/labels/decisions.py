@@ -101,7 +101,7 @@ class ReviewDesk:
             return self._decide(row, about)
         except HippoTuneError as error:
             state: State = "refused" if row.status == "approved" else _state_of(row)
-            return replace(about, state=state, reasons=(f"{error.message} {error.hint}".strip(),))
+            return replace(about, state=state, reasons=(". ".join(filter(None, (error.message, error.hint))),))
 
     def close(self) -> None:
         """Remember on which crop every correction was drawn that was seen for the first time."""
@@ -144,6 +144,8 @@ class ReviewDesk:
         return replace(about, state="approved", label=self.layout.approved_label(*about.key))
 
     def _approve(self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate) -> SideOutcome:
+        if not row.rater.strip():
+            return replace(about, state="refused", reasons=("nobody is named: write who approves into the column rater",))
         inspection = self._inspect(side, candidate)
         remaining = accept(inspection.findings, row.accept)
         notes = (*about.notes, *inspection.file.normalised, *(f.words for f in remaining if not f.blocks))
