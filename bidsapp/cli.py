@@ -20,6 +20,8 @@ LEVELS = ("participant", "review", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
 EXIT_OUR_BUG = 70
 
+_PARTS_OF_A_DATA_SET = {"code", "phenotype", "sourcedata", "stimuli"}
+
 _OF_APPROVED: tuple[str, ...] = (
     *("participant_label", "exclude_participant_label", "session_label", "subset", "label_map"),
     "export_training_data",
@@ -345,10 +347,9 @@ def _refuse_writing_into_input(bids_dir: Path, output_dir: Path) -> None:
         raise UsageError(f"OUTPUT_DIR is BIDS_DIR itself: {bids_dir}", f"Choose another, {example}")
     if output_dir.exists() and not output_dir.is_dir():
         raise UsageError(f"OUTPUT_DIR {output_dir} is not a folder", f"Choose another, {example}")
-    if _is_inside(output_dir, bids_dir) and not _is_inside(output_dir, bids_dir / "derivatives"):
-        raise UsageError(
-            f"OUTPUT_DIR {output_dir} lies in the input", f"Inside BIDS_DIR it belongs to derivatives/, {example}"
-        )
+    inside = output_dir.resolve().relative_to(bids_dir.resolve()).parts if _is_inside(output_dir, bids_dir) else ()
+    if inside and (inside[0].startswith("sub-") or inside[0] in _PARTS_OF_A_DATA_SET):
+        raise UsageError(f"OUTPUT_DIR {output_dir} lies in {inside[0]} of the input", f"Choose another, {example}")
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
