@@ -22,7 +22,7 @@ from demo.simulate import simulate_people  # noqa: E402
 
 OUTPUT = ROOT / "demo" / "output"
 HEAD = ROOT / "demo" / "data" / "colin27"
-PEOPLE, SEED, ITERATIONS, MORE_ITERATIONS = 12, 42, 300, 60
+PEOPLE, SEED, ITERATIONS, MORE_ITERATIONS = 12, 42, 300, 200
 SOME_REFUSED = 1
 """Exit code of a review that refuses a label: here it must."""
 
