@@ -369,7 +369,7 @@ class OutputLayout:
     @property
     def export_key(self) -> Path:
         """What turns people into the ids under which their pairs are given away; never leaves home."""
-        return self.labels / "logs" / "export.key"
+        return self.logs / "export.key"
 
     @property
     def label_names(self) -> Path:
@@ -387,9 +387,9 @@ class OutputLayout:
         return self.labels / "logs" / "approvals.jsonl"
 
     @property
-    def drawn_on(self) -> Path:
-        """On which crop every correction was seen first."""
-        return self.labels / "logs" / "drawn_on.json"
+    def shown(self) -> Path:
+        """What every side showed when it was reviewed last, and on which crop a correction was seen first."""
+        return self.labels / "logs" / "shown.json"
 
     @property
     def review_lock(self) -> Path:

@@ -28,7 +28,8 @@ from bidsapp.errors import (
     UsageError,
 )
 from bidsapp.files import write_json
-from bidsapp.labels.protection import persons_work
+from bidsapp.labels.events import last_events, read_events
+from bidsapp.labels.protection import awaits_record, persons_work
 from bidsapp.labels.review_table import ReviewTable, read_review_table
 from bidsapp.layout import OutputLayout
 from bidsapp.logs import add_log_file, log_to
@@ -204,13 +205,13 @@ def _processes(request: ParticipantRequest, sessions: int) -> int:
 def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable, started: str) -> Job:
     layout, where = request.layout, (session.participant, session.session)
     work = {side: persons_work(layout, review, *where, side) for side in SIDES}
-    decided = review.deciding_rows()
+    decided, last = review.deciding_rows(), last_events(read_events(layout.ledger))
     kept: dict[Side, str] = {}
     for side in SIDES:
         row = decided.get((*where, side))
         if is_changed_by_hand(layout.session(*where).prediction(side)):
             kept[side] = "it was changed by hand; a correction belongs to labels/, see the page"
-        elif row and row.status == "approved" and not layout.approved_label(*where, side).exists():
+        elif row and layout.session(*where).prediction(side).exists() and awaits_record(row, last.get(row.key)):
             kept[side] = "it is approved, and review has not recorded it yet"
     return Job(
         scans=session,

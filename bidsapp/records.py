@@ -190,6 +190,10 @@ class Approval:
         What the person approved: the network's prediction as it is, their correction, or another tool's label map.
     model
         Name of the model whose prediction was shown, if any.
+    decision
+        Fingerprint of the row of the review table that said so.
+    source_sha256
+        Of the bytes of the file that was approved.
     """
 
     participant: str
@@ -206,6 +210,13 @@ class Approval:
     source: LabelSource
     model: str | None = None
     comment: str = ""
+    decision: str = ""
+    source_sha256: str = ""
+
+    @property
+    def key(self) -> SideKey:
+        """The side."""
+        return self.participant, self.session, self.hemi
 
     @property
     def name(self) -> str:

@@ -80,11 +80,10 @@ def run(request: ReviewRequest) -> None:
         describe_labels_dataset(layout)
         add_log_file(layout.review_log(f"{when:%Y-%m-%dT%H%M%S}"))
         log.debug("HippoTune %s, %s", __version__, request)
-        for folder in request.derivatives:
-            import_labels(layout, folder, sides)
+        words = [problem for folder in request.derivatives for problem in import_labels(layout, folder, sides)]
         problems, outcomes = _review(request, sides, when)
         lines = [ReviewLine(one, draw_side(layout, one.key, one.label)) for one in progress_over(outcomes, "pictures")]
-        words = [f"line {problem.line}: {problem.words}" for problem in problems]
+        words += [f"line {problem.line}: {problem.words}" for problem in problems]
         write_review_page(layout.review_page, lines, problems=words, written=f"{when:%Y-%m-%d %H:%M}")
     _show(outcomes, words)
     _conclude(layout, outcomes, words)
@@ -113,9 +112,10 @@ def _review(
     for note in table.sheet.notes:
         log.info("%s: %s", layout.review_table.name, note)
     desk = ReviewDesk(layout, limits, when=when, mend_headers=request.fix_header)
-    rows = table.deciding_rows()
-    outcomes = [desk.decide(row) for row in progress_over(list(rows.values()), "sides")]
-    desk.close()
+    try:
+        outcomes = [desk.decide(rows) for rows in progress_over(list(table.rows_of_sides().values()), "sides")]
+    finally:
+        desk.close()
     return table.problems, outcomes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,20 @@ def read_side(layout: OutputLayout, participant: str, session: str | None, hemi:
 
 
 def find_candidate(layout: OutputLayout, side: SideFacts) -> Candidate | None:
-    """The label map of a side; None where nobody drew one and none was predicted."""
-    where = (side.participant, side.session, side.hemi)
-    imported = layout.imported_label(*where)
-    for path in as_saved(layout.manual_label(*where)):
-        if path.exists():
-            return Candidate("manual", path)
+    """The label map of a side; None where nobody drew one and none was predicted.
+
+    Raises
+    ------
+    BadDataError
+        When it cannot be told which file is meant: two corrections, or one under a name that nobody looks for.
+    """
+    imported = layout.imported_label(*side.key)
+    _refuse_strangers(layout, side)
+    manual = [path for path in as_saved(layout.manual_label(*side.key)) if os.path.lexists(path)]
+    if len(manual) > 1:
+        raise BadDataError(f"{manual[0].name} and {manual[1].name} are both there", "Keep the one that counts.")
+    if manual:
+        return Candidate("manual", manual[0])
     if imported.exists():
         return Candidate("imported", imported)
     if side.prediction:
@@ -101,12 +110,27 @@ def find_candidate(layout: OutputLayout, side: SideFacts) -> Candidate | None:
     return None
 
 
+def _refuse_strangers(layout: OutputLayout, side: SideFacts) -> None:
+    """A correction under another name would be passed over, and the prediction approved in its place."""
+    known = {
+        *as_saved(layout.manual_label(*side.key)),
+        layout.imported_label(*side.key),
+        layout.approved_label(*side.key),
+    }
+    folder = layout.persons_labels(side.participant, side.session).anat
+    for path in sorted(folder.glob(f"*hemi-{side.hemi}*.nii*")):
+        if path not in known and path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith("."):
+            raise BadDataError(
+                f"{path.name} is a name that nobody looks for",
+                f"A correction is called {layout.manual_label(*side.key).name}: rename it, or move it away.",
+            )
+
+
 def label_table_of(layout: OutputLayout, side: SideFacts, candidate: Candidate) -> LabelTable | None:
     """Names of the values of a label map: its own tool's or model's, else people's own table; None: nobody says."""
     if candidate.source == "imported":
         names = (read_facts(candidate.path) or {}).get("labels")
-        if names:
-            return LabelTable({int(value): name for value, name in names.items()})
+        return LabelTable({int(value): name for value, name in names.items()}) if names else None
     if layout.label_names.exists() and candidate.source != "prediction":
         return read_label_table(layout.label_names)
     if side.prediction:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -21,10 +21,11 @@ from bidsapp.labels.agreement import agreement
 from bidsapp.labels.approval import ReviewedLabel, ShownPrediction, approve, withdraw
 from bidsapp.labels.candidates import SOURCE_WORDS, Candidate, SideFacts, find_candidate, label_table_of, read_side
 from bidsapp.labels.events import ApprovedEvent, LedgerEvent, last_events, read_events
+from bidsapp.labels.fingerprints import read_image_sha256
 from bidsapp.labels.guards import Finding, GuardLimits, accept, check_label
 from bidsapp.labels.label_file import LabelFile, fix_header, read_label_file
-from bidsapp.labels.ledger import find_approvals
-from bidsapp.labels.review_table import ReviewRow
+from bidsapp.labels.ledger import find_approvals, to_approval
+from bidsapp.labels.review_table import ReviewRow, ReviewTable
 from bidsapp.layout import OutputLayout
 from bidsapp.participants.job import read_facts
 from bidsapp.records import Approval, LabelTable, Side, SideKey
@@ -76,7 +77,10 @@ class _Inspection:
 
 
 class ReviewDesk:
-    """One run of the review: the ledger and the approvals as they stood at its beginning.
+    """One run of the review.
+
+    A decision counts for what was there when the side was reviewed last: when the prediction changed since, or
+    another tool's label map came in, the person has to look and decide again.
 
     Parameters
     ----------
@@ -88,66 +92,109 @@ class ReviewDesk:
         self.layout = layout
         self._limits, self._when, self._mend_headers = limits, when, mend_headers
         self._events: Sequence[LedgerEvent] = read_events(layout.ledger)
-        self._last = last_events(self._events)
         found = find_approvals(layout)
         self._valid = {approval.name: approval for approval in found.valid}
         self._refused = found.refused
-        self._drawn_on = self._read_drawn_on()
+        self._shown = _read_shown(layout)
 
-    def decide(self, row: ReviewRow) -> SideOutcome:
-        """Do what a row says; whatever stands in the way becomes a reason in words."""
+    def decide(self, rows: Sequence[ReviewRow]) -> SideOutcome:
+        """Do what the rows of one side say, the last one that is decided being the one that counts.
+
+        Whatever stands in the way becomes a reason in words.
+        """
+        decided = [row for row in rows if row.status != "pending"] or rows[-1:]
+        outcome = None
+        for row in decided:
+            if row is not decided[-1] and self._is_recorded(row):
+                continue
+            outcome = self._decide_safely(row)
+        assert outcome is not None  # noqa: S101 - the last row is always decided
+        return outcome
+
+    def close(self) -> None:
+        """Remember what every side showed."""
+        write_json(self.layout.shown, self._shown)
+
+    def _decide_safely(self, row: ReviewRow) -> SideOutcome:
         about = SideOutcome(row.key, "open", row.rater, comment=row.comment)
+        state: State = "refused" if row.status == "approved" else _state_of(row)
         try:
             return self._decide(row, about)
         except HippoTuneError as error:
-            state: State = "refused" if row.status == "approved" else _state_of(row)
             return replace(about, state=state, reasons=(". ".join(filter(None, (error.message, error.hint))),))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            words = f"a file of this side is damaged ({type(error).__name__}: {error})"
+            return replace(about, state=state, reasons=(words,))
 
-    def close(self) -> None:
-        """Remember on which crop every correction was drawn that was seen for the first time."""
-        write_json(self.layout.drawn_on, self._drawn_on)
+    def _is_recorded(self, row: ReviewRow) -> bool:
+        return any(event.key == row.key and event.decision == row.decision for event in self._events)
 
     def _decide(self, row: ReviewRow, about: SideOutcome) -> SideOutcome:
-        if row.status != "approved":
-            withdraw(self.layout, row.key, rater=row.rater, when=self._when, reason=f"{row.status}: {row.comment}")
+        last = last_events(self._events).get(row.key)
+        notes: list[str] = []
+        if row.status == "pending" and not row.rater and isinstance(last, ApprovedEvent):
+            words = f"{last.rater} approved it on {last.when}, and its row is gone or pending: write the status again"
+            return replace(about, state="refused", reasons=(words,))
+        if row.status != "approved" and withdraw(
+            self.layout, row.key, rater=row.rater, when=self._when, reason=f"{row.status}: {row.comment}"
+        ):
+            notes.append("its approval was withdrawn")
+            self._events = read_events(self.layout.ledger)
         side = read_side(self.layout, *row.key)
         candidate = find_candidate(self.layout, side)
         about = replace(
             about,
             source=SOURCE_WORDS[candidate.source] if candidate else "",
             label=candidate.path if candidate else None,
-            notes=self._notes(row, side),
+            notes=(*notes, *self._notes(row, side)),
         )
+        before = self._show(side, candidate)
         if row.status != "approved":
             return replace(about, state=_state_of(row))
-        last = self._last.get(row.key)
         if last is not None and last.decision == row.decision:
             return self._stand_by(about, last, candidate)
         if candidate is None:
             return replace(about, state="refused", reasons=("there is no label map to approve",))
+        changed = _what_changed(before, candidate)
+        if changed:
+            return replace(about, state="refused", reasons=(f"{changed}. {ANEW}",))
+        if last is None and self._ledger_was_lost(row):
+            words = f"it is approved in its sidecar, and {self.layout.ledger.name} does not know it"
+            return replace(about, state="refused", reasons=(f"{words}: restore the ledger. Or: {ANEW}",))
         return self._approve(row, about, side, candidate)
+
+    def _show(self, side: SideFacts, candidate: Candidate | None) -> dict[str, Any]:
+        """Remember what a side shows now; returns what it showed at the last review."""
+        name = side_name(side.key)
+        before = self._shown.get(name, {})
+        now: dict[str, Any] = {"source": candidate.source if candidate else None, "label": None}
+        if candidate is not None and candidate.path.exists():
+            now["label"] = read_image_sha256(candidate.path) if _is_image(candidate.path) else None
+        same_drawing = before.get("source") == now["source"] and before.get("label") == now["label"]
+        now["crop"] = before.get("crop") if same_drawing and before.get("crop") else side.crop_sha256
+        self._shown[name] = now
+        return before
+
+    def _ledger_was_lost(self, row: ReviewRow) -> bool:
+        facts = read_facts(self.layout.approved_label(*row.key)) or {}
+        return bool(facts) and facts.get("decision") == row.decision
 
     def _stand_by(self, about: SideOutcome, last: LedgerEvent, candidate: Candidate | None) -> SideOutcome:
         """The row says what it said before: does what was approved still hold?"""
         if not isinstance(last, ApprovedEvent):
-            return replace(about, state="refused", reasons=(f"{last.reason} {ANEW}",))
+            return replace(about, state="refused", reasons=(f"{last.reason}. {ANEW}",))
         if about.name in self._refused:
             return replace(about, state="refused", reasons=(f"{self._refused[about.name]}. {ANEW}",))
-        drawn = candidate if candidate is not None and candidate.source != "prediction" else None
-        if drawn is not None and file_sha256(drawn.path) != last.source_sha256:
-            file = read_label_file(drawn.path, about.key[2])
-            approved = read_label_file(self.layout.approved_label(*about.key), about.key[2])
-            same = file.labels is not None and approved.labels is not None and (file.labels == approved.labels).all()
-            if not same:
-                words = f"{drawn.path.name} changed after it was approved on {last.when}. {ANEW}"
-                return replace(about, state="refused", reasons=(words,))
-        return replace(about, state="approved", label=self.layout.approved_label(*about.key))
+        approval = to_approval(self.layout, last)
+        why = why_drawing_changed(self.layout, approval, candidate)
+        if why:
+            return replace(about, state="refused", reasons=(f"{why}. {ANEW}",))
+        return replace(about, state="approved", label=approval.label)
 
     def _approve(self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate) -> SideOutcome:
         if not row.rater.strip():
-            return replace(
-                about, state="refused", reasons=("nobody is named: write who approves into the column rater",)
-            )
+            words = "nobody is named: write who approves into the column rater"
+            return replace(about, state="refused", reasons=(words,))
         inspection = self._inspect(side, candidate)
         remaining = accept(inspection.findings, row.accept)
         notes = (*about.notes, *inspection.file.normalised, *(f.words for f in remaining if not f.blocks))
@@ -164,7 +211,7 @@ class ReviewDesk:
                 labels=labels,
                 names=table.names,
                 modalities=tuple(side.crops),
-                prediction=self._shown(side),
+                prediction=self._prediction(side),
             ),
             rater=row.rater,
             when=self._when,
@@ -172,6 +219,7 @@ class ReviewDesk:
             comment=row.comment,
             decision=row.decision,
         )
+        self._events = read_events(self.layout.ledger)
         return replace(about, state="approved", notes=notes, label=self.layout.approved_label(*row.key))
 
     def _inspect(self, side: SideFacts, candidate: Candidate) -> _Inspection:
@@ -186,7 +234,7 @@ class ReviewDesk:
         if table is None:
             words = f"nobody says what its values mean: write {self.layout.label_names} (columns index, name)"
             findings.append(Finding("file", words))
-        if file.labels is not None and table is not None and not any(finding.blocks for finding in file.findings):
+        if file.labels is not None and table is not None:
             findings += check_label(
                 file.labels,
                 side=side.hemi,
@@ -201,27 +249,24 @@ class ReviewDesk:
         return _Inspection(file, table, tuple(findings))
 
     def _check_age(self, side: SideFacts, candidate: Candidate) -> list[Finding]:
-        """A correction that was seen on another crop before is stale."""
-        if candidate.source == "prediction":
-            return []
-        name = side_name(side.key)
-        now: dict[str, object] = {"label": file_sha256(candidate.path), "crop": side.crop_sha256}
-        seen = self._drawn_on.get(name)
-        if seen and seen["label"] == now["label"] and seen["crop"] != now["crop"]:
+        """Tell a label map that was drawn on another crop than the one that is there."""
+        if candidate.source == "imported":
+            facts = read_facts(candidate.path)
+            if facts is None:
+                return [Finding("file", f"{candidate.path.name} was changed: a correction is saved as desc-manual")]
+            if facts["crop_sha256"] != side.crop_sha256:
+                return [Finding("stale", "it was brought in for an earlier version of the crop")]
+            if facts["on_our_crop"] is False:
+                return [Finding("stale", "it was drawn on another crop: the one beside it is not ours")]
+            if facts["on_our_crop"] is None:
+                return [Finding("stale", "nobody can tell on which crop it was drawn: look closely", blocks=False)]
+        if candidate.source == "manual" and self._shown[side_name(side.key)]["crop"] != side.crop_sha256:
             return [Finding("stale", f"{candidate.path.name} was drawn on an earlier version of the crop")]
-        self._drawn_on[name] = now
         return []
-
-    def _read_drawn_on(self) -> dict[str, dict[str, object]]:
-        path = self.layout.drawn_on
-        try:
-            return dict(read_json(path)) if path.exists() else {}
-        except ValueError as error:
-            raise BadDataError(f"{path} is damaged: {error}", "Remove it: it is made again.") from error
 
     def _notes(self, row: ReviewRow, side: SideFacts) -> tuple[str, ...]:
         notes = []
-        last = self._last.get(row.key)
+        last = last_events(self._events).get(row.key)
         newer = side.prediction and isinstance(last, ApprovedEvent) and last.model_sha256
         if newer and side.prediction and side.prediction["model_sha256"] != newer:
             notes.append(f"the prediction is newer than the approval (model {side.prediction['model']})")
@@ -234,7 +279,7 @@ class ReviewDesk:
     def _predicted(self, side: SideFacts) -> IntArray | None:
         return _read_labels(self._prediction_path(side.key)) if side.prediction else None
 
-    def _shown(self, side: SideFacts) -> ShownPrediction | None:
+    def _prediction(self, side: SideFacts) -> ShownPrediction | None:
         labels, facts = self._predicted(side), side.prediction
         if labels is None or facts is None:
             return None
@@ -250,21 +295,99 @@ class ReviewDesk:
         return self.layout.session(*key[:2]).prediction(key[2])
 
     def _volumes_of_others(self, participant: str) -> dict[str, list[float]]:
-        volumes: dict[str, list[float]] = {}
+        """Label name -> one volume per other person, the mean of their sides and sessions."""
+        people: dict[str, dict[str, list[float]]] = {}
         for person, found in self._approved_volumes:
             for name, volume in found.items() if person != participant else ():
-                volumes.setdefault(name, []).append(volume)
-        return volumes
+                people.setdefault(name, {}).setdefault(person, []).append(volume)
+        return {name: [float(np.mean(one)) for one in volumes.values()] for name, volumes in people.items()}
 
     @cached_property
     def _approved_volumes(self) -> list[tuple[str, dict[str, float]]]:
-        return [(approval.participant, self._volumes_of(approval)) for approval in self._valid.values()]
+        found = []
+        for approval in self._valid.values():
+            try:
+                found.append((approval.participant, self._volumes_of(approval)))
+            except (HippoTuneError, OSError, KeyError, ValueError):
+                continue  # that person's own row says what is wrong
+        return found
 
     def _volumes_of(self, approval: Approval) -> dict[str, float]:
         labels = _read_labels(approval.label)
         side = read_side(self.layout, approval.participant, approval.session, approval.hemi)
         voxel_mm3 = VOXEL_VOLUME_MM3 * side.volume_factor
         return {name: float(np.count_nonzero(labels == value)) * voxel_mm3 for value, name in approval.labels.items()}
+
+
+def why_not_standing(layout: OutputLayout, table: ReviewTable, approval: Approval) -> str | None:
+    """Say why an approval that the ledger holds does not stand: its row says something else, or its drawing changed.
+
+    Approvals without a decision (of other origin than the table) stand.
+    """
+    if not approval.decision:
+        return None
+    if any(problem.key == approval.key for problem in table.problems):
+        return f"its row in {layout.review_table.name} cannot be used: run review"
+    row = table.deciding_rows().get(approval.key)
+    if row is None:
+        return f"its row in {layout.review_table.name} is gone: run review"
+    if row.status != "approved" or row.decision != approval.decision:
+        return f"its row in {layout.review_table.name} changed to {row.status!r} since: run review"
+    try:
+        candidate = find_candidate(layout, read_side(layout, *approval.key))
+    except HippoTuneError as error:
+        return error.message
+    return why_drawing_changed(layout, approval, candidate)
+
+
+def why_drawing_changed(layout: OutputLayout, approval: Approval, candidate: Candidate | None) -> str | None:
+    """Say how what a person drew differs from what was approved; None when it does not, or when nothing was drawn."""
+    source = candidate.source if candidate and candidate.source != "prediction" else None
+    if approval.source != "prediction" and source is None:
+        return f"the {SOURCE_WORDS[approval.source]} that was approved on {approval.date} is gone"
+    if candidate is None or source is None or file_sha256(candidate.path) == approval.source_sha256:
+        return None
+    if source != approval.source:
+        return f"a {SOURCE_WORDS[source]} came after the {SOURCE_WORDS[approval.source]} was approved"
+    drawn, approved = (read_label_file(path, approval.hemi).labels for path in (candidate.path, approval.label))
+    if drawn is not None and approved is not None and np.array_equal(drawn, approved):
+        return None
+    return f"{candidate.path.name} changed after it was approved on {approval.date}"
+
+
+def _what_changed(before: Mapping[str, Any], candidate: Candidate) -> str | None:
+    """What a person who decided after the last review has not seen; a correction is their own work."""
+    if not before or candidate.source == "manual":
+        return "the correction is gone" if before.get("source") == "manual" and candidate.source != "manual" else None
+    if before.get("source") != candidate.source:
+        was = SOURCE_WORDS.get(before["source"], "nothing") if before.get("source") else "nothing"
+        return f"at the last review there was {was}, now it is {SOURCE_WORDS[candidate.source]}"
+    if before.get("label") != read_image_sha256(candidate.path):
+        return f"the {SOURCE_WORDS[candidate.source]} changed since the last review"
+    return None
+
+
+def _read_shown(layout: OutputLayout) -> dict[str, dict[str, Any]]:
+    path = layout.shown
+    if not path.exists():
+        return {}
+    try:
+        content = read_json(path)
+        if all(isinstance(one, dict) and {"source", "label", "crop"} <= one.keys() for one in content.values()):
+            return dict(content)
+        raise ValueError("its entries are not those of review")
+    except (ValueError, AttributeError) as error:
+        raise BadDataError(
+            f"{path} is damaged: {error}", "Restore it from a backup; without it, every side counts as never shown."
+        ) from error
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        read_image_sha256(path)
+    except HippoTuneError:
+        return False
+    return True
 
 
 def side_name(key: SideKey) -> str:

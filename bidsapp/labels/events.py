@@ -163,7 +163,7 @@ def _finish_last_line(path: Path) -> bytes:
 
 
 def _parse(path: Path, number: int, line: bytes) -> LedgerEvent:
-    hint = "Restore the file from a backup, or remove that line: its approval then no longer counts."
+    hint = "Restore the file from a backup, or set the side's row to pending, remove that line, and decide anew."
     try:
         facts = json.loads(line)
         return _WAYS_TO_READ[facts[_EVENT]](facts)

@@ -82,7 +82,7 @@ class GuardLimits:
 
     mirror_gain: float = _limit(
         0.02,
-        (0.0, 1.0),
+        (0.0, 0.1),
         "flip: Dice by which a mirror image of the label must fit better than the label itself. Good labels fit\n"
         "their prediction 0.12 to 0.35 better than any mirror image of them (50 real ones).",
     )

@@ -6,15 +6,21 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from bidsapp.bids.description import require_dataset
 from bidsapp.bids.sidecars import imported_sidecar
 from bidsapp.content import file_sha256
 from bidsapp.corobl.grid import crop_image
-from bidsapp.errors import BadDataError, NothingMatchesError
+from bidsapp.errors import BadDataError, HippoTuneError, NothingMatchesError
 from bidsapp.files import write_image, write_json
+from bidsapp.labels.candidates import SideFacts, read_side
+from bidsapp.labels.fingerprints import read_image_sha256
 from bidsapp.labels.label_file import read_label_file
+from bidsapp.labels.review_table import read_review_table
 from bidsapp.labels.tables import read_label_table, write_label_table
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
+from bidsapp.participants.job import is_changed_by_hand, read_facts
 from bidsapp.records import LabelTable, SideKey
 
 log = logging.getLogger(__name__)
@@ -23,11 +29,16 @@ PREFERRED = "desc-subfields"
 """Of several label maps of a side: what HippUnfold calls its final ones."""
 
 
-def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey]) -> int:
-    """Copy the label maps that a derivative data set has of `sides` to ``labels/``; returns how many are new.
+def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey]) -> list[str]:
+    """Copy the label maps that a derivative data set has of `sides` to ``labels/``.
 
     Looked for are ``*_hemi-L_space-corobl*_dseg.nii[.gz]`` (HippUnfold's names), with a table of label names beside
-    them or at the top of the data set. A label map that was brought in before, or a person's, stays.
+    them or at the top of the data set. A label map that was brought in before stays, and so does everything where a
+    person has decided already.
+
+    Returns
+    -------
+    What could not be brought in, in words.
 
     Raises
     ------
@@ -35,24 +46,35 @@ def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey]) 
         When `folder` is no BIDS data set.
     NothingMatchesError
         When it has no label map of any side.
-    BadDataError
-        When a file cannot be used, or one cannot be chosen among several.
     """
     require_dataset(folder)
-    found = {key: path for key in sides if (path := _find(folder, key))}
-    if not found:
+    decided = {key for key, row in read_review_table(layout.review_table).deciding_rows().items() if row.rater}
+    problems, found, new = [], 0, 0
+    for key in sides:
+        try:
+            path = _find(folder, key)
+            if path is None:
+                continue
+            found += 1
+            if key in decided:
+                problems.append(f"{path.name} was not brought in: its row in {layout.review_table.name} is decided")
+            elif read_facts(layout.imported_label(*key)) is None and not _is_changed(layout, key):
+                _import(layout, key, path, _find_table(folder, path))
+                new += 1
+        except HippoTuneError as error:
+            problems.append(error.message)
+    if not found and not problems:
         raise NothingMatchesError(
             f"{folder} has no *_hemi-L|R_space-corobl*_dseg.nii.gz of the people in {layout.root}",
             "Name the folder with dataset_description.json and sub-* in it.",
         )
-    new = 0
-    for key, path in found.items():
-        if layout.imported_label(*key).exists():
-            continue
-        _import(layout, key, path, _find_table(folder, path))
-        new += 1
-    log.info("%d label maps of %s are new, %d were there", new, folder, len(found) - new)
-    return new
+    log.info("%d label maps of %s are new, of %d", new, folder, found)
+    return problems
+
+
+def _is_changed(layout: OutputLayout, key: SideKey) -> bool:
+    """Whether a person changed what was brought in: it is theirs now."""
+    return is_changed_by_hand(layout.imported_label(*key))
 
 
 def _find(folder: Path, key: SideKey) -> Path | None:
@@ -85,7 +107,8 @@ def _import(layout: OutputLayout, key: SideKey, path: Path, table: LabelTable | 
     if file.labels is None or file.findings:
         words = "; ".join(finding.words for finding in file.findings)
         raise BadDataError(f"{path} is no label map of its crop: {words}", "Mend it, or leave --derivatives out.")
-    write_image(target, crop_image(file.labels.astype("uint16"), key[2]))
+    side = read_side(layout, *key)
+    write_image(target, crop_image(file.labels.astype(np.uint16), key[2]))
     if table is not None:
         write_label_table(label_names(target), table)
     facts = {
@@ -93,5 +116,19 @@ def _import(layout: OutputLayout, key: SideKey, path: Path, table: LabelTable | 
         "source": path.name,
         "source_sha256": file_sha256(path),
         "labels": {str(value): name for value, name in table.names.items()} if table else {},
+        "crop_sha256": side.crop_sha256,
+        "on_our_crop": _is_on_our_crop(path, side),
     }
     write_json(sidecar(target), imported_sidecar(facts=facts))
+
+
+def _is_on_our_crop(path: Path, side: SideFacts) -> bool | None:
+    """Whether the crop beside another tool's label map is ours, voxel for voxel; None: there is none."""
+    crops = [
+        crop
+        for crop in sorted(path.parent.glob(f"*_hemi-{side.hemi}_*space-corobl*_T?w.nii*"))
+        if crop.name.endswith(("_T1w.nii", "_T1w.nii.gz", "_T2w.nii", "_T2w.nii.gz"))
+    ]
+    if not crops:
+        return None
+    return any(read_image_sha256(crop) in side.crop_sha256.values() for crop in crops)

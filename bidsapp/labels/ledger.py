@@ -73,6 +73,8 @@ def to_approval(layout: OutputLayout, event: ApprovedEvent) -> Approval:
         source=event.source,
         model=event.model,
         comment=event.comment,
+        decision=event.decision,
+        source_sha256=event.source_sha256,
     )
 
 
@@ -144,7 +146,7 @@ def _changes_below(layout: OutputLayout, event: ApprovedEvent, crops: Collection
         path = session.crop(event.hemi, modality)
         if path.absolute() not in crops:
             yield f"the crop {path} that it was drawn on is missing"
-        elif not is_same_image(path, bytes_sha256=event.crop_file_sha256[modality], voxels_sha256=digest):
+        elif not is_same_image(path, bytes_sha256=event.crop_file_sha256.get(modality, ""), voxels_sha256=digest):
             yield f"the crop {path} is not the one that it was drawn on"
-        elif transform_sha256(session, modality) != event.transform_sha256[modality]:
+        elif transform_sha256(session, modality) != event.transform_sha256.get(modality):
             yield f"the transform {session.transform(modality)} is not the one that its crop was made with"

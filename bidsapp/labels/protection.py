@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from bidsapp.labels.review_table import ReviewTable
+from bidsapp.labels.events import LedgerEvent
+from bidsapp.labels.review_table import ReviewRow, ReviewTable
 from bidsapp.layout import OutputLayout, label_names, sidecar
 from bidsapp.records import Side
 
@@ -18,8 +20,10 @@ def persons_work(
     """
     if layout.approved_label(participant, session, hemi).exists():
         return "has an approved label"
-    if any(path.exists() for path in as_saved(layout.manual_label(participant, session, hemi))):
+    if any(os.path.lexists(path) for path in as_saved(layout.manual_label(participant, session, hemi))):
         return "has a corrected label"
+    if layout.imported_label(participant, session, hemi).exists():
+        return "has another tool's label map"
     key = (participant, session, hemi)
     for row in table.rows:
         if row.key == key and row.status != "pending":
@@ -28,6 +32,11 @@ def persons_work(
         if problem.key == key:
             return f"has a row in {layout.review_table.name} (line {problem.line}) that cannot be used"
     return None
+
+
+def awaits_record(row: ReviewRow, last: LedgerEvent | None) -> bool:
+    """Whether a person approved something that review has not recorded yet."""
+    return row.status == "approved" and (last is None or last.decision != row.decision)
 
 
 def persons_files(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> tuple[Path, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 
 from bidsapp.content import file_sha256
+from bidsapp.errors import HippoTuneError
 from bidsapp.files import write_bytes
 from bidsapp.labels.label_file import read_label_file
 from bidsapp.layout import OutputLayout
@@ -21,6 +24,15 @@ def draw_side(layout: OutputLayout, key: SideKey, label: Path | None) -> Path | 
     files = layout.session(participant, session)
     if label is None or label == files.prediction(hemi):
         return files.thumbnail(hemi)
+    try:
+        return _draw(layout, key, label)
+    except (HippoTuneError, OSError, ValueError, EOFError, zlib.error, ImageFileError):
+        return None  # the row says what is wrong
+
+
+def _draw(layout: OutputLayout, key: SideKey, label: Path) -> Path | None:
+    participant, session, hemi = key
+    files = layout.session(participant, session)
     picture = layout.review_picture(key, file_sha256(label)[:12])
     if picture.exists():
         return picture

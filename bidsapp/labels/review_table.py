@@ -65,8 +65,9 @@ class ReviewRow:
 
     @property
     def decision(self) -> str:
-        """Fingerprint of what the person wrote: another date makes it another decision."""
-        cells = {"status": self.status, "rater": self.rater, "date": self.date, "comment": self.comment}
+        """Fingerprint of what the person decided: another date makes it another decision, another spelling does not."""
+        date = sorted(int(number) for number in re.findall(r"[0-9]+", self.date)) or self.date.lower()
+        cells = {"status": self.status, "rater": self.rater.strip().lower(), "date": date}
         return settings_sha256({**cells, "accept": sorted(self.accept)})
 
 
@@ -117,6 +118,13 @@ class ReviewTable:
     def keys(self) -> frozenset[SideKey]:
         """Every side that has a row, usable or not."""
         return frozenset(row.key for row in self.rows) | {one.key for one in self.problems if one.key}
+
+    def rows_of_sides(self) -> dict[SideKey, list[ReviewRow]]:
+        """All usable rows of each side, in the order of the file."""
+        found: dict[SideKey, list[ReviewRow]] = {}
+        for row in self.rows:
+            found.setdefault(row.key, []).append(row)
+        return found
 
     def deciding_rows(self) -> dict[SideKey, ReviewRow]:
         """The row that counts for each side: its last that is not pending, else its last."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError
 from bidsapp.files import copy_file, explain_write_errors
-from bidsapp.labels.events import WithdrawnEvent, append_event
-from bidsapp.labels.protection import persons_files, persons_work
+from bidsapp.labels.events import WithdrawnEvent, append_event, last_events, read_events
+from bidsapp.labels.protection import awaits_record, persons_files, persons_work
 from bidsapp.labels.review_table import read_review_table
 from bidsapp.layout import SessionLayout, label_names, sidecar
 from bidsapp.participants.job import MODALITIES, Job, is_changed_by_hand, read_facts
@@ -42,6 +42,7 @@ def publish(job: Job, *, date: str) -> None:
         if unfinished.exists():
             _drop_incomplete(job)
             for side in SIDES:
+                _keep_unrecorded(job, side)
                 _supersede(job, side, date)
             job.layout.publishing(job.name).touch()
             complete_publishing(job)
@@ -97,6 +98,17 @@ def _on_the_same_disk(job: Job) -> Path:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(made, copy)
     return copy
+
+
+def _keep_unrecorded(job: Job, side: Side) -> None:
+    """Give up a new prediction where a person approved the old one while it was made."""
+    if job.replace_crops or not job.done.prediction(side).exists() or not job.unfinished.prediction(side).exists():
+        return
+    key = (job.scans.participant, job.scans.session, side)
+    row = read_review_table(job.layout.review_table).deciding_rows().get(key)
+    if row and awaits_record(row, last_events(read_events(job.layout.ledger)).get(key)):
+        _remove_prediction(job.unfinished, side)
+        log.warning("%s: the new label map of hemi-%s is given up: the old one was approved meanwhile", job.name, side)
 
 
 def _supersede(job: Job, side: Side, date: str) -> None:

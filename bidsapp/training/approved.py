@@ -12,12 +12,14 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from bidsapp.content import file_sha256, settings_sha256
+from bidsapp.content import file_sha256, image_sha256, settings_sha256
 from bidsapp.corobl.grid import ALIGNED_CODE, reverse_axis_0
 from bidsapp.errors import BadDataError, NothingMatchesError
 from bidsapp.files import read_json, write_bytes, write_json
+from bidsapp.labels.decisions import why_not_standing
 from bidsapp.labels.label_map import LabelMap, common_table, read_label_map, renumber, unused_names, value_map
 from bidsapp.labels.ledger import Approvals, find_approvals
+from bidsapp.labels.review_table import read_review_table
 from bidsapp.labels.selection import Wanted, select_approvals
 from bidsapp.labels.tables import read_label_table, write_label_table
 from bidsapp.layout import OutputLayout, approved_pairs_file, label_table_file, pair_images, pair_label
@@ -85,6 +87,7 @@ def gather_approved(
     found = find_approvals(output) if output.labels.is_dir() else Approvals((), {})
     if not found.valid and not found.refused:
         raise NothingMatchesError(f"no label is approved in {output.labels}", _REVIEW_HINT)
+    found = _keep_standing(output, found)
     selection = select_approvals(found.valid, found.refused, wanted)
     for name, reason in selection.left_out.items():
         logger.info("left out: %s (%s)", name, reason)
@@ -102,6 +105,14 @@ def gather_approved(
     values = {approval.name: value_map(approval.labels, table, names) for approval in selection.chosen}
     _say_renumbering(selection.chosen, table, values)
     return ApprovedSides(selection.chosen, selection.refused, table, values)
+
+
+def _keep_standing(output: OutputLayout, found: Approvals) -> Approvals:
+    """Leave out approvals whose row says something else by now, or whose correction changed."""
+    table = read_review_table(output.review_table)
+    reasons = {approval.name: why_not_standing(output, table, approval) for approval in found.valid}
+    fallen = {name: reason for name, reason in reasons.items() if reason}
+    return Approvals(tuple(one for one in found.valid if one.name not in fallen), found.refused | fallen)
 
 
 def common_modalities(approvals: Iterable[Approval]) -> tuple[Modality, ...]:
@@ -136,6 +147,7 @@ def case_of(approval: Approval) -> str:
 def read_crop(approval: Approval, modality: Modality) -> nibabel.Nifti1Image:
     """A crop as in the head, single precision, with nothing in its header but geometry; raises `VolumeError`."""
     volume = read_volume(approval.crops[modality])
+    _require_approved(approval, approval.crops[modality], volume, approval.crop_sha256[modality])
     return _plain_image(volume.array.astype(np.float32), volume)
 
 
@@ -148,11 +160,18 @@ def read_label(approval: Approval, values: Mapping[int, int]) -> nibabel.Nifti1I
         When it cannot be read, is no label map, or holds a value that `values` does not have.
     """
     volume = read_volume(approval.label)
+    _require_approved(approval, approval.label, volume, approval.label_sha256)
     problems = label_problems(volume.array, None)
     if problems:
         raise VolumeError(approval.label, problems[0])
     label = renumber(np.rint(volume.array).astype(np.int64), values, file=approval.label)
     return _plain_image(label, volume)
+
+
+def _require_approved(approval: Approval, path: Path, volume: Volume, digest: str) -> None:
+    """What is read must be what was approved, whatever happened to the file since it was checked."""
+    if approval.decision and image_sha256(volume.array, volume.grid.affine) != digest:
+        raise BadDataError(f"{path} is not what {approval.rater} approved", "Run review: it says what changed.")
 
 
 def nifti_bytes(image: nibabel.Nifti1Image) -> bytes:

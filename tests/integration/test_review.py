@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bidsapp.content import file_sha256
 from bidsapp.labels.events import read_events
-from bidsapp.layout import ModelLayout, OutputLayout, label_names
+from bidsapp.layout import ModelLayout, OutputLayout, label_names, sidecar
 from bidsapp.records import SIDES, Side, SideKey
 from tests.conftest import ROOT, SHARED_DATA, Finished, run_py
 from tests.integration.conftest import Trained
@@ -173,18 +175,79 @@ def test_another_tools_labels_come_in_as_pending_rows(loop: tuple[Path, OutputLa
     image = nib.load(layout.session("A", None).prediction("L"))
     values = np.asanyarray(image.dataobj).astype(np.int16) * 4
     nib.save(nib.Nifti1Image(values, image.affine), theirs)
-    label_names(theirs).write_text("index\tname\n4\tCA3\n8\tCyst\n")
+    label_names(theirs).write_text("index\tname\n4\tHead\n8\tTail\n")
     done = review(loop, "--derivatives", tool)
     assert done.code == 0, done.output
     assert "open       sub-A_hemi-L: another tool's label map" in done.output
     assert not layout.approved_label("A", None, "L").exists()
     decide(layout, {("A", None, "L"): "approved"})
     approved = review(loop)
-    assert approved.code in (0, 1), approved.output
-    if approved.code == 0:
-        (event,) = read_events(layout.ledger)
-        assert event.labels == {4: "CA3", 8: "Cyst"}
-        assert event.source == "imported"
+    assert approved.code == 0, approved.output
+    (event,) = read_events(layout.ledger)
+    assert event.labels == {4: "Head", 8: "Tail"}
+    assert event.source == "imported"
+    crop = nib.load(layout.session("A", None).crop("R", "T1w"))
+    other = nib.load(layout.session("A", None).prediction("R"))
+    moved = nib.Nifti1Image(np.roll(crop.get_fdata(dtype=np.float32), 3, axis=1), crop.affine)
+    nib.save(moved, anat / "sub-A_hemi-R_space-corobl_desc-preproc_T1w.nii.gz")
+    nib.save(other, anat / "sub-A_hemi-R_space-corobl_dseg.nii.gz")
+    assert review(loop, "--derivatives", tool).code == 0
+    decide(layout, {("A", None, "L"): "approved", ("A", None, "R"): "approved"})
+    on_another_crop = review(loop)
+    assert on_another_crop.code == 1, on_another_crop.output
+    assert "sub-A_hemi-R: another tool's label map by Ada (stale:" in on_another_crop.output
+
+
+def test_no_word_lets_a_flipped_label_pass(loop: tuple[Path, OutputLayout]) -> None:
+    _, layout = loop
+    path = returned(layout, "A", "L", lambda labels: labels[::-1])
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[1, 3] += 20
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), affine), path)
+    layout.review_table.write_text(f"{HEADER}sub-A\tn/a\tL\tapproved\tAda\t1\tgeometry header flip stale shift\tn/a\n")
+    done = review(loop)
+    assert done.code == 1, done.output
+    assert "flip:" in done.output
+    assert not layout.approved_label("A", None, "L").exists()
+
+
+def test_what_nobody_saw_is_not_approved(loop: tuple[Path, OutputLayout], trained: Trained, tmp_path: Path) -> None:
+    """A prediction that changed after the review, a correction that cannot be read, a row that is gone."""
+    data, layout = loop
+    review(loop)
+    decide(layout, {("A", None, "L"): "approved", ("B", None, "R"): "approved"})
+    assert "2 approved" in review(loop).output
+    for side in ("L", "R"):
+        prediction = layout.session("A" if side == "L" else "B", None).prediction(side)
+        image = nib.load(prediction)
+        nib.save(nib.Nifti1Image(add_a_rim(np.asanyarray(image.dataobj).copy()), image.affine), prediction)
+        facts = json.loads(sidecar(prediction).read_text())
+        facts["HippoTune"]["file_sha256"] = file_sha256(prediction)
+        sidecar(prediction).write_text(json.dumps(facts))
+    reformatted = layout.review_table.read_text().replace("2026-11-01", "01/11/2026")
+    layout.review_table.write_text(reformatted)
+    before = layout.ledger.read_bytes()
+    assert "2 approved" in review(loop).output
+    assert layout.ledger.read_bytes() == before
+
+    manual = layout.manual_label("C", None, "L")
+    manual.parent.mkdir(parents=True)
+    manual.symlink_to(tmp_path / "nowhere")
+    (manual.parent / "sub-C_hemi-R_space-corobl_desc-mine_dseg.nii.gz").touch()
+    decide(layout, {("C", None, "L"): "approved", ("C", None, "R"): "approved"})
+    lost = review(loop)
+    assert lost.code == 1, lost.output
+    assert "is a name that nobody looks for" in lost.output
+    assert "Ada approved it on" in lost.output
+    assert not layout.approved_label("C", None, "L").exists()
+    assert layout.ledger.read_bytes() == before
+
+    layout.review_table.write_text(reformatted.replace("sub-A\tn/a\tL\tapproved", "sub-A\tn/a\tL\trejected"))
+    shared = run_py(data, layout.root, "group", "--export-training-data", tmp_path / "shared")
+    assert shared.code == 1, shared.output
+    assert "changed to 'rejected' since" in shared.output
+    assert len(list((tmp_path / "shared").glob("sub-*"))) == 1
 
 
 def test_a_table_that_is_damaged_is_named_and_left(loop: tuple[Path, OutputLayout]) -> None:
