@@ -145,7 +145,9 @@ class ReviewDesk:
 
     def _approve(self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate) -> SideOutcome:
         if not row.rater.strip():
-            return replace(about, state="refused", reasons=("nobody is named: write who approves into the column rater",))
+            return replace(
+                about, state="refused", reasons=("nobody is named: write who approves into the column rater",)
+            )
         inspection = self._inspect(side, candidate)
         remaining = accept(inspection.findings, row.accept)
         notes = (*about.notes, *inspection.file.normalised, *(f.words for f in remaining if not f.blocks))
