@@ -16,7 +16,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from bidsapp import __version__
-from bidsapp.errors import BadDataError, CannotWriteError, HippoTuneError, NoInputError, UsageError
+from bidsapp.errors import BadDataError, CannotWriteError, NoInputError, UsageError
 from bidsapp.files import replace_atomically, write_json
 from bidsapp.layout import ModelPlaces
 from bidsapp.models.archives import MAX_TOTAL_BYTES, MIB
@@ -67,7 +67,7 @@ def fetch_model(entry: RegistryEntry, places: ModelPlaces, *, accept_unverified:
         log.info("%s is a file of yours, nothing is fetched", entry.name)
         return locate_model(entry.name, places)
     there = find_file(entry.name, places)
-    if there and _is_good(there, entry, places):
+    if there and (entry.url is None or _is_good(there, entry, places)):
         log.info("%s is there already: %s", entry.name, there)
         return there
     if entry.url is None:
@@ -131,7 +131,12 @@ def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces)
 def _open(url: str) -> http.client.HTTPResponse:
     request = urllib.request.Request(url, headers={"User-Agent": f"hippotune/{__version__}"})
     opener = urllib.request.build_opener(_SafeRedirects)
-    response: http.client.HTTPResponse = opener.open(request, timeout=SECONDS_WITHOUT_A_BYTE)
+    try:
+        response: http.client.HTTPResponse = opener.open(request, timeout=SECONDS_WITHOUT_A_BYTE)
+    except urllib.error.URLError:
+        raise
+    except (OSError, UnicodeError) as error:  # a name that nobody can look up is a UnicodeError
+        raise urllib.error.URLError(error) from error
     return response
 
 
@@ -161,8 +166,8 @@ def _copy(response: http.client.HTTPResponse, stream: IO[bytes], name: str, url:
     if declared is not None and declared > MAX_TOTAL_BYTES:
         raise _too_large(url)
     digest, size = hashlib.sha256(), 0
-    chunks = progress_over(_chunks(response), f"{name} (MiB)", total=-(-declared // MIB) if declared else None)
-    for chunk in chunks:
+    chunks = _chunks(response)
+    for chunk in progress_over(chunks, f"{name} (MiB)", total=-(-declared // MIB)) if declared else chunks:
         size += len(chunk)
         if size > MAX_TOTAL_BYTES:
             raise _too_large(url)
@@ -181,7 +186,14 @@ def _declared_length(response: http.client.HTTPResponse) -> int | None:
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    while chunk := response.read(MIB):
+    """Errors of the network become `URLError`, so that those of the disk are told from them."""
+    while True:
+        try:
+            chunk = response.read(MIB)
+        except OSError as error:
+            raise urllib.error.URLError(error) from error
+        if not chunk:
+            return
         yield chunk
 
 
@@ -194,8 +206,6 @@ def _explain_network(url: str, entry: RegistryEntry, places: ModelPlaces) -> Ite
     """Say which address failed and how; refusals of the disk pass."""
     try:
         yield
-    except HippoTuneError:
-        raise
     except urllib.error.HTTPError as error:
         error.close()
         raise NoInputError(
@@ -204,7 +214,7 @@ def _explain_network(url: str, entry: RegistryEntry, places: ModelPlaces) -> Ite
         ) from error
     except http.client.IncompleteRead as error:
         raise NoInputError(f"{url}: the connection was cut; nothing was kept", "Try again.") from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException) as error:
         raise NoInputError(f"{url} cannot be reached: {_reason(error)}", _elsewhere(entry, places)) from error
 
 
@@ -214,8 +224,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _elsewhere(entry: RegistryEntry, places: ModelPlaces) -> str:
+    own = " --registry FILE" if entry.listed_in == places.registry else ""
     unverified = "" if entry.sha256 else " --accept-unverified"
     return (
-        f"On a machine with a network: {COMMAND} fetch {entry.name} --to DIR{unverified}; then copy the files in DIR "
-        f"to {places.models}, here."
+        f"On a machine with a network: {COMMAND} fetch {entry.name} --to DIR{own}{unverified}; then copy the files in "
+        f"DIR to {places.models}, here."
     )

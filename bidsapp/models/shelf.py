@@ -10,6 +10,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
@@ -91,14 +92,19 @@ def find_file(name: str, places: ModelPlaces) -> Path | None:
     """The file or folder of that name in the models folder; None: there is none."""
     if not is_name(name):
         return None
-    try:
-        there = [places.fetched(name, suffix) for suffix in (*SUFFIXES, "") if places.fetched(name, suffix).exists()]
-    except OSError as error:
-        raise NoInputError(f"{places.models} cannot be read: {error.strerror}", "Give --models-dir.") from error
+    there = _files(name, places)
     if len(there) > 1:
         listed = ", ".join(path.name for path in there)
         raise BadDataError(f"{places.models} holds several models called {name}: {listed}", "Move all but one away.")
     return there[0] if there else None
+
+
+def _files(name: str, places: ModelPlaces) -> list[Path]:
+    candidates = [places.fetched(name, suffix) for suffix in (*SUFFIXES, "")]
+    try:
+        return [path for path in candidates if path.exists()]
+    except OSError as error:
+        raise NoInputError(f"{places.models} cannot be read: {error.strerror}", "Give --models-dir.") from error
 
 
 def is_name(text: str) -> bool:
@@ -130,7 +136,10 @@ def state(name: str, entry: RegistryEntry | None, places: ModelPlaces) -> str:
     """Where a model stands, in two or three words."""
     if entry and entry.path:
         return "here" if entry.path.exists() else "its path is missing"
-    if find_file(name, places):
+    files = _files(name, places)
+    if len(files) > 1:
+        return "several files"
+    if files:
         record = read_record(name, places)
         return "fetched" if record and record.verified else "here, unverified"
     return "not fetched" if entry and entry.url else "get it by hand"
@@ -145,16 +154,17 @@ def how_to_fetch(entry: RegistryEntry, places: ModelPlaces) -> str:
 
 def fetch_line(entry: RegistryEntry, places: ModelPlaces) -> str:
     """The command that fetches a model to the models folder."""
-    own = f" --registry {places.registry}" if places.registry and entry.listed_in == places.registry else ""
+    own = f" --registry {quote(str(places.registry))}" if entry.listed_in == places.registry else ""
     unverified = "" if entry.sha256 else " --accept-unverified"
-    return f"{COMMAND} fetch {entry.name} --to {places.models}{own}{unverified}"
+    return f"{COMMAND} fetch {entry.name} --to {quote(str(places.models))}{own}{unverified}"
 
 
 def by_hand(entry: RegistryEntry, places: ModelPlaces) -> str:
     """What to do where only a page is known."""
     return (
         f"Download its file from {entry.page} with a browser, save it as {places.models / entry.name} with its own "
-        f"ending (.tar.gz, .zip, ...), and look at it with: {COMMAND} check {entry.name} --models-dir {places.models}"
+        "ending (.tar.gz, .zip, ...), and look at it with: "
+        f"{COMMAND} check {entry.name} --models-dir {quote(str(places.models))}"
     )
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPMessage
@@ -21,6 +24,7 @@ from bidsapp.cli import main as run_py
 from bidsapp.models.fetching import _SafeRedirects
 from bidsapp.models_cli import main
 
+from ..conftest import ROOT
 from .conftest import Export
 
 CONTENT = b"PK\x03\x04 a model " * 200_000  # more than one chunk
@@ -33,6 +37,7 @@ class Server:
 
     port: int
     asked: list[str] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}"
@@ -58,9 +63,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.send_response(200)
             self.send_header("Content-Type", "text/html" if "login" in self.path else "application/zip")
             if "nolength" not in self.path:
-                self.send_header("Content-Length", str(len(CONTENT) + (1000 if "cut" in self.path else 0)))
+                self.send_header(
+                    "Content-Length", str(len(CONTENT) + (1000 if "cut" in self.path or "slow" in self.path else 0))
+                )
             self.end_headers()
             self.wfile.write(b"" if "empty" in self.path else CONTENT)
+            if "slow" in self.path:
+                self.wfile.flush()
+                state.released.wait(20)
 
         def log_message(self, *_arguments: object) -> None:
             pass
@@ -70,6 +80,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread = threading.Thread(target=http_server.serve_forever, daemon=True)
     thread.start()
     yield state
+    state.released.set()
     http_server.shutdown()
     http_server.server_close()
 
@@ -179,9 +190,32 @@ def test_without_a_network_the_line_for_another_machine_is_said(lab: Lab, server
         code, said = lab("fetch", "ours")
     assert code == 66
     assert "cannot be reached" in said
-    assert "On a machine with a network: hippotune-models fetch ours --to DIR" in said
+    assert "On a machine with a network: hippotune-models fetch ours --to DIR --registry FILE; then copy" in said
     assert str(lab.models) in said
     assert lab.left() == []
+
+
+def test_a_killed_fetch_leaves_nothing(lab: Lab, server: Server) -> None:
+    lab.list_model(server.url("slow.zip"))
+    words = ["fetch", "ours", "--registry", str(lab.registry), "--models-dir", str(lab.models)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bidsapp.models", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 20
+    while not lab.left() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(lab.left()) == 1
+    process.terminate()
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 75, said
+    assert lab.left() == []
+
+
+def test_a_host_that_nobody_knows_is_said(lab: Lab, server: Server) -> None:
+    lab.list_model("http://a..b/ours.zip")
+    code, said = lab("fetch", "ours")
+    assert code == 66, said
+    assert "cannot be reached" in said
 
 
 def test_unverified_files_are_asked_for_and_noted(lab: Lab, server: Server) -> None:
@@ -215,6 +249,9 @@ def test_where_only_a_page_is_known_it_is_named(lab: Lab) -> None:
     assert code == 66
     assert "https://zenodo.org/records/17618449" in said
     assert f"hippotune-models check neonateT2w_v2 --models-dir {lab.models}" in said
+    lab.models.mkdir()
+    (lab.models / "neonateT2w_v2.tar.gz").write_text("")
+    assert lab("fetch", "neonateT2w_v2")[0] == 0
 
 
 def test_list_and_show(lab: Lab) -> None:
