@@ -1,24 +1,21 @@
-"""The command line: parser, logging, and the only place that prints an error to a user."""
+"""The command line of the BIDS App: its flags, and what each level is asked."""
 
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from bidsapp import __version__
-from bidsapp.errors import HippoTuneError, InterruptedRunError, NoInputError, UsageError
-from bidsapp.logs import log_files, start_logging, stop_logging
+from bidsapp.console import Parser, run_command
+from bidsapp.console import add_flag as _flag
+from bidsapp.errors import NoInputError, UsageError
+from bidsapp.layout import ModelPlaces, model_places
 
 LEVELS = ("participant", "review", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
-EXIT_OUR_BUG = 70
 
 _PARTS_OF_A_DATA_SET = {"code", "phenotype", "sourcedata", "stimuli"}
 
@@ -31,8 +28,6 @@ _OF_TRAINING: tuple[str, ...] = (
     *_OF_PAIRS,
     *("model_dir", "model", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
 )
-
-log = logging.getLogger(__name__)
 
 _EPILOG = """\
 examples
@@ -59,7 +54,7 @@ exit codes
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="run.py",
         description="HippoTune retrains hippocampal U-Nets in CorObl space, with nnU-Net v2 underneath.",
         epilog=_EPILOG,
@@ -100,9 +95,21 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     _flag(
-        group, "--model", metavar="FILE|FOLDER|none|scratch",
-        help="participant: the model that segments (an exported zip, a model's folder), or none for crops alone; "
-        "group: what to start from (default and only choice so far: scratch)",
+        group, "--model", metavar="NAME|FILE|FOLDER|none|scratch",
+        help="participant: the model that segments (a name that hippotune-models list shows, an exported zip, a "
+        "model's folder), or none for crops alone; group: what to start from (default and only choice so far: scratch)",
+    )  # fmt: skip
+
+
+def _add_registry(group: argparse._ArgumentGroup) -> None:
+    _flag(
+        group, "--registry", type=Path, metavar="FILE",
+        help="your lab's own list of models, beside the one that HippoTune ships (default: hippotune/registry.toml in "
+        "your configuration folder, if it is there)",
+    )  # fmt: skip
+    _flag(
+        group, "--models-dir", type=Path, metavar="DIR",
+        help="where hippotune-models fetch puts models (default: hippotune/models in your data folder)",
     )  # fmt: skip
 
 
@@ -200,6 +207,7 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
     "people (participant and group level; group: of the approved labels)": (_add_people, ("participant", "group")),
     "machine and messages": (_add_common, LEVELS),
     "model (participant and group level)": (_add_model, ("participant", "group")),
+    "models by name (participant level)": (_add_registry, ("participant",)),
     "other data sets (participant and review level)": (_add_derivatives, ("participant", "review")),
     "inputs (participant level)": (_add_inputs, ("participant",)),
     "participant level": (_add_participant, ("participant",)),
@@ -211,23 +219,11 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run HippoTune; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    start_logging(verbose="-v" in arguments or "--verbose" in arguments)
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        _run(build_parser().parse_args(_positionals_first(arguments)))
-    except HippoTuneError as error:
-        return _report(error)
-    except KeyboardInterrupt:
-        return _report(InterruptedRunError("interrupted", "Give the same command again to continue."))
-    except Exception:
-        log.exception("this is a bug in HippoTune, please report it with the log")
-        _show_logs()
-        return EXIT_OUR_BUG
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        stop_logging()
-    return 0
+    return run_command(_run_words, sys.argv[1:] if argv is None else list(argv))
+
+
+def _run_words(words: list[str]) -> None:
+    _run(build_parser().parse_args(_positionals_first(words)))
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -257,6 +253,7 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
             bids_dir=bids_dir,
             layout=OutputLayout(output_dir, work_dir),
             model=arguments.model,
+            models=_model_places(arguments),
             modalities=tuple(arguments.modality.split("+")),
             sides=tuple(sorted(set(arguments.hemi))),
             participants=tuple(arguments.participant_label),
@@ -276,6 +273,10 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
             dry_run=arguments.dry_run,
         )
     )
+
+
+def _model_places(arguments: argparse.Namespace) -> ModelPlaces:
+    return model_places(_absolute(arguments.registry), _absolute(arguments.models_dir), os.environ)
 
 
 def _run_review(arguments: argparse.Namespace, output_dir: Path) -> None:
@@ -388,17 +389,6 @@ def _refuse_flags_of_the_other_source(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {why}", hint)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"{self.prog} --help explains every option.")
-
-
-def _flag(group: argparse._ArgumentGroup, name: str, **options: object) -> None:
-    """Add a flag in both spellings: --model-dir and --model_dir."""
-    names = [name, name.replace("-", "_").replace("__", "--", 1)]
-    group.add_argument(*dict.fromkeys(names), **options)  # type: ignore[arg-type]
-
-
 def _positive(text: str) -> int:
     return _whole(text, 1)
 
@@ -415,23 +405,3 @@ def _whole(text: str, minimum: int) -> int:
     if value < minimum:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
     return value
-
-
-def _report(error: HippoTuneError) -> int:
-    log.error(error.message)
-    if error.hint:
-        log.info("  what to do: %s", error.hint)
-    log.debug("exit code %d", error.exit_code, exc_info=error)
-    _show_logs()
-    return error.exit_code
-
-
-def _show_logs() -> None:
-    for path in log_files():
-        log.info("  log: %s", path)
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    if multiprocessing.parent_process() is not None:  # a child that inherited this handler just ends
-        os._exit(128 + number)
-    raise KeyboardInterrupt  # no `except Exception` on the way may take it for a damaged file

@@ -1,6 +1,6 @@
 """Every error that a user can meet: a message, a way out, and the exit code that belongs to it.
 
-`bidsapp.cli` is the only place that prints them.
+`bidsapp.console` is the only place that prints them.
 """
 
 from __future__ import annotations

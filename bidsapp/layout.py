@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -513,6 +514,56 @@ def label_names(dseg: Path) -> Path:
 def default_model_dir(output_dir: Path) -> Path:
     """Where the group level trains when it is not told."""
     return output_dir / "models" / "default"
+
+
+@dataclass(frozen=True)
+class ModelPlaces:
+    """Where models are found by name.
+
+    Attributes
+    ----------
+    registry
+        A lab's own list beside the one that we ship; None: there is none.
+    models
+        Where fetched models lie, as ``<name>.zip``, ``<name>.tar.gz``, ... and ``<name>.json``: what is known of them.
+    """
+
+    registry: Path | None
+    models: Path
+
+    @property
+    def shipped_registry(self) -> Path:
+        """Our list."""
+        return Path(__file__).parent / "models" / "registry.toml"
+
+    def fetched(self, name: str, suffix: str) -> Path:
+        """The file of a fetched model."""
+        return self.models / f"{name}{suffix}"
+
+    def fetch_record(self, name: str) -> Path:
+        """Where it came from, and its sha256."""
+        return self.models / f"{name}.json"
+
+
+def model_places(registry: Path | None, models: Path | None, environment: Mapping[str, str]) -> ModelPlaces:
+    """What the user named, else the folders of the XDG Base Directory Specification."""
+    own = registry or _xdg_folder(environment, "XDG_CONFIG_HOME", ".config") / "registry.toml"
+    data = models or _xdg_folder(environment, "XDG_DATA_HOME", ".local/share") / "models"
+    return ModelPlaces(own if registry or _is_file(own) else None, data)
+
+
+def _xdg_folder(environment: Mapping[str, str], variable: str, default: str) -> Path:
+    """Our folder there; a relative path counts as none, as the specification says."""
+    named = Path(environment.get(variable, ""))
+    home = Path(environment.get("HOME") or "/")  # containers may run without one
+    return (named if named.is_absolute() else home / default) / "hippotune"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in somebody else's home
+        return False
 
 
 def label_table_file(training_dir: Path) -> Path:

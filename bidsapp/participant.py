@@ -31,7 +31,7 @@ from bidsapp.files import write_json
 from bidsapp.labels.events import last_events, read_events
 from bidsapp.labels.protection import awaits_record, persons_work
 from bidsapp.labels.review_table import ReviewTable, read_review_table
-from bidsapp.layout import OutputLayout
+from bidsapp.layout import ModelPlaces, OutputLayout
 from bidsapp.logs import add_log_file, log_to
 from bidsapp.machine import usable_cores
 from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand
@@ -59,7 +59,9 @@ class ParticipantRequest:
     Attributes
     ----------
     model
-        A model's file or folder, ``none`` for crops alone; None where nothing was said.
+        A model's name, file or folder, ``none`` for crops alone; None where nothing was said.
+    models
+        Where names are looked up; None: nowhere.
     modalities
         The channels, in the order that the model wants.
     processes
@@ -69,6 +71,7 @@ class ParticipantRequest:
     bids_dir: Path
     layout: OutputLayout
     model: str | None
+    models: ModelPlaces | None = None
     modalities: tuple[Modality, ...] = ("T1w",)
     sides: tuple[Side, ...] = SIDES
     participants: tuple[str, ...] = ()
@@ -103,7 +106,7 @@ def run(request: ParticipantRequest) -> None:
         _rebuild_pages(request)
         return
     if request.model is None:
-        raise UsageError("participant needs --model", f"Choose one: {', '.join(_model_choices(layout))}.")
+        raise UsageError("participant needs --model", f"Choose one: {_model_choices(request)}.")
     found = _find(request)
     segmenter = None if request.model == NO_MODEL else _load(request)
     if request.dry_run:
@@ -141,9 +144,18 @@ def _find(request: ParticipantRequest) -> Found:
     return found
 
 
-def _model_choices(layout: OutputLayout) -> list[str]:
+def _model_choices(request: ParticipantRequest) -> str:
+    layout = request.layout
     trained = sorted(layout.models.glob("*/export/current.zip")) if layout.models.is_dir() else []
-    return [f"--model {NO_MODEL} (crops alone)", *(f"--model {path}" for path in trained), "--model FILE.zip or FOLDER"]
+    choices = [NO_MODEL + " (crops alone)", *map(str, trained), *_model_names(request), "FILE.zip or FOLDER"]
+    return ", ".join(f"--model {choice}" for choice in choices)
+
+
+def _model_names(request: ParticipantRequest) -> list[str]:
+    from bidsapp.models.registry import load_registry
+    from bidsapp.models.shelf import names
+
+    return names(load_registry(request.models), request.models) if request.models else []
 
 
 def _load(request: ParticipantRequest) -> Segmenter:
@@ -151,15 +163,31 @@ def _load(request: ParticipantRequest) -> Segmenter:
     from bidsapp.prediction import Predictor, choose_device
 
     device = choose_device(request.device)
-    path = Path(str(request.model)).expanduser().absolute()
-    if not path.exists():
-        choices = ", ".join(_model_choices(request.layout))
-        raise NoInputError(f"--model {request.model}: there is no such file or folder", f"Choose one: {choices}.")
-    model = load_model(path)
+    model = load_model(_model_path(request))
     _refuse_other_channels(request, model)
     log.info("model %s on %s: %s", model.name, device, ", ".join(model.labels.values()))
     predictor = Predictor(model, device, tta=request.tta, cores=request.processes)
     return Segmenter(predictor, model.name, model.digest, request.tta)
+
+
+def _model_path(request: ParticipantRequest) -> Path:
+    """The file or folder that --model means: a path that exists, else a name."""
+    from bidsapp.models.shelf import is_name, locate_model
+
+    said = str(request.model)
+    path = Path(said).expanduser().absolute()
+    if path.exists():
+        return path
+    if not is_name(said) or request.models is None:
+        raise NoInputError(
+            f"--model {said}: there is no such file or folder", f"Choose one: {_model_choices(request)}."
+        )
+    if said not in _model_names(request):
+        raise UsageError(
+            f"--model {said}: no model is called so, and there is no such file or folder",
+            f"Choose one: {_model_choices(request)}.",
+        )
+    return locate_model(said, request.models)
 
 
 def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> None:

@@ -15,6 +15,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {"bidsapp.group", "bidsapp.participant", "bidsapp.review"}
 ENGINE = {"torch", "nnunetv2", "batchgenerators", "batchgeneratorsv2"}
+COMMAND_LINES = {"cli.py", "models_cli.py", "console.py"}
+NETWORK = {"urllib.request", "http.client", "ftplib", "requests", "pooch"}
 MAY_USE_THE_ENGINE = ("training/", "models/", "prediction.py")
 
 
@@ -49,7 +51,7 @@ def test_only_the_training_rooms_know_the_engine(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=room)
 def test_imports_point_down(path: Path) -> None:
     names = imported(path, at_import_time=False)
-    if room(path) != "cli.py":
+    if room(path) not in COMMAND_LINES:
         assert "argparse" not in names
         assert not names & {"bidsapp.cli"}
         if f"bidsapp.{path.stem}" not in LEVELS:
@@ -58,10 +60,17 @@ def test_imports_point_down(path: Path) -> None:
         assert not {name for name in names if name.startswith("bidsapp.")}
 
 
+@pytest.mark.parametrize("path", MODULES, ids=room)
+def test_only_fetch_touches_the_network(path: Path) -> None:
+    if room(path) != "models/fetching.py":
+        assert not imported(path, at_import_time=False) & NETWORK
+
+
+@pytest.mark.parametrize("command", ["cli", "models_cli"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_the_command_line_answers_without_the_heavy_libraries(option: str) -> None:
+def test_the_command_line_answers_without_the_heavy_libraries(command: str, option: str) -> None:
     script = (
-        "import sys; from bidsapp.cli import main\n"
+        f"import sys; from bidsapp.{command} import main\n"
         "try: main([sys.argv[1]])\n"
         "except SystemExit: pass\n"
         "print('loaded', sorted({'torch', 'nnunetv2', 'numpy', 'nibabel', 'bids'} & set(sys.modules)))"

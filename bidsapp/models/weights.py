@@ -156,6 +156,11 @@ def check_weights(weights: Mapping[str, object], shapes: Mapping[str, tuple[int,
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
+def count_parameters(weights: Weights) -> int:
+    """How many numbers a network learned; tensors that are listed twice count once."""
+    return sum({_place(one): one.numel() for one in weights.values() if one.is_floating_point()}.values())
+
+
 def weights_digest(folds: Iterable[Weights]) -> str:
     """sha256 over names, kinds, shapes and values; tensors that are listed twice are read once."""
     digest = hashlib.sha256()

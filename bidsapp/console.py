@@ -1,0 +1,72 @@
+"""What our two commands have in common: both spellings of a flag, messages, exit codes, the way an error is shown."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from typing import NoReturn
+
+from bidsapp.errors import HippoTuneError, InterruptedRunError, UsageError
+from bidsapp.logs import log_files, start_logging, stop_logging
+
+EXIT_OUR_BUG = 70
+
+log = logging.getLogger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes on the command line are errors like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError`."""
+        raise UsageError(message, f"{self.prog} --help explains every option.")
+
+
+def add_flag(group: argparse._ActionsContainer, name: str, **options: object) -> None:
+    """Add a flag in both spellings: --model-dir and --model_dir."""
+    names = [name, name.replace("-", "_").replace("__", "--", 1)]
+    group.add_argument(*dict.fromkeys(names), **options)  # type: ignore[arg-type]
+
+
+def run_command(work: Callable[[list[str]], None], arguments: list[str]) -> int:
+    """Do `work` with `arguments`; returns the exit code, and is the only place that shows an error to a user."""
+    start_logging(verbose="-v" in arguments or "--verbose" in arguments)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        work(arguments)
+    except HippoTuneError as error:
+        return _report(error)
+    except KeyboardInterrupt:
+        return _report(InterruptedRunError("interrupted", "Give the same command again to continue."))
+    except Exception:
+        log.exception("this is a bug in HippoTune, please report it with the log")
+        _show_logs()
+        return EXIT_OUR_BUG
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        stop_logging()
+    return 0
+
+
+def _report(error: HippoTuneError) -> int:
+    log.error(error.message)
+    if error.hint:
+        log.info("  what to do: %s", error.hint)
+    log.debug("exit code %d", error.exit_code, exc_info=error)
+    _show_logs()
+    return error.exit_code
+
+
+def _show_logs() -> None:
+    for path in log_files():
+        log.info("  log: %s", path)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    if multiprocessing.parent_process() is not None:  # a child that inherited this handler just ends
+        os._exit(128 + number)
+    raise KeyboardInterrupt  # no `except Exception` on the way may take it for a damaged file

@@ -1,0 +1,187 @@
+"""Models as they lie in the models folder: which are there, whether they are what was fetched, and what to do if not.
+
+Nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.files import read_json
+from bidsapp.layout import ModelPlaces
+from bidsapp.models.registry import NAME, Registry, RegistryEntry, load_registry
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".model")
+"""The last is for addresses that end otherwise; what a file is, its first bytes say."""
+COMMAND = "hippotune-models"
+
+
+@dataclass(frozen=True)
+class FetchRecord:
+    """What was noted when a model came.
+
+    Attributes
+    ----------
+    verified
+        Whether the registry stated the same sha256.
+    """
+
+    url: str
+    sha256: str
+    date: str
+    verified: bool
+
+
+def locate_model(name: str, places: ModelPlaces) -> Path:
+    """The file or folder of a model that is called by its name; its sha256 is checked where one is known.
+
+    Raises
+    ------
+    UsageError
+        When nothing has this name.
+    NoInputError
+        When it was not fetched yet.
+    BadDataError
+        When the file is not what was fetched, or a registry is damaged.
+    """
+    registry = load_registry(places)
+    entry = registry.get(name)
+    if entry and entry.path:
+        return _own(entry)
+    file = find_file(name, places)
+    if file is None:
+        if entry is None:
+            raise UsageError(
+                f"no model is called {name}", f"Choose one: {', '.join(names(registry, places)) or 'none'}."
+            )
+        raise NoInputError(f"the model {name} was not fetched to {places.models} yet", how_to_fetch(entry, places))
+    record = read_record(name, places)
+    expected = (entry.sha256 if entry else None) or (record.sha256 if record else None)
+    if expected is None:
+        log.warning("nobody stated a checksum for %s; it is taken as it is", file)
+    elif file.is_file() and sha256_of(file) != expected:
+        raise BadDataError(
+            f"{file} is not the model {name}: its sha256 is another", "Move it away and fetch the model again."
+        )
+    return file
+
+
+def _own(entry: RegistryEntry) -> Path:
+    """The path that a lab's entry names."""
+    path = entry.path
+    if path is None or not path.exists():
+        raise NoInputError(f"{path}, which {entry.listed_in} names for {entry.name}, does not exist", "Mend the path.")
+    if entry.sha256 and path.is_file() and sha256_of(path) != entry.sha256:
+        raise BadDataError(
+            f"{path} is not the model {entry.name}: its sha256 is not the one in {entry.listed_in}",
+            "Take the file as it was, or mend the list.",
+        )
+    return path
+
+
+def find_file(name: str, places: ModelPlaces) -> Path | None:
+    """The file or folder of that name in the models folder; None: there is none."""
+    if not is_name(name):
+        return None
+    there = _files(name, places)
+    if len(there) > 1:
+        listed = ", ".join(path.name for path in there)
+        raise BadDataError(f"{places.models} holds several models called {name}: {listed}", "Move all but one away.")
+    return there[0] if there else None
+
+
+def _files(name: str, places: ModelPlaces) -> list[Path]:
+    candidates = [places.fetched(name, suffix) for suffix in (*SUFFIXES, "")]
+    try:
+        return [path for path in candidates if path.exists()]
+    except OSError as error:
+        raise NoInputError(f"{places.models} cannot be read: {error.strerror}", "Give --models-dir.") from error
+
+
+def is_name(text: str) -> bool:
+    """Whether a model could be called so, or it rather is meant as a path."""
+    return bool(re.fullmatch(NAME, text))
+
+
+def names(registry: Registry, places: ModelPlaces) -> list[str]:
+    """Everything that can be called by name: the registry's entries, then what else lies in the models folder."""
+    return [*registry, *(name for name in _lying(places) if name not in registry)]
+
+
+def _lying(places: ModelPlaces) -> list[str]:
+    try:
+        files = sorted(places.models.iterdir()) if places.models.is_dir() else []
+    except OSError:
+        return []
+    found = dict.fromkeys(_name_of(file) for file in files if not file.name.startswith("."))
+    return [name for name in found if name and is_name(name)]
+
+
+def _name_of(file: Path) -> str | None:
+    if file.is_dir():
+        return file.name
+    return next((file.name.removesuffix(one) for one in SUFFIXES if file.name.endswith(one)), None)
+
+
+def state(name: str, entry: RegistryEntry | None, places: ModelPlaces) -> str:
+    """Where a model stands, in two or three words."""
+    if entry and entry.path:
+        return "here" if entry.path.exists() else "its path is missing"
+    files = _files(name, places)
+    if len(files) > 1:
+        return "several files"
+    if files:
+        record = read_record(name, places)
+        return "fetched" if record and record.verified else "here, unverified"
+    return "not fetched" if entry and entry.url else "get it by hand"
+
+
+def how_to_fetch(entry: RegistryEntry, places: ModelPlaces) -> str:
+    """The line to run; in words where there is no address to fetch from."""
+    if entry.url is None:
+        return by_hand(entry, places)
+    return f"Run: {fetch_line(entry, places)}"
+
+
+def fetch_line(entry: RegistryEntry, places: ModelPlaces) -> str:
+    """The command that fetches a model to the models folder."""
+    own = f" --registry {quote(str(places.registry))}" if entry.listed_in == places.registry else ""
+    unverified = "" if entry.sha256 else " --accept-unverified"
+    return f"{COMMAND} fetch {entry.name} --to {quote(str(places.models))}{own}{unverified}"
+
+
+def by_hand(entry: RegistryEntry, places: ModelPlaces) -> str:
+    """What to do where only a page is known."""
+    return (
+        f"Download its file from {entry.page} with a browser, save it as {places.models / entry.name} with its own "
+        "ending (.tar.gz, .zip, ...), and look at it with: "
+        f"{COMMAND} check {entry.name} --models-dir {quote(str(places.models))}"
+    )
+
+
+def read_record(name: str, places: ModelPlaces) -> FetchRecord | None:
+    """What was noted when the model came; None: nothing, or nothing that can be read."""
+    try:
+        content: Any = read_json(places.fetch_record(name))
+        url, sha256, date = (str(content[key]) for key in ("url", "sha256", "date"))
+        return FetchRecord(url, sha256, date, content["verified"] is True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def sha256_of(file: Path) -> str:
+    """The checksum of a file."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise NoInputError(f"{file} cannot be read: {error.strerror}", "Look at its permissions.") from error

@@ -1,0 +1,210 @@
+"""The command line of `hippotune-models`: list, show, fetch and check models."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bidsapp import __version__
+from bidsapp.console import Parser, add_flag, run_command
+from bidsapp.errors import NoInputError, UsageError
+from bidsapp.layout import ModelPlaces, model_places
+
+if TYPE_CHECKING:
+    from bidsapp.models.registry import Registry, RegistryEntry
+
+log = logging.getLogger(__name__)
+
+_EPILOG = """\
+examples
+  hippotune-models list                       the models that have a name, and where each stands
+  hippotune-models show neonateT2w_v2         what is known of one
+  hippotune-models fetch NAME                 bring it here; nothing else in HippoTune touches the network
+  hippotune-models check models/ours.zip      would it load, and what is in it? nothing in it is run
+
+exit codes
+  0 done; 2 usage; 65 bad data, or not the file that it should be; 66 no such file, or it cannot be reached;
+  70 our bug; 73 cannot write; 75 interrupted
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: its line in --help, what it takes, and what it does."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, ModelPlaces], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `hippotune-models`; returns the exit code."""
+    return run_command(_run, sys.argv[1:] if argv is None else list(argv))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = Parser(
+        prog="hippotune-models",
+        description="Models by name: which there are, where they are, and whether a file is one.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"hippotune {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="details")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        one = commands.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)
+        command.add_arguments(one)
+        _add_places(one)
+    return parser
+
+
+def _run(words: list[str]) -> None:
+    arguments = build_parser().parse_args(words)
+    registry, models = (path.absolute() if path else None for path in (arguments.registry, arguments.models_dir))
+    COMMANDS[arguments.command].run(arguments, model_places(registry, models, os.environ))
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add_flag(parser, "--registry", type=Path, metavar="FILE", help="your lab's own list of models, beside ours")
+    add_flag(
+        parser, "--models-dir", type=Path, metavar="DIR",
+        help="where models lie (default: hippotune/models in your data folder)",
+    )  # fmt: skip
+    parser.add_argument("-v", "--verbose", action="store_true", help="details")
+
+
+def _add_nothing(_parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="as `hippotune-models list` shows it")
+
+
+def _add_fetch(parser: argparse.ArgumentParser) -> None:
+    _add_name(parser)
+    parser.add_argument("--to", type=Path, metavar="DIR", help="the folder to put it in (default: --models-dir)")
+    add_flag(
+        parser, "--accept-unverified", action="store_true",
+        help="take a file although nobody stated its checksum; what came is noted beside it",
+    )  # fmt: skip
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a model's file or folder, or the name of one that is here")
+
+
+def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
+    from bidsapp.models.registry import load_registry
+    from bidsapp.models.shelf import names, state
+
+    registry = load_registry(places)
+    rows = [("NAME", "CHANNELS", "STANDS", "LICENCE", "TITLE")]
+    for name in names(registry, places):
+        entry = registry.get(name)
+        known = (entry.modality, entry.licence, entry.title) if entry else ("?", "?", "not in a registry")
+        rows.append((name, known[0], state(name, entry, places), *known[1:]))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        log.info("  ".join([*(word.ljust(width) for word, width in zip(row[:4], widths, strict=True)), row[4]]))
+    log.info("models folder: %s", places.models)
+    if places.registry:
+        log.info("your registry: %s", places.registry)
+
+
+def _show(arguments: argparse.Namespace, places: ModelPlaces) -> None:
+    from bidsapp.models.registry import load_registry
+    from bidsapp.models.shelf import how_to_fetch, read_record, state
+
+    entry = _entry(arguments.name, load_registry(places), places)
+    stands = state(entry.name, entry, places)
+    facts = {
+        "name": entry.name,
+        "title": entry.title,
+        "channels": ", ".join(entry.channels),
+        "space": entry.space,
+        "labels": ", ".join(entry.labels) or "not stated",
+        "architecture": entry.architecture,
+        "address": entry.address,
+        "sha256": entry.sha256 or "not stated",
+        "licence": entry.licence,
+        "citation": entry.citation or "not stated",
+        "verified": "yes, by those who wrote the list" if entry.verified else "not verified here",
+        "note": entry.note,
+        "listed in": str(entry.listed_in),
+        "stands": stands,
+    }
+    record = read_record(entry.name, places)
+    if record and not entry.path:
+        facts["fetched"] = f"{record.date}, sha256 {record.sha256}, {'' if record.verified else 'not '}verified"
+    for title, value in facts.items():
+        if value:
+            log.info("%-13s %s", title, value)
+    if stands in ("not fetched", "get it by hand"):
+        log.info("%-13s %s", "to get it", how_to_fetch(entry, places))
+
+
+def _fetch(arguments: argparse.Namespace, places: ModelPlaces) -> None:
+    from bidsapp.models.fetching import fetch_model
+    from bidsapp.models.registry import load_registry
+
+    if arguments.to and arguments.models_dir and arguments.to.absolute() != places.models:
+        raise UsageError("--to and --models-dir name two folders", "Give one of them.")
+    if arguments.to:
+        places = ModelPlaces(places.registry, arguments.to.absolute())
+    entry = _entry(arguments.name, load_registry(places), places)
+    path = fetch_model(entry, places, accept_unverified=arguments.accept_unverified)
+    log.info("%s: %s", entry.name, path)
+    log.info("use it: run.py BIDS_DIR OUTPUT_DIR participant --model %s", path)
+
+
+def _check(arguments: argparse.Namespace, places: ModelPlaces) -> None:
+    from bidsapp.models.loading import load_model
+    from bidsapp.models.shelf import is_name, locate_model
+    from bidsapp.models.weights import count_parameters
+
+    path = Path(arguments.file).expanduser().absolute()
+    if not path.exists() and is_name(arguments.file):
+        path = locate_model(arguments.file, places)
+    model = load_model(path)
+    facts = {
+        "file": path,
+        "name": model.name,
+        "channels": ", ".join(model.channels),
+        "labels": ", ".join(f"{value} {name}" for value, name in model.labels.items()),
+        "folds": len(model.weights),
+        "parameters": f"{count_parameters(model.weights[0]):,}",
+        "configuration": model.configuration,
+        "digest": model.digest,
+    }
+    for title, value in facts.items():
+        log.info("%-13s %s", title, value)
+    log.info("it loads; nothing in it was run")
+
+
+def _entry(name: str, registry: Registry, places: ModelPlaces) -> RegistryEntry:
+    from bidsapp.models.shelf import find_file
+
+    if name in registry:
+        return registry[name]
+    file = find_file(name, places)
+    if file:
+        raise NoInputError(f"no registry says anything of {name}", f"Look at it with: hippotune-models check {file}")
+    raise UsageError(f"no model is called {name}", f"Choose one: {', '.join(registry)}.")
+
+
+COMMANDS = {
+    "list": Command("the models that have a name, and where each stands", _add_nothing, _list),
+    "show": Command("what is known of one model", _add_name, _show),
+    "fetch": Command("bring a model here", _add_fetch, _fetch),
+    "check": Command("whether a file or folder is a model that loads here, and what is in it", _add_file, _check),
+}

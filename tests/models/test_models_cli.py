@@ -1,0 +1,339 @@
+"""hippotune-models as a user meets it, against a real server on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request
+
+import pytest
+
+from bidsapp.cli import main as run_py
+from bidsapp.models.fetching import _SafeRedirects
+from bidsapp.models_cli import main
+
+from ..conftest import ROOT
+from .conftest import Export
+
+CONTENT = b"PK\x03\x04 a model " * 200_000  # more than one chunk
+GOOD = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Server:
+    """What it gives at each path, and what it was asked for."""
+
+    port: int
+    asked: list[str] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.asked.append(self.path)
+            self.close_connection = True
+            if self.path.startswith("/moved"):
+                self.send_response(302)
+                self.send_header("Location", "file:///etc/hostname" if "file" in self.path else "/ours.zip")
+                self.end_headers()
+                return
+            if self.path.startswith("/missing"):
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html" if "login" in self.path else "application/zip")
+            if "nolength" not in self.path:
+                self.send_header(
+                    "Content-Length", str(len(CONTENT) + (1000 if "cut" in self.path or "slow" in self.path else 0))
+                )
+            self.end_headers()
+            self.wfile.write(b"" if "empty" in self.path else CONTENT)
+            if "slow" in self.path:
+                self.wfile.flush()
+                state.released.wait(20)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Server(http_server.server_address[1])
+    thread = threading.Thread(target=http_server.serve_forever, daemon=True)
+    thread.start()
+    yield state
+    state.released.set()
+    http_server.shutdown()
+    http_server.server_close()
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab's list with one model, and its folder of models."""
+
+    registry: Path
+    models: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def list_model(self, address: str, sha256: str | None = GOOD, key: str = "url") -> None:
+        checksum = f'sha256 = "{sha256}"\n' if sha256 else ""
+        text = f'[ours]\ntitle = "Our T1w"\nchannels = ["T1w"]\nlicence = "MIT"\n{key} = "{address}"\n'
+        self.registry.write_text(text + checksum)
+
+    def __call__(self, *words: object) -> tuple[int, str]:
+        places = ["--registry", str(self.registry), "--models-dir", str(self.models)]
+        code = main([*map(str, words), *places])
+        return code, self.capsys.readouterr().out
+
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.models.rglob("*"))
+
+
+@pytest.fixture
+def lab(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Lab:
+    return Lab(tmp_path / "lab.toml", tmp_path / "models", capsys)
+
+
+@pytest.mark.parametrize("path", ["ours.zip", "moved", "nolength/ours.zip?download=1"])
+def test_fetch_brings_checks_and_notes(lab: Lab, server: Server, path: str) -> None:
+    lab.list_model(server.url(path))
+    code, said = lab("fetch", "ours")
+    assert code == 0, said
+    (file,) = (one for one in lab.models.iterdir() if one.suffix != ".json")
+    assert file.read_bytes() == CONTENT
+    assert file.name == ("ours.model" if path == "moved" else "ours.zip")
+    noted = json.loads((lab.models / "ours.json").read_text())
+    assert (noted["sha256"], noted["verified"], noted["url"]) == (GOOD, True, server.url(path))
+    assert len(lab.left()) == 2
+
+
+def test_a_good_file_is_not_fetched_again_and_a_damaged_one_is(lab: Lab, server: Server) -> None:
+    lab.list_model(server.url("ours.zip"))
+    assert lab("fetch", "ours")[0] == 0
+    code, said = lab("fetch", "ours")
+    assert (code, len(server.asked)) == (0, 1)
+    assert "is there already" in said
+    (lab.models / "ours.zip").write_bytes(CONTENT[:-1])
+    assert lab("check", "ours")[0] == 65
+    assert lab("fetch", "ours")[0] == 0
+    assert (lab.models / "ours.zip").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "sha256", "code", "words"),
+    [
+        ("ours.zip", "0" * 64, 65, [GOOD, "0" * 64, "nothing was kept"]),
+        ("cut.zip", GOOD, 66, ["the connection was cut"]),
+        ("missing.zip", GOOD, 66, ["404"]),
+        ("login.zip", GOOD, 65, ["a web page"]),
+        ("nolength/empty.zip", GOOD, 65, ["an empty file"]),
+        ("moved/file", GOOD, 66, ["302", "not allowed"]),
+    ],
+)
+def test_what_fails_leaves_nothing(
+    lab: Lab, server: Server, path: str, sha256: str, code: int, words: list[str]
+) -> None:
+    lab.list_model(server.url(path), sha256)
+    got, said = lab("fetch", "ours")
+    assert got == code, said
+    for word in [*words, server.url(path), "what to do:"]:
+        assert word in said
+    assert "Traceback" not in said
+    assert lab.left() == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "safe"),
+    [("https", "https", True), ("http", "https", True), ("http", "http", True), ("https", "http", False)],
+)
+def test_nobody_is_led_from_https_to_http(start: str, end: str, safe: bool) -> None:
+    request = Request(f"{start}://example.org/a")
+    answer: tuple[Any, ...] = (None, 302, "Found", HTTPMessage(), f"{end}://example.org/b")
+    if safe:
+        assert _SafeRedirects().redirect_request(request, *answer) is not None
+        return
+    with pytest.raises(URLError, match="not safe"):
+        _SafeRedirects().redirect_request(request, *answer)
+
+
+def test_a_failed_fetch_keeps_what_was_there(lab: Lab, server: Server) -> None:
+    lab.list_model(server.url("cut.zip"))
+    lab.models.mkdir()
+    (lab.models / "ours.zip").write_text("other")
+    assert lab("fetch", "ours")[0] == 66
+    assert (lab.models / "ours.zip").read_text() == "other"
+    assert lab.left() == ["ours.zip"]
+
+
+def test_without_a_network_the_line_for_another_machine_is_said(lab: Lab, server: Server) -> None:
+    with socket.socket() as closed:  # bound and not listening: nobody answers, nobody else gets it
+        closed.bind(("127.0.0.1", 0))
+        lab.list_model(f"http://127.0.0.1:{closed.getsockname()[1]}/ours.zip")
+        code, said = lab("fetch", "ours")
+    assert code == 66
+    assert "cannot be reached" in said
+    assert "On a machine with a network: hippotune-models fetch ours --to DIR --registry FILE; then copy" in said
+    assert str(lab.models) in said
+    assert lab.left() == []
+
+
+def test_a_killed_fetch_leaves_nothing(lab: Lab, server: Server) -> None:
+    lab.list_model(server.url("slow.zip"))
+    words = ["fetch", "ours", "--registry", str(lab.registry), "--models-dir", str(lab.models)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bidsapp.models", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 20
+    while not lab.left() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(lab.left()) == 1
+    process.terminate()
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 75, said
+    assert lab.left() == []
+
+
+def test_a_host_that_nobody_knows_is_said(lab: Lab, server: Server) -> None:
+    lab.list_model("http://a..b/ours.zip")
+    code, said = lab("fetch", "ours")
+    assert code == 66, said
+    assert "cannot be reached" in said
+
+
+def test_unverified_files_are_asked_for_and_noted(lab: Lab, server: Server) -> None:
+    lab.list_model(server.url("ours.zip"), sha256=None)
+    code, said = lab("fetch", "ours")
+    assert (code, server.asked, lab.left()) == (2, [], [])
+    assert f"--to {lab.models} --registry {lab.registry} --accept-unverified" in said
+    assert lab("fetch", "ours", "--accept-unverified")[0] == 0
+    noted = json.loads((lab.models / "ours.json").read_text())
+    assert (noted["sha256"], noted["verified"]) == (GOOD, False)
+    assert lab("fetch", "ours")[0] == 0
+    assert len(server.asked) == 1
+    assert "here, unverified" in lab("list")[1]
+    (lab.models / "ours.zip").write_bytes(b"changed since")
+    assert lab("check", "ours")[0] == 65
+    assert lab("fetch", "ours", "--accept-unverified")[0] == 65
+    assert (lab.models / "ours.zip").read_bytes() == b"changed since"
+
+
+def test_a_folder_that_cannot_be_written_is_said(lab: Lab, server: Server, tmp_path: Path) -> None:
+    lab.list_model(server.url("ours.zip"))
+    (tmp_path / "models").write_text("a file is in the way")
+    code, said = lab("fetch", "ours")
+    assert code == 73
+    assert "--to DIR" in said
+
+
+def test_where_only_a_page_is_known_it_is_named(lab: Lab) -> None:
+    lab.registry.write_text("")
+    code, said = lab("fetch", "neonateT2w_v2", "--accept-unverified")
+    assert code == 66
+    assert "https://zenodo.org/records/17618449" in said
+    assert f"hippotune-models check neonateT2w_v2 --models-dir {lab.models}" in said
+    lab.models.mkdir()
+    (lab.models / "neonateT2w_v2.tar.gz").write_text("")
+    assert lab("fetch", "neonateT2w_v2")[0] == 0
+
+
+def test_list_and_show(lab: Lab) -> None:
+    lab.list_model("https://example.org/ours.zip")
+    lab.models.mkdir()
+    (lab.models / "theirs.zip").write_text("")
+    code, said = lab("list")
+    lines = [line.split() for line in said.splitlines()]
+    assert code == 0
+    assert ["ours", "T1w", "not", "fetched", "MIT", "Our", "T1w"] in lines
+    assert ["theirs", "?", "here,", "unverified", "?", "not", "in", "a", "registry"] in lines
+    assert "neonateT1w_v2    T1w       get it by hand    unknown" in said
+    code, said = lab("show", "ours")
+    assert code == 0
+    for word in (GOOD, "https://example.org/ours.zip", "MIT", "not verified here", "hippotune-models fetch ours"):
+        assert word in said
+    code, said = lab("show", "nobody")
+    assert code == 2
+    assert "ours" in said
+
+
+@pytest.mark.parametrize("words", [[], ["lst"], ["show"], ["fetch", "ours", "--to", "elsewhere"], ["list", "--what"]])
+def test_mistakes_have_a_way_out(lab: Lab, words: list[str]) -> None:
+    lab.list_model("https://example.org/ours.zip")
+    code, said = lab(*words)
+    assert code == 2
+    assert "what to do:" in said
+
+
+def test_check_says_what_a_model_is(lab: Lab, export: Export) -> None:
+    archive = export().archive
+    lab.list_model(archive.name, hashlib.sha256(archive.read_bytes()).hexdigest(), key="path")
+    for name in (archive, "ours"):
+        code, said = lab("check", name)
+        assert code == 0, said
+        facts = dict(line.split(maxsplit=1) for line in said.splitlines())
+        assert (facts["name"], facts["channels"], facts["folds"]) == ("tiny", "T1w", "1")
+        assert facts["labels"] == "1 Anterior, 2 Corps d'Ammon – 海馬"
+        assert facts["parameters"] == "8,283"  # 240 + 3504 down, 1032 + 3480 up, 27 for three classes
+        assert len(facts["digest"]) == 64
+    archive.write_bytes(archive.read_bytes()[:-500])
+    assert lab("check", "ours")[0] == 65
+    code, said = lab("check", archive)
+    assert code == 65
+    assert "what to do:" in said
+
+
+@pytest.fixture
+def segment(lab: Lab, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    bids = tmp_path / "bids"
+    anat = bids / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    (bids / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    (anat / "sub-01_T1w.nii.gz").write_bytes(b"")
+
+    def run(model: object) -> tuple[int, str]:
+        words = [bids, tmp_path / "out", "participant", "--model", model, "--device", "cpu", "--dry-run"]
+        places = ["--registry", lab.registry, "--models-dir", lab.models]
+        code = run_py([str(word) for word in (*words, *places)])
+        return code, lab.capsys.readouterr().out
+
+    return run
+
+
+def test_participant_takes_names(
+    lab: Lab, segment: Callable[..., tuple[int, str]], export: Export, server: Server
+) -> None:
+    archive = export().archive
+    lab.list_model(server.url("ours.zip"), hashlib.sha256(archive.read_bytes()).hexdigest())
+    code, said = segment("ours")
+    assert (code, server.asked) == (66, [])
+    assert f"Run: hippotune-models fetch ours --to {lab.models} --registry {lab.registry}\n" in said
+    code, said = segment("neonateT2w_v2")
+    assert code == 66
+    assert "https://zenodo.org/records/17618449" in said
+    code, said = segment("nobody")
+    assert code == 2
+    for choice in ("--model none", "--model ours", "--model maguire_T2w", "--model FILE.zip"):
+        assert choice in said
+    assert segment("missing/model.zip")[0] == 66
+    lab.models.mkdir()
+    (lab.models / "ours.zip").write_bytes(archive.read_bytes())
+    code, said = segment("ours")
+    assert code == 0, said
+    assert "model tiny on cpu" in said
