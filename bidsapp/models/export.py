@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,8 @@ def build_model_folder(
     plans: dict[str, Any],
     dataset_json: dict[str, Any],
     facts: dict[str, Any],
+    more_folds: Sequence[Weights] = (),
+    mirroring_axes: Sequence[int] | None = None,
 ) -> Path:
     """Write an nnU-Net model below `destination`, replacing what stood there.
 
@@ -67,6 +71,10 @@ def build_model_folder(
         As `round_weights` gives them.
     facts
         What to say of the model in ``hippotune.json``; must hold no person and no path.
+    more_folds
+        Weights of further folds of the same network; `weights` are fold_0.
+    mirroring_axes
+        Axes that the network saw mirrored in training.
 
     Returns
     -------
@@ -79,15 +87,14 @@ def build_model_folder(
     write_json(folder / "plans.json", plans | {"dataset_name": dataset})
     shared = {key: dataset_json[key] for key in SHARED_DATASET_KEYS}
     write_json(folder / "dataset.json", {"name": dataset, **shared})
-    checkpoint = {
-        "network_weights": weights,
-        "trainer_name": EXPORTED_TRAINER,
-        "init_args": {"configuration": NNUNET_CONFIGURATION},
-        "inference_allowed_mirroring_axes": None,
-    }
-    replace_atomically(
-        folder / "fold_0" / "checkpoint_final.pth", lambda temporary: _save_checkpoint(checkpoint, temporary)
-    )
+    for fold, own in enumerate((weights, *more_folds)):
+        checkpoint = {
+            "network_weights": own,
+            "trainer_name": EXPORTED_TRAINER,
+            "init_args": {"configuration": NNUNET_CONFIGURATION},
+            "inference_allowed_mirroring_axes": None if mirroring_axes is None else tuple(mirroring_axes),
+        }
+        replace_atomically(folder / f"fold_{fold}" / "checkpoint_final.pth", partial(_save_checkpoint, checkpoint))
     root = destination / dataset
     files = sorted(path for path in root.rglob("*") if path.is_file())
     manifest = {

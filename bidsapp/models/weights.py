@@ -26,6 +26,7 @@ Weights = dict[str, "torch.Tensor"]
 
 MAX_PARAMETERS = 500_000_000  # nnU-Net's largest residual encoder has 140 million
 MAX_DIFFERENCES = 5
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 HINT = (
     "Files that need unpickling can run code and are not loaded. Its owner can save it again with "
     "torch.save({'network_weights': network.state_dict(), ...})."
@@ -41,12 +42,23 @@ def read_checkpoint(content: bytes, origin: str, path: Path) -> Json:
     BadDataError
         When it is damaged, holds anything else, or is compressed (torch never compresses).
     """
+    _check_container(content, origin, path)
+    return _with_weights(_load_tensors_only(content, origin), "network_weights", "nnU-Net v2", origin)
+
+
+def read_v1_checkpoint(content: bytes, origin: str, path: Path) -> Json:
+    """The same of nnU-Net v1, whose weights are the ``state_dict``; torch before 1.6 saved without a container."""
+    if not content.startswith(LEGACY_MAGIC):
+        _check_container(content, origin, path)
+    return _with_weights(_load_tensors_only(content, origin), "state_dict", "nnU-Net v1", origin)
+
+
+def _load_tensors_only(content: bytes, origin: str) -> object:
     import numpy as np
     import torch
     from numpy._core.multiarray import scalar
 
-    _check_container(content, origin, path)
-    plain: list[Any] = [
+    known: list[Any] = [
         scalar,
         (scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 spells it
         np.dtype,
@@ -54,14 +66,17 @@ def read_checkpoint(content: bytes, origin: str, path: Path) -> Json:
         np.dtypes.Float32DType,
     ]
     try:
-        with torch.serialization.safe_globals(plain):
-            checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(known):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         reason = printable((str(error).splitlines() or [type(error).__name__])[0])
         raise BadDataError(f"{origin} cannot be loaded as tensors only: {reason}", HINT) from error
-    weights = checkpoint.get("network_weights") if isinstance(checkpoint, dict) else None
-    if not isinstance(weights, dict) or not weights:
-        raise BadDataError(f"{origin} holds no network_weights; it is not a checkpoint of nnU-Net v2", HINT)
+
+
+def _with_weights(checkpoint: object, key: str, made_by: str, origin: str) -> Json:
+    weights = checkpoint.get(key) if isinstance(checkpoint, dict) else None
+    if not isinstance(checkpoint, dict) or not isinstance(weights, dict) or not weights:
+        raise BadDataError(f"{origin} holds no {key}; it is not a checkpoint of {made_by}", HINT)
     return checkpoint
 
 
