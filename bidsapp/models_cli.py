@@ -27,6 +27,7 @@ examples
   hippotune-models show neonateT2w_v2         what is known of one
   hippotune-models fetch NAME                 bring it here; nothing else in HippoTune touches the network
   hippotune-models check models/ours.zip      would it load, and what is in it? nothing in it is run
+  hippotune-models convert-v1 OLD.tar NEW.zip make a model of nnU-Net v1 one of v2
 
 exit codes
   0 done; 2 usage; 65 bad data, or not the file that it should be; 66 no such file, or it cannot be reached;
@@ -101,6 +102,37 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a model's file or folder, or the name of one that is here")
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="an nnU-Net v1 archive or folder, e.g. HippUnfold's tar"
+    )
+    parser.add_argument("destination", type=Path, metavar="OUT.zip", help="the nnU-Net v2 model to write")
+    parser.add_argument("--name", metavar="NAME", help="the model's name, letters and digits (default: of the task)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE",
+        help="table of label names, columns index and name (default: HippUnfold's where the task is theirs, else label-N)",
+    )  # fmt: skip
+    parser.add_argument("--channels", nargs="+", metavar="NAME", help="e.g. T1w T2w (default: from the task's name)")
+
+
+def _convert(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
+    from bidsapp.labels.tables import read_label_table
+    from bidsapp.models.convert_v1 import convert_v1
+
+    destination = arguments.destination.absolute()
+    if destination.exists():
+        raise UsageError(f"{destination} exists", "Name another file; nothing is written over.")
+    report = convert_v1(
+        arguments.file.absolute(),
+        destination,
+        name=arguments.name,
+        labels=read_label_table(arguments.labels).names if arguments.labels else None,
+        channels=arguments.channels,
+    )
+    for line in report.lines:
+        log.info(line)
 
 
 def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
@@ -207,4 +239,5 @@ COMMANDS = {
     "show": Command("what is known of one model", _add_name, _show),
     "fetch": Command("bring a model here", _add_fetch, _fetch),
     "check": Command("whether a file or folder is a model that loads here, and what is in it", _add_file, _check),
+    "convert-v1": Command("make a model of nnU-Net v1 one of v2, without running it", _add_convert, _convert),
 }
