@@ -112,7 +112,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", help="the model's name, letters and digits (default: of the task)")
     parser.add_argument(
         "--labels", type=Path, metavar="FILE",
-        help="table of label names, columns index and name (default: HippUnfold's where the task is theirs, else label-N)",
+        help="table of label names, columns index and name (default: HippUnfold's for their tasks, else label-N)",
     )  # fmt: skip
     parser.add_argument("--channels", nargs="+", metavar="NAME", help="e.g. T1w T2w (default: from the task's name)")
 

@@ -337,3 +337,16 @@ def test_participant_takes_names(
     code, said = segment("ours")
     assert code == 0, said
     assert "model tiny on cpu" in said
+
+
+def test_a_v1_model_is_converted_checked_and_never_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = Path(__file__).parent / "data" / "v1", tmp_path / "new.zip"
+    assert main(["convert-v1", str(old), str(new)]) == 0
+    assert "v1 resamples, then normalises" in capsys.readouterr().out
+    assert main(["check", str(new)]) == 0
+    before = new.read_bytes()
+    assert main(["convert-v1", str(old), str(new)]) == 2
+    assert new.read_bytes() == before
+    assert main(["convert-v1", str(tmp_path / "none"), str(tmp_path / "other.zip")]) == 66
