@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bidsapp import __version__, config
+from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
 from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
@@ -583,7 +584,7 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
     _show_scores(layout, summary, archive)
     if leaks:
         raise PartialFailureError(
-            f"the model is trained and tested, but not exported: it holds what must not leave: {'; '.join(leaks)}",
+            f"the model is trained and tested, but not exported: it holds what must not leave: {shorten_list(leaks)}",
             f"It lies in {archive}: look there, do not share it. Where the name of a model or label is at fault, "
             "change it (a MODEL_DIR may be renamed), then give the same command again; the training is safe.",
         )
@@ -604,6 +605,8 @@ def _pack(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) 
     zip_model(folder, staged)
     leaks = [str(leak) for leak in scan_archive(staged, known_secrets(layout, state))]
     if leaks:
+        for leak in leaks:
+            log.debug("must not leave: %s", leak)
         archive = layout.refused_export(iteration, datetime.now().strftime("%Y-%m-%d"))
         replace_atomically(archive, lambda temporary: shutil.copyfile(staged, temporary))
         return archive, leaks

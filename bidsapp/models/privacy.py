@@ -348,7 +348,7 @@ def _patterns(known: KnownSecrets) -> Iterator[tuple[LeakKind, re.Pattern[str]]]
     yield "person", re.compile(r"(?<![A-Za-z0-9])sub-(?=[A-Za-z]*\d)[A-Za-z0-9]+")
     labels = sorted({person.removeprefix("sub-") for person in known.people} - {""}, key=len, reverse=True)
     if labels:
-        yield "person", re.compile(rf"(?:(?<![A-Za-z])sub|Sub|(?<![A-Za-z])SUB)[-_ ]?(?:{_any(labels)}){_WORD_END}")
+        yield "person", re.compile(rf"(?:(?<![A-Za-z])sub|Sub|(?<![A-Za-z])SUB)[-_ ]?(?:{_any_label(labels)})")
     bare = [one for one in labels if len(one) >= SHORTEST_BARE_LABEL and one.casefold() not in FORMAT_WORDS]
     if bare:
         yield "person", re.compile("|".join(map(_whole_word, bare)))
@@ -366,6 +366,11 @@ def _patterns(known: KnownSecrets) -> Iterator[tuple[LeakKind, re.Pattern[str]]]
 
 def _any(texts: Iterable[str]) -> str:
     return "|".join(map(re.escape, texts))
+
+
+def _any_label(labels: Iterable[str]) -> str:
+    """Labels behind ``sub``; one that ends in a digit ends there, whatever is glued to it: sub003net."""
+    return "|".join(re.escape(label) + (r"(?!\d)" if label[-1].isdigit() else _WORD_END) for label in labels)
 
 
 def _whole_word(label: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import create_bytes_once, read_json
 from bidsapp.layout import ModelLayout
@@ -157,7 +158,7 @@ def _refuse_leaks(
     leaks = [*scan_for_leaks(files, known), *scan_for_leaks({destination.name: b""}, known)]
     if leaks:
         raise BadDataError(
-            f"not exported, it holds what must not leave: {'; '.join(map(str, leaks))}",
+            f"not exported, it holds what must not leave: {shorten_list(map(str, leaks))}",
             "Change the name, title or label that is at fault; a model trained by an older version is exported anew "
             "with --iterations 0.",
         )

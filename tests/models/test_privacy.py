@@ -100,6 +100,7 @@ LEAKS: list[tuple[str, Callable[[Files], None], LeakKind, str]] = [
     ("numeric date", with_json("hippotune.json", lambda c: c.update(StudyDate=20190305)), "date", "StudyDate"),
     ("bare label", with_json("hippotune.json", lambda c: c.update(worst="P0123")), "person", "worst"),
     ("CamelCase sub", renamed("Dataset512_ModelSub01Net"), "person", "Dataset512_ModelSub01Net"),
+    ("glued sub", renamed("Dataset512_sub01net"), "person", "Dataset512_sub01net"),
     ("CamelCase label", renamed("Dataset512_VoxelsP0123Net"), "person", "Dataset512_VoxelsP0123Net"),
     ("key that stands twice",
      with_file("dataset.json", b'{"name": "sub-44", "name": "fine"}'), "person", ", name"),
