@@ -339,6 +339,7 @@ UNC_PATH = r"\\\\[\w.-]+\\[\w$.-]+|(?<![:\w/])//[\w.-]+/[\w$.-]+|file://\S+"
 _MONTH, _DAY, _YEAR = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])", r"(?:19|20)\d\d"
 DATES = (
     rf"(?<!\d){_YEAR}([-/._]){_MONTH}\1{_DAY}(?!\d)"
+    rf"|(?<!\d)(?:{_DAY}[./]{_MONTH}|{_MONTH}/{_DAY})[./]{_YEAR}(?!\d)"
     rf"|(?<![\d.])(?<!records/)(?<!dev)(?<!\+d){_YEAR}{_MONTH}{_DAY}(?:[T_-]?(?:[01]\d|2[0-3])[0-5]\d[0-5]\d(?:\.\d+)?)?(?!\d)"
 )
 EMAIL = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
@@ -353,7 +354,7 @@ def _patterns(known: KnownSecrets) -> Iterator[tuple[LeakKind, re.Pattern[str]]]
     if bare:
         yield "person", re.compile("|".join(map(_whole_word, bare)))
     yield "path", re.compile(POSIX_PATH)
-    yield "path", re.compile(rf"\A/[^/\s<>]+\Z|{WINDOWS_PATH}|{UNC_PATH}")
+    yield "path", re.compile(rf"\A/[^/\s<>][^<>\n]*\Z|(?<![\w/])~\w*/\w\S*|{WINDOWS_PATH}|{UNC_PATH}")
     if known.paths:
         yield "path", re.compile(rf"(?<![\w/])(?:{_any(sorted(known.paths, key=len, reverse=True))})(?![\w])")
     for kind, names in (("host", known.hosts), ("user", known.users)):

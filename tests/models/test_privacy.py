@@ -175,7 +175,9 @@ def test_what_only_looks_like_a_leak_is_none(text: str) -> None:
     ("text", "kind"),
     [
         ("PATH=/opt/x:/usr/local/bin", "path"), ("see file:///mnt/a", "path"), ("D:/scans/a.nii", "path"),
-        ("'/scratch'", "path"), ("(/project/hippo)", "path"), ("2019/03/05", "date"), ("20190305103000.5", "date"),
+        ("'/scratch'", "path"), ("(/project/hippo)", "path"), ("2019/03/05", "date"), ("5 o'clock, 05.03.2019", "date"),
+        ("/My Data/hippo study/x.nii", "path"), ("in ~/study/x", "path"), ("03/25/2019", "date"),
+        ("20190305103000.5", "date"),
         ("by amyers.", "user"), ("at cortex7.example.org", "host"), ("SUB-01", "person"), ("sub_01", "person"),
         ("sub-unknown7", "person"), ("pat77_left", "person"),
     ],
