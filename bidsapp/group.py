@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bidsapp import __version__, config
+from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
 from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
@@ -543,7 +544,7 @@ def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None
 
 def _test_and_export(request: GroupRequest, state: ModelState, settings: Settings) -> None:
     """Round the weights once; predict, score and pack with exactly those weights."""
-    from bidsapp.models.export import build_model_folder, round_weights, zip_model
+    from bidsapp.models.export import build_model_folder, round_weights
     from bidsapp.models.loading import load_model
     from bidsapp.prediction import Predictor, choose_device
     from bidsapp.report.training_facts import gather_training_report
@@ -567,9 +568,7 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
     summary = summarise(scores, seed=settings.training.seed)
     write_scores(layout.scores, scores)
     write_summary(layout.summary, summary)
-    archive = layout.exported_model(checkpoint["iteration"])
-    zip_model(folder, archive)
-    replace_atomically(layout.current_export, lambda temporary: shutil.copyfile(archive, temporary))
+    archive, leaks = _pack(layout, state, folder, checkpoint["iteration"])
     shutil.rmtree(layout.export_staging)
     report = gather_training_report(
         layout,
@@ -583,6 +582,38 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
     )
     write_training_report(layout.report, report)
     _show_scores(layout, summary, archive)
+    if leaks:
+        raise PartialFailureError(
+            f"the model is trained and tested, but not exported: it holds what must not leave: {shorten_list(leaks)}",
+            f"It lies in {archive}: look there, do not share it. Where the name of a model or label is at fault, "
+            "change it (a MODEL_DIR may be renamed), then give the same command again; the training is safe.",
+        )
+
+
+def _pack(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) -> tuple[Path, list[str]]:
+    """Pack the model in `folder` and search it; becomes the newest export only when nothing was found.
+
+    Returns
+    -------
+    tuple
+        The archive, and what it holds that must not leave, with the places.
+    """
+    from bidsapp.models.export import zip_model
+    from bidsapp.models.privacy import known_secrets, scan_archive
+
+    staged = layout.staged_export(iteration)
+    zip_model(folder, staged)
+    leaks = [str(leak) for leak in scan_archive(staged, known_secrets(layout, state))]
+    if leaks:
+        for leak in leaks:
+            log.debug("must not leave: %s", leak)
+        archive = layout.refused_export(iteration, datetime.now().strftime("%Y-%m-%d"))
+        replace_atomically(archive, lambda temporary: shutil.copyfile(staged, temporary))
+        return archive, leaks
+    archive = layout.exported_model(iteration)
+    for target in (archive, layout.current_export):
+        replace_atomically(target, lambda temporary: shutil.copyfile(staged, temporary))
+    return archive, leaks
 
 
 def _public_facts(state: ModelState, iteration: int) -> dict[str, object]:

@@ -172,6 +172,14 @@ class ModelLayout:
         """The model after so many iterations."""
         return self.export / f"{self.root.name or self.name}-{iteration}.zip"
 
+    def staged_export(self, iteration: int) -> Path:
+        """The same on its way, before it was searched for what must not leave."""
+        return self.export_staging / self.exported_model(iteration).name
+
+    def refused_export(self, iteration: int, date: str) -> Path:
+        """The same, when it holds what must not leave."""
+        return self.export / f"refused-{date}" / self.exported_model(iteration).name
+
     def test_prediction(self, case: str) -> Path:
         """The predicted label map of a test case."""
         return self.test / f"{case}_dseg.nii.gz"

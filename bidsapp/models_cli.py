@@ -27,6 +27,8 @@ examples
   hippotune-models show neonateT2w_v2         what is known of one
   hippotune-models fetch NAME                 bring it here; nothing else in HippoTune touches the network
   hippotune-models check models/ours.zip      would it load, and what is in it? nothing in it is run
+  hippotune-models export models/ours ours.zip --license CC-BY-4.0
+                                              the archive to publish, with a model card
   hippotune-models convert-v1 OLD.tar NEW.zip make a model of nnU-Net v1 one of v2
 
 exit codes
@@ -135,6 +137,40 @@ def _convert(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
         log.info(line)
 
 
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="a model that the group level trained")
+    parser.add_argument("destination", type=Path, metavar="OUT.zip", help="the archive to publish")
+    parser.add_argument("--license", required=True, metavar="SPDX", help="e.g. CC-BY-4.0, CC0-1.0, LicenseRef-Ours")
+    parser.add_argument("--title", metavar="TEXT", help="of the model card")
+    parser.add_argument(
+        "--author", action="append", default=[], metavar="NAME", help="for the citation; may be repeated"
+    )
+    add_flag(parser, "--include-demographics", action="store_true", help="ages and sexes, as means and counts")
+    parser.add_argument("--participants", type=Path, metavar="FILE", help="participants.tsv, for the demographics")
+    parser.add_argument(
+        "--hippunfold", type=Path, metavar="OUT.tar.gz", help="also the archive that HippUnfold unpacks"
+    )
+
+
+def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
+    from bidsapp.models.hippunfold import export_for_hippunfold
+    from bidsapp.models.share import export_model
+
+    archive = export_model(
+        arguments.model_dir.absolute(),
+        arguments.destination.absolute(),
+        licence=arguments.license,
+        include_demographics=arguments.include_demographics,
+        participants=arguments.participants,
+        title=arguments.title,
+        authors=arguments.author,
+    )
+    log.info("to publish: %s", archive)
+    if arguments.hippunfold:
+        entry = export_for_hippunfold(archive, arguments.hippunfold.absolute())
+        log.info("for HippUnfold: %s; its configuration wants:\n%s", arguments.hippunfold, entry)
+
+
 def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
     from bidsapp.models.registry import load_registry
     from bidsapp.models.shelf import names, state
@@ -239,5 +275,8 @@ COMMANDS = {
     "show": Command("what is known of one model", _add_name, _show),
     "fetch": Command("bring a model here", _add_fetch, _fetch),
     "check": Command("whether a file or folder is a model that loads here, and what is in it", _add_file, _check),
+    "export": Command(
+        "make the archive to publish: licence, card, citation, searched for people", _add_export, _export
+    ),
     "convert-v1": Command("make a model of nnU-Net v1 one of v2, without running it", _add_convert, _convert),
 }

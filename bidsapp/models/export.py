@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -111,16 +111,23 @@ def build_model_folder(
 def zip_model(folder: Path, archive: Path) -> None:
     """Pack the Dataset folder that holds `folder` (see `build_model_folder`) into `archive`."""
     root = folder.parent
+    files = sorted(path for path in root.rglob("*") if path.is_file())
 
     def write(temporary: Path) -> None:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
-            for path in sorted(path for path in root.rglob("*") if path.is_file()):
-                entry = zipfile.ZipInfo(path.relative_to(root.parent).as_posix(), ZIP_TIME)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o644 << 16
-                packed.writestr(entry, path.read_bytes())
+        with temporary.open("wb") as stream:
+            write_zip(stream, ((path.relative_to(root.parent).as_posix(), path.read_bytes()) for path in files))
 
     replace_atomically(archive, write)
+
+
+def write_zip(stream: IO[bytes], files: Iterable[tuple[str, bytes]]) -> None:
+    """Pack files by their names so that the same files give the same bytes: no time, no owner."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files:
+            entry = zipfile.ZipInfo(name, ZIP_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            packed.writestr(entry, content)
 
 
 def exported_dataset_name(folder: Path) -> str:

@@ -270,3 +270,19 @@ def test_two_channels_labels_with_gaps_and_the_niftynet_recipe(tmp_path: Path) -
     assert len(list(done.layout.raw_images("Ts").glob("*_0001.nii.gz"))) == 2
     assert {score.label for score in read_scores(done.layout.scores)} == {"Anterior", "Posterior"}
     assert "<html" in done.layout.report.read_text()
+
+
+def test_a_model_that_gives_a_person_away_is_kept_back(pairs: Path, tmp_path: Path) -> None:
+    telling = train(pairs, tmp_path / "sub-003 net", "--set", "training.validation_batches=1", iterations=2)
+    assert telling.run.code == 1, telling.run.output
+    assert "holds what must not leave" in telling.run.output
+    assert "sub003" in telling.run.output
+    (refused,) = telling.layout.export.glob("refused-*/*.zip")
+    assert [path.name for path in telling.layout.export.iterdir()] == [refused.parent.name]
+    assert telling.layout.checkpoint.exists()
+    assert telling.layout.scores.exists()
+
+    telling.layout.root.rename(tmp_path / "net")
+    again = train(pairs, tmp_path / "net", iterations=2)
+    assert again.run.code == 0, again.run.output
+    assert again.layout.current_export.exists()

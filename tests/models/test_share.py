@@ -1,0 +1,235 @@
+"""The archive to publish: what it says, what it refuses, and that it still is the same model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.evaluation.scores import summarise, write_summary
+from bidsapp.layout import ModelLayout
+from bidsapp.models.export import build_model_folder, zip_model
+from bidsapp.models.licences import Parent, check_licence, check_parents
+from bidsapp.models.loading import load_model
+from bidsapp.models.share import export_model
+from bidsapp.records import CaseScore, Split, SplitRow
+from bidsapp.training.state import ModelState, Segment, TrainedCase, write_state
+from tests.models.conftest import Json, random_weights, tiny_dataset, tiny_plans
+
+yaml = pytest.importorskip("yaml")
+PEOPLE = [f"sub-P{number:04d}" for number in range(8)]
+FACTS: Json = {
+    "iterations": 200,
+    "people": {"train": 5, "validation": 1, "test": 2},
+    "labels_from": {"statement": "labels approved through review (16 by 2 raters)", "approvals": 16, "raters": 2},
+    "space": "network space: left hemispheres are flipped along the first axis",
+}
+
+
+def plans() -> Json:
+    """Voxels of 1 x 0.5 x 0.3 mm (x, y, z); nnU-Net put y in front."""
+    turned = tiny_plans()
+    turned |= {"transpose_forward": [1, 0, 2], "transpose_backward": [1, 0, 2]}
+    turned["configurations"]["3d_fullres"]["spacing"] = [0.5, 0.3, 1.0]
+    return turned
+
+
+def model_dir(root: Path, *, facts: Json = FACTS, base: str = "scratch", name: str = "tiny") -> ModelLayout:
+    layout = ModelLayout(root / "default")
+    folder = build_model_folder(
+        layout.export_staging,
+        name=name,
+        weights=random_weights(tiny_plans(), 1),
+        plans=plans(),
+        dataset_json=tiny_dataset(),
+        facts=facts,
+    )
+    zip_model(folder, layout.current_export)
+    shutil.rmtree(layout.export_staging)
+    rows = tuple(SplitRow(person, "test" if person in PEOPLE[:2] else "train", 1) for person in PEOPLE)
+    state = ModelState(
+        base, {1: "Anterior", 2: "Posterior"}, (), ("T1w",), Split(rows), (Segment(0, 200, "exported"),),
+        {f"{row.participant_id}_hemi-L": TrainedCase(row.participant_id, "L", row.split, "0") for row in rows},
+    )  # fmt: skip
+    write_state(layout, state)
+    scores = [
+        CaseScore(person, f"{person}_hemi-L", "L", label, dice, 1.5, 0.5, 10.0, 1.0)
+        for label in ("Anterior", "Posterior")
+        for person, dice in zip(PEOPLE[:2], (0.8, 0.9), strict=True)
+    ]
+    layout.test.mkdir()
+    write_summary(layout.summary, summarise(scores, seed=1))
+    return layout
+
+
+def inside(archive: Path, name: str) -> str:
+    with zipfile.ZipFile(archive) as packed:
+        return next(packed.read(one).decode() for one in packed.namelist() if one.endswith(name))
+
+
+def test_the_archive_is_the_same_model_with_card_and_citation(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path)
+    archive = export_model(
+        layout.root, tmp_path / "out" / "hippo.zip", licence="cc-by-4.0", title="Hippo | one",
+        authors=["Meyer, Anna", "The Hippo Lab"],
+    )  # fmt: skip
+    assert load_model(archive).digest == load_model(layout.current_export).digest
+    with zipfile.ZipFile(archive) as packed:
+        names = packed.namelist()
+    (dataset,) = {name.split("/")[0] for name in names}
+    assert {f"{dataset}/{one}" for one in ("MODEL_CARD.md", "CITATION.cff", "hippotune.json")} < set(names)
+    manifest = json.loads(inside(archive, "hippotune.json"))
+    assert manifest["license"] == "CC-BY-4.0"
+    assert {f"{dataset}/{name}" for name in manifest["sha256"]} == set(names) - {f"{dataset}/hippotune.json"}
+
+    _, front, card = inside(archive, "MODEL_CARD.md").split("---\n", 2)
+    matter = yaml.safe_load(front)
+    assert (matter["license"], matter["library_name"]) == ("cc-by-4.0", "nnunetv2")
+    assert "T1w" in matter["tags"]
+    assert "dice" in matter["metrics"]
+    number = dataset.removeprefix("Dataset").split("_")[0]
+    for line in (
+        "# Hippo \\| one",
+        "training: 5 people; validation: 1 people; test: 2 people; nobody is in two parts.",
+        "Labels approved through review (16 by 2 raters).",
+        "Voxel size of the network: 1 x 0.5 x 0.3 mm.",
+        "1 Anterior, 2 Corps d'Ammon – 海馬",
+        "| all labels | 0.850 (0.800 to 0.900) | 1.500 (1.500 to 1.500) |",
+        f"-d {number} -c 3d_fullres -tr nnUNetTrainer -f 0",
+        "Trained from scratch",
+        "Not a medical device",
+    ):
+        assert line in card, (line, card)
+    assert "Ages" not in card
+
+
+def test_the_citation_has_the_shape_of_cff(tmp_path: Path) -> None:
+    archive = export_model(
+        model_dir(tmp_path).root, tmp_path / "a.zip", licence="CC-BY-4.0", authors=["Meyer, Anna", 'Lab: "H"']
+    )
+    content = yaml.safe_load(inside(archive, "CITATION.cff"))
+    assert set(content) == {"cff-version", "message", "type", "title", "authors", "license", "keywords"}
+    assert content["cff-version"] == "1.2.0"
+    assert content["type"] == "software"
+    assert content["license"] == "CC-BY-4.0"
+    assert content["authors"] == [{"family-names": "Meyer", "given-names": "Anna"}, {"name": 'Lab: "H"'}]
+
+
+def test_a_licence_of_ones_own_is_named_where_the_formats_have_a_place(tmp_path: Path) -> None:
+    archive = export_model(model_dir(tmp_path).root, tmp_path / "a.zip", licence="LicenseRef-Lab.1")
+    matter = yaml.safe_load(inside(archive, "MODEL_CARD.md").split("---\n")[1])
+    assert (matter["license"], matter["license_name"]) == ("other", "LicenseRef-Lab.1")
+    content = yaml.safe_load(inside(archive, "CITATION.cff"))
+    assert "license" not in content
+    assert content["authors"] == [{"name": f"The authors of {content['title']}"}]
+
+
+def test_the_same_model_gives_the_same_bytes_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path)
+    one, two = (export_model(layout.root, tmp_path / name, licence="MIT") for name in ("1.zip", "2.zip"))
+    assert one.read_bytes() == two.read_bytes()
+    with pytest.raises(UsageError, match=r"1\.zip exists"):
+        export_model(layout.root, one, licence="MIT")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_no_export_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match=r"current\.zip"):
+        export_model(tmp_path / "nothing", tmp_path / "a.zip", licence="MIT")
+
+
+def test_scores_of_another_state_are_not_stated(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path, facts=FACTS | {"iterations": 100})
+    card = inside(export_model(layout.root, tmp_path / "a.zip", licence="MIT"), "MODEL_CARD.md")
+    assert "Not stated: no test of exactly these weights is known." in card
+
+
+@pytest.mark.parametrize("text", ["sub-P0003 alone", "from /data/study", "seen 2019-03-05"])
+def test_a_title_that_gives_away_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadDataError, match=r"MODEL_CARD\.md"):
+        export_model(model_dir(tmp_path).root, tmp_path / "a.zip", licence="MIT", title=text)
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_authors_may_have_the_name_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "meyer")
+    layout = model_dir(tmp_path)
+    export_model(layout.root, tmp_path / "a.zip", licence="MIT", authors=["Meyer, Anna"])
+    with pytest.raises(BadDataError, match="user"):
+        export_model(layout.root, tmp_path / "b.zip", licence="MIT", title="the Meyer model")
+
+
+def test_a_changed_export_is_refused(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path)
+    with zipfile.ZipFile(layout.current_export) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(layout.current_export, "w") as packed:
+        for name, content in files.items():
+            packed.writestr(name, content.replace(b"1.0", b"1.1") if name.endswith("plans.json") else content)
+    with pytest.raises(BadDataError, match="changed"):
+        export_model(layout.root, tmp_path / "a.zip", licence="MIT")
+
+
+def test_ages_only_where_asked_for_and_for_enough_people(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path)
+    table = tmp_path / "participants.tsv"
+    rows = "".join(f"{person}\t{20 + 10 * (number % 2)}\t{'FM'[number % 2]}\n" for number, person in enumerate(PEOPLE))
+    table.write_text(f"participant_id\tage\tsex\n{rows}sub-other\t99\tF\n")
+    archive = export_model(
+        layout.root, tmp_path / "a.zip", licence="MIT", include_demographics=True, participants=table
+    )
+    card = inside(archive, "MODEL_CARD.md")
+    assert "Ages in years: mean 25, SD 5, 20 to 30 (8 of 8)." in card
+    assert "Sex: 4 F, 4 M." in card
+    table.write_text("participant_id\tage\nsub-P0001\t20\n")
+    few = export_model(layout.root, tmp_path / "b.zip", licence="MIT", include_demographics=True, participants=table)
+    assert "Ages" not in inside(few, "MODEL_CARD.md")
+    with pytest.raises(UsageError, match=r"participants\.tsv"):
+        export_model(layout.root, tmp_path / "c.zip", licence="MIT", include_demographics=True)
+
+
+def test_parents_are_named_and_their_licence_is_kept(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path, facts=FACTS | {"parents": [{"name": "old one", "license": "CC-BY-SA-4.0"}]})
+    with pytest.raises(UsageError, match=r"CC-BY-4\.0 conflicts with the licence of old one, CC-BY-SA-4\.0"):
+        export_model(layout.root, tmp_path / "a.zip", licence="CC-BY-4.0")
+    card = inside(export_model(layout.root, tmp_path / "a.zip", licence="CC-BY-SA-4.0"), "MODEL_CARD.md")
+    assert "- old one, licence: CC-BY-SA-4.0" in card
+
+
+def test_a_parent_that_is_only_a_digest_is_said(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path, base="ab" * 32)
+    card = inside(export_model(layout.root, tmp_path / "a.zip", licence="MIT"), "MODEL_CARD.md")
+    assert f"a model with the digest {'ab' * 32}, licence: not known" in card
+
+
+@pytest.mark.parametrize(
+    ("licence", "parent", "allowed"),
+    [
+        ("MIT", "CC-BY-4.0", True),
+        ("MIT", None, True),
+        ("CC-BY-SA-4.0", "CC-BY-SA-4.0", True),
+        ("CC0-1.0", "CC-BY-SA-4.0", False),
+        ("MIT", "GPL-3.0-only", False),
+        ("ODbL-1.0", "ODbL-1.0", True),
+        ("CC-BY-4.0", "CC-BY-NC-4.0", False),
+        ("CC-BY-NC-SA-4.0", "CC-BY-NC-4.0", True),
+        ("CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", False),
+        ("CC-BY-NC-ND-4.0", "CC-BY-NC-ND-4.0", False),
+    ],
+)
+def test_what_parents_ask(licence: str, parent: str | None, allowed: bool) -> None:
+    if allowed:
+        check_parents(licence, (Parent("it", parent),))
+    else:
+        with pytest.raises(UsageError, match="conflicts"):
+            check_parents(licence, (Parent("it", parent),))
+
+
+@pytest.mark.parametrize("licence", ["", "CC", "proprietary", "LicenseRef-", "LicenseRef-a b"])
+def test_an_unknown_licence_is_refused(licence: str) -> None:
+    with pytest.raises(UsageError, match="no licence that is known"):
+        check_licence(licence)
