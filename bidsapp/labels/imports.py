@@ -56,11 +56,15 @@ def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey]) 
             if path is None:
                 continue
             found += 1
-            if key in decided:
-                problems.append(f"{path.name} was not brought in: its row in {layout.review_table.name} is decided")
-            elif read_facts(layout.imported_label(*key)) is None and not _is_changed(layout, key):
-                _import(layout, key, path, _find_table(folder, path))
-                new += 1
+            there = read_facts(layout.imported_label(*key))
+            if there is not None and there["source_sha256"] == file_sha256(path) or _is_changed(layout, key):
+                continue
+            if there is not None or key in decided:
+                why = "an earlier version is there" if there else f"its row in {layout.review_table.name} is decided"
+                problems.append(f"{path.name} was not brought in: {why}")
+                continue
+            _import(layout, key, path, _find_table(folder, path))
+            new += 1
         except HippoTuneError as error:
             problems.append(error.message)
     if not found and not problems:
