@@ -57,7 +57,7 @@ def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey]) 
                 continue
             found += 1
             there = read_facts(layout.imported_label(*key))
-            if there is not None and there["source_sha256"] == file_sha256(path) or _is_changed(layout, key):
+            if (there is not None and there["source_sha256"] == file_sha256(path)) or _is_changed(layout, key):
                 continue
             if there is not None or key in decided:
                 why = "an earlier version is there" if there else f"its row in {layout.review_table.name} is decided"
