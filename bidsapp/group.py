@@ -24,7 +24,7 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
 from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
-from bidsapp.files import read_json, replace_atomically
+from bidsapp.files import copy_file, read_json
 from bidsapp.labels.selection import Wanted
 from bidsapp.labels.tables import nnunet_values, read_label_table
 from bidsapp.layout import ModelLayout, OutputLayout, label_table_file
@@ -608,11 +608,11 @@ def _pack(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) 
         for leak in leaks:
             log.debug("must not leave: %s", leak)
         archive = layout.refused_export(iteration, datetime.now().strftime("%Y-%m-%d"))
-        replace_atomically(archive, lambda temporary: shutil.copyfile(staged, temporary))
+        copy_file(staged, archive)
         return archive, leaks
     archive = layout.exported_model(iteration)
     for target in (archive, layout.current_export):
-        replace_atomically(target, lambda temporary: shutil.copyfile(staged, temporary))
+        copy_file(staged, target)
     return archive, leaks
 
 

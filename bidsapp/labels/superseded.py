@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from itertools import count
 from pathlib import Path
 
-from bidsapp.files import replace_atomically
+from bidsapp.files import copy_file
 from bidsapp.labels.fingerprints import read_image_sha256
 from bidsapp.layout import OutputLayout, label_names, sidecar
 
@@ -24,7 +22,7 @@ def keep_superseded(layout: OutputLayout, label: Path, when: datetime) -> None:
         return
     folder = _free_folder(layout, files, when)
     for path in reversed(files):  # the image last: with it, all is there
-        replace_atomically(folder / path.relative_to(layout.labels), partial(shutil.copyfile, path))
+        copy_file(path, folder / path.relative_to(layout.labels))
 
 
 def find_superseded(layout: OutputLayout, label: Path, label_sha256: str) -> Path | None:
