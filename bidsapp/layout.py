@@ -346,6 +346,11 @@ class OutputLayout:
         return self.work_dir / f"hippotune-{ours}"
 
     @property
+    def caches(self) -> Path:
+        """What libraries keep for their next start: fonts, compiled kernels."""
+        return self.work / "caches"
+
+    @property
     def logs(self) -> Path:
         """Log files, one folder per run, and who failed."""
         return self.root / "logs"

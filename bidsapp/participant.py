@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bidsapp import __version__
-from bidsapp.bids.dataset import describe_dataset
+from bidsapp.bids.dataset import describe_dataset, require_ours
 from bidsapp.bids.links import dataset_links
 from bidsapp.bids.people import choose_labels
 from bidsapp.bids.scans import Found, find_sessions
+from bidsapp.bids.validation import Validation, validate_input
 from bidsapp.errors import (
     BadDataError,
+    BidsValidationError,
     CannotWriteError,
     HippoTuneError,
     NoInputError,
@@ -89,6 +91,7 @@ class ParticipantRequest:
     reports_only: bool = False
     stop_on_first_crash: bool = False
     dry_run: bool = False
+    skip_validation: bool = False
 
 
 def run(request: ParticipantRequest) -> None:
@@ -107,19 +110,41 @@ def run(request: ParticipantRequest) -> None:
         return
     if request.model is None:
         raise UsageError("participant needs --model", f"Choose one: {_model_choices(request)}.")
+    started = datetime.now().strftime("%Y-%m-%dT%H%M%S")
+    validation = Validation() if request.skip_validation else _validate(request, started)
     found = _find(request)
     segmenter = None if request.model == NO_MODEL else _load(request)
     if request.dry_run:
         _plan_aloud(request, found)
         return
     describe_dataset(layout, links=dataset_links(request.bids_dir, request.derivatives))
-    started = datetime.now().strftime("%Y-%m-%dT%H%M%S")
     add_log_file(layout.run_log(started))
     log.debug("HippoTune %s, %s", __version__, request)
+    validation.write_to_log()
     failed = _process(request, found, segmenter, started)
     if not request.participants:  # one of many jobs leaves what is shared to the last one
         write_group_pages(layout)
     _conclude(request, found, failed)
+
+
+def _validate(request: ParticipantRequest, started: str) -> Validation:
+    """Look through the input before any work; what is found whole goes to the log, also where it stops the run."""
+    layout = request.layout
+    validation = validate_input(
+        request.bids_dir,
+        ours=(layout.root, layout.work),
+        participants=request.participants,
+        exclude=request.exclude,
+    )
+    try:
+        validation.require_valid(request.bids_dir)
+    except BidsValidationError:
+        if not request.dry_run:
+            require_ours(layout)
+            add_log_file(layout.run_log(started))
+            validation.write_to_log()
+        raise
+    return validation
 
 
 def _find(request: ParticipantRequest) -> Found:

@@ -67,8 +67,7 @@ def describe_dataset(layout: OutputLayout, *, links: Mapping[str, Path]) -> None
         When the disk is full or permission is missing.
     """
     path = layout.dataset_description
-    if path.exists():
-        _check_ours(layout.root, path)
+    require_ours(layout)
     description = make_description(layout.root, links)
     create_once(path, json.dumps(description, indent=2) + "\n")
     create_once(layout.bidsignore, "".join(f"{line}\n" for line in BIDSIGNORE))
@@ -78,6 +77,12 @@ def describe_dataset(layout: OutputLayout, *, links: Mapping[str, Path]) -> None
     written = _check_ours(layout.root, path)
     if written.get("DatasetLinks") != description["DatasetLinks"]:
         logger.warning("%s was made with other DatasetLinks than those of this run; it stays as it is", path)
+
+
+def require_ours(layout: OutputLayout) -> None:
+    """Raise `UsageError` when OUTPUT_DIR holds a data set that is not ours."""
+    if layout.dataset_description.exists():
+        _check_ours(layout.root, layout.dataset_description)
 
 
 def make_description(output_dir: Path, links: Mapping[str, Path]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.validation import errors_of
 
 COLIN = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"
 PEOPLE = ("A", "B", "C", "D", "E")
-CHEAP = ("--no-bias-correction", "--device", "cpu")
+CHEAP = ("--no-bias-correction", "--device", "cpu", "--skip-bids-validation")
 HEADER = "participant_id\tsession_id\themi\tstatus\trater\tdate\taccept\tcomment\n"
 
 
