@@ -204,7 +204,7 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="override one setting of config.ini for this run; may be repeated",
+        help="override one setting of config.ini for this run (= may be written as :); may be repeated",
     )  # fmt: skip
     _flag(group, "--no-extend", action="store_true", help="complete what is unfinished, never start a new segment")
     _flag(group, "--skip-bad-pairs", action="store_true", help="train without pairs that fail a check, and exit with 1")
@@ -230,6 +230,16 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
     "group level": (_add_group, ("group",)),
 }
 """Title in --help -> what adds the flags, and the levels that know them."""
+
+
+def flag_groups() -> dict[str, tuple[tuple[str, ...], tuple[argparse.Action, ...]]]:
+    """Title in --help -> the levels that know the flags, and the flags; for descriptors and the reference."""
+    groups = {}
+    for title, (add_flags, levels) in _FLAGS.items():
+        parser = argparse.ArgumentParser(add_help=False)
+        add_flags(parser.add_argument_group(title))
+        groups[title] = (levels, tuple(parser._actions))
+    return groups
 
 
 def main(argv: Sequence[str] | None = None) -> int:
