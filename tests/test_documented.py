@@ -25,7 +25,8 @@ def commands(page: Path) -> list[str]:
     blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    found = [BEFORE.sub("", line.partition(" #")[0].strip()) for line in [*lines, *spans]]
+    found = [BEFORE.sub("", line.partition(" #")[0].strip(" &")) for line in [*lines, *spans]]
+    found = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", line) for line in found]  # what a shell takes by default
     return [line for line in found if line.split(" ")[0] in COMMANDS and " " in line]
 
 
@@ -60,7 +61,7 @@ def test_the_reference_is_current_and_complete() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_that_pages_name_exist(page: Path) -> None:
     sections = {name.partition(".")[0] for name in setting_names()}
-    named = re.findall(rf"(?<![/\w])((?:{'|'.join(sections)})\.[a-z_]+)[=:`]", page.read_text(encoding="utf-8"))
+    named = re.findall(rf"(?<![/\w-])((?:{'|'.join(sections)})\.[a-z_]+)[=:`]", page.read_text(encoding="utf-8"))
     assert set(named) <= {*setting_names(), "split.tsv"}
 
 
