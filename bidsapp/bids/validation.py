@@ -28,6 +28,7 @@ _FIELDS_THAT_MATTER = {"", "Name", "BIDSVersion", "DatasetType"}
 """Of dataset_description.json; the others (authors, funding, references) tell nothing of a scan."""
 
 _MOST_FILES = 3
+_MOST_IN_LOG = 20
 
 
 class _NotRunError(Exception):
@@ -81,11 +82,18 @@ class Validation:
     warnings: tuple[Finding, ...] = ()
 
     def write_to_log(self) -> None:
-        """Write every finding, one a line, where details go."""
-        for title in ("errors", "passed_over", "warnings"):
-            for finding in getattr(self, title):
+        """Write every error where details go, and of each kind of warning how many there are and some of the files."""
+        for title, findings in (("error", self.errors), ("error passed over", self.passed_over)):
+            for finding in findings:
                 words = " ".join(finding.words.split())
-                logger.debug("BIDS %s: %s %s: %s", title.replace("_", " "), finding.code, finding.place, words)
+                logger.debug("BIDS %s: %s %s: %s", title, finding.code, finding.place, words)
+        kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for finding in self.warnings:  # 44 of them per scan are nothing unusual
+            kinds[finding.code, finding.about].append(finding)
+        for (code, about), same in sorted(kinds.items()):
+            places = ", ".join(finding.location for finding in same[:_MOST_IN_LOG])
+            words = " ".join(same[0].words.split())
+            logger.debug("BIDS warning: %s %s, %s: %s: %s", code, about, _count(same, "time"), places, words)
 
     def require_valid(self, bids_dir: Path) -> None:
         """Say in a line what was found; raises `BidsValidationError` for errors that stop the run."""

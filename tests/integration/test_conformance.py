@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bidsapp.layout import OutputLayout
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.boxes import Box, box
+from tests.conftest import ROOT
 from tests.integration.conftest import Trained
 from tests.integration.test_participant import make_data_set
 from tests.validation import complaints, errors_of
@@ -47,6 +49,22 @@ def single(container: Box, trained: Trained) -> tuple[Path, OutputLayout]:
 
 def files(layout: OutputLayout, pattern: str) -> set[str]:
     return {path.relative_to(layout.root).as_posix() for path in layout.root.glob(pattern)}
+
+
+def test_the_container_is_one(container: Box) -> None:
+    """Nothing below could fail in a box with holes."""
+    inside = "\n".join(
+        [
+            f"touch {container.folder}/out/here && echo writes to out",
+            f"for place in {container.folder} {ROOT} /etc; do touch $place/x 2>/dev/null && echo hole: $place; done",
+            "id -un 2>/dev/null || echo nobody",
+            f"{sys.executable} -c 'import socket; socket.create_connection((\"192.0.2.1\", 80), 3)' 2>&1 | tail -n 1",
+        ]
+    )
+    said = container.run_program("sh", "-c", inside).output.splitlines()
+    assert said[:1] == ["writes to out"]
+    assert "nobody" in said[1]
+    assert said[2].endswith("Network is unreachable")
 
 
 def test_it_says_its_version(container: Box) -> None:
