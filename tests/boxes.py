@@ -28,7 +28,7 @@ NOT_TESTED = "NOT TESTED HERE: the contract of BIDS Apps; neither bwrap nor unsh
 _UNSHARE = """
 set -e
 mount --make-rprivate /
-mount --bind "$1" "$1"
+for place in "$1"/*/; do mount --bind "$place" "$place"; done
 mount -t tmpfs tmpfs /var/tmp
 mount -o remount,bind,ro /
 shift
@@ -43,13 +43,24 @@ class Box:
     Attributes
     ----------
     folder
-        Made for the test; only ``folder/out`` can be written to from inside.
+        Made for the test; only ``out`` and ``scratch`` in ``folder/disks`` can be written to from inside, and both are
+        where a disk is mounted.
     tool
         ``bwrap`` or ``unshare``.
     """
 
     folder: Path
     tool: str
+
+    @property
+    def out(self) -> Path:
+        """For an OUTPUT_DIR."""
+        return self.folder / "disks" / "out"
+
+    @property
+    def scratch(self) -> Path:
+        """For what else is written."""
+        return self.folder / "disks" / "scratch"
 
     def run(self, *words: object, **environment: str) -> Finished:
         """Run our run.py inside."""
@@ -70,17 +81,17 @@ class Box:
         return Finished(process.returncode, process.stdout)
 
     def _bwrap(self) -> list[str]:
-        out = str(self.folder / "out")
+        disks = [part for one in (self.out, self.scratch) for part in ("--bind", str(one), str(one))]
         shown = [part for path in (ROOT, PREFIX, self.folder) for part in ("--ro-bind", str(path), str(path))]
         return [
             *("bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"),
-            *(*shown, "--bind", out, out, "--chdir", "/"),
+            *(*shown, *disks, "--chdir", "/"),
             *("--unshare-user", "--uid", str(USER), "--gid", str(USER), "--unshare-net", "--die-with-parent"),
         ]
 
     def _unshare(self) -> list[str]:
         make = ("unshare", "--map-root-user", "--mount", "--net", "--", "sh", "-c", _UNSHARE, "sh")
-        return [*make, str(self.folder / "out")]
+        return [*make, str(self.folder / "disks")]
 
 
 @contextmanager
@@ -88,9 +99,10 @@ def box() -> Iterator[Box]:
     """An empty box; skips the test where there can be none."""
     folder = Path(tempfile.mkdtemp(prefix="hippotune-box-", dir="/tmp"))
     try:
-        (folder / "out").mkdir()
-        folder.chmod(0o755)
-        possible = [one for one in (Box(folder, "bwrap"), Box(folder, "unshare")) if _works(one)]
+        boxes = [Box(folder, "bwrap"), Box(folder, "unshare")]
+        for disk in (boxes[0].out, boxes[0].scratch):
+            disk.mkdir(parents=True)
+        possible = [one for one in boxes if _works(one)]
         if not possible:
             if os.environ.get("CI"):
                 warnings.warn(NOT_TESTED, stacklevel=2)
