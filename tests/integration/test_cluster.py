@@ -106,6 +106,7 @@ def test_the_training_script_waits_for_the_checkpoint_and_requeues(study: Path) 
     deadline = time.monotonic() + 20
     while not (study / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    time.sleep(0.3)  # until the script waits
     job.send_signal(signal.SIGTERM)
     output, _ = job.communicate(timeout=20)
     assert (job.returncode, output) == (75, "asked to requeue 7\n")
