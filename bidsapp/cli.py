@@ -20,7 +20,7 @@ MODALITIES = ("T1w", "T2w", "T1w+T2w")
 _PARTS_OF_A_DATA_SET = {"code", "phenotype", "sourcedata", "stimuli"}
 
 _OF_APPROVED: tuple[str, ...] = (
-    *("participant_label", "exclude_participant_label", "session_label", "subset", "label_map"),
+    *("participant_label", "exclude_participant_label", "session_label", "subset"),
     "export_training_data",
 )
 _OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
@@ -97,7 +97,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     _flag(
         group, "--model", metavar="NAME|FILE|FOLDER|none|scratch",
         help="participant: the model that segments (a name that hippotune-models list shows, an exported zip, a "
-        "model's folder), or none for crops alone; group: what to start from (default and only choice so far: scratch)",
+        "model's folder), or none for crops alone; group: the model to start from (its network and plans are taken "
+        "over, labels and channels matched by name), or scratch (default)",
     )  # fmt: skip
 
 
@@ -173,7 +174,8 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--label-map", type=Path, metavar="FILE",
-        help="other names for labels of approved label maps: a table with from_name and to_name (n/a: background)",
+        help="other names for labels, of approved label maps and of the model that is started from: a table with "
+        "from_name and to_name (n/a: background; several may become one)",
     )  # fmt: skip
     _flag(
         group, "--export-training-data", type=Path, metavar="DIR",
@@ -313,7 +315,7 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) 
             ),
             label_map=_absolute(arguments.label_map),
             export_to=_absolute(arguments.export_training_data),
-            base=arguments.model or "scratch",
+            base=arguments.model,
             device=arguments.device,
             cores=arguments.nprocs,
             iterations=arguments.iterations,

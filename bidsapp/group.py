@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bidsapp import __version__, config
 from bidsapp.bids.people import shorten_list
@@ -25,14 +25,16 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
 from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
 from bidsapp.files import copy_file, read_json
+from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.selection import Wanted
 from bidsapp.labels.tables import nnunet_values, read_label_table
-from bidsapp.layout import ModelLayout, OutputLayout, label_table_file
+from bidsapp.layout import ModelLayout, OutputLayout, annotation_file, label_table_file
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.machine import usable_cores
 from bidsapp.progress import progress_over
 from bidsapp.records import CaseScore, LabelTable, LeftIs, Split, Vouched
+from bidsapp.training.annotated import read_annotated
 from bidsapp.training.approved import (
     ApprovedSides,
     common_modalities,
@@ -46,11 +48,13 @@ from bidsapp.training.pairs import find_pairs
 from bidsapp.training.share_pairs import check_destination, export_pairs
 from bidsapp.training.shared_split import decide_shared_split
 from bidsapp.training.split import decide_split, write_split
-from bidsapp.training.state import ModelState, Segment, TrainedCase, read_state, write_state
+from bidsapp.training.state import SCRATCH, ModelState, Segment, TrainedCase, read_state, write_state
 from bidsapp.training.volumes import read_volume
 
 if TYPE_CHECKING:
+    from bidsapp.models.loading import LoadedModel
     from bidsapp.prediction import Predictor
+    from bidsapp.training.adoption import Source
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +72,11 @@ class GroupRequest:
     wanted
         Which approved labels.
     label_map
-        Table of other names for labels.
+        Table of other names for labels, of approved label maps and of the model that is started from.
     export_to
         Write the approved pairs there for others, and train nothing.
     base
-        ``scratch``, the only base so far.
+        ``scratch``, or the model to start from; None: what the model was begun with, else scratch.
     iterations, preset, assignments
         Choices of this run that win over config.ini.
     extend
@@ -85,7 +89,7 @@ class GroupRequest:
     wanted: Wanted = field(default_factory=Wanted)
     label_map: Path | None = None
     export_to: Path | None = None
-    base: str = "scratch"
+    base: str | None = None
     device: str = "auto"
     cores: int | None = None
     iterations: int | None = None
@@ -154,11 +158,14 @@ def run(request: GroupRequest) -> None:
         return
     layout = request.layout
     state = read_state(layout)
-    settings = effective_settings(request)
-    if request.base != "scratch":
-        raise UsageError(f"--model {request.base} cannot be started from", "Only --model scratch can, so far.")
+    settings = effective_settings(request, state)
+    base = _load_base(request, state)
+    if request.label_map and request.training_dir and base is None and not (state and state.from_model):
+        raise UsageError(
+            "--label-map says nothing of the pairs of --training-dir", "Their labels.tsv names the values."
+        )
     if request.dry_run:
-        _plan_aloud(request, state, settings)
+        _plan_aloud(request, state, settings, base)
         return
     _check_machine(request)
     with folder_lock(layout.lock), nnunet_environment(layout):
@@ -168,7 +175,7 @@ def run(request: GroupRequest) -> None:
             if state is not None and not request.extend:
                 log.info("%s is trained to iteration %d: nothing to do (--no-extend)", layout.root, state.iteration)
                 return
-            state = _open_segment(request, state, settings)
+            state = _open_segment(request, state, settings, base)
         else:
             settings = _take_up_unfinished(request, state, settings)
             state = state.with_settings(config.as_overrides(settings))
@@ -199,17 +206,20 @@ def _export_pairs(request: GroupRequest, destination: Path) -> None:
         )
 
 
-def effective_settings(request: GroupRequest) -> Settings:
+def effective_settings(request: GroupRequest, state: ModelState | None = None) -> Settings:
     """Defaults or config.ini, then what this run asks for."""
     layout = request.layout
+    from_model = state.from_model if state else request.base not in (None, SCRATCH)
     if layout.config.exists():
         settings = config.read_config(layout.config)
         if request.preset:
             settings = config.apply_overrides(
-                settings, config.preset_overrides(request.preset), source=f"--preset {request.preset}"
+                settings,
+                config.preset_overrides(request.preset, from_model=from_model),
+                source=f"--preset {request.preset}",
             )
     else:
-        settings = config.preset_settings(request.preset or "default")
+        settings = config.preset_settings(request.preset or "default", from_model=from_model)
     settings = config.apply_overrides(settings, config.parse_assignments(list(request.assignments)), source="--set")
     if request.iterations is not None:
         settings = config.apply_overrides(
@@ -218,7 +228,43 @@ def effective_settings(request: GroupRequest) -> Settings:
     return settings
 
 
-def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Settings) -> None:
+def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel | None:
+    """The model that a new model starts from; None: it starts from scratch, or was begun before.
+
+    Raises
+    ------
+    UsageError
+        When the model was begun with another one than is asked for now.
+    """
+    if request.base in (None, SCRATCH):
+        if state is not None and state.from_model and request.base == SCRATCH:
+            raise _begun_otherwise(request, "with another model")
+        return None
+    if state is not None and not state.from_model:
+        raise _begun_otherwise(request, "from scratch")
+    from bidsapp.models.loading import load_model
+
+    try:
+        model = load_model(Path(str(request.base)))
+    except NoInputError:
+        if state is None:
+            raise
+        return None  # it was moved since; the copy in MODEL_DIR is enough
+    if state is None:
+        return model
+    if model.digest != state.base:
+        raise _begun_otherwise(request, "with another model")
+    return None
+
+
+def _begun_otherwise(request: GroupRequest, how: str) -> UsageError:
+    return UsageError(
+        f"{request.layout.root} was begun {how}, not with --model {request.base}",
+        "Leave --model out to train it on, or start anew in another --model-dir.",
+    )
+
+
+def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Settings, base: LoadedModel | None) -> None:
     """--dry-run: check everything, write nothing."""
     start = state.iteration if state else 0
     if state and state.segments[-1].stage != "exported":
@@ -231,10 +277,15 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
         return
     if state:
         _refuse_other_network(state, settings)
-    with _source_of_pairs(request, state) as source:
-        material = _check_material(request, source, state, settings)
+    with _source_of_pairs(request, state, base) as source:
+        material = _check_material(request, source, state, settings, base)
     checked, split = material.checked, material.split
     log.info("model      %s", request.layout.root)
+    if base is not None:
+        matching = _match(request, base, material).matching
+        log.info("from       %s", base.source)
+        for line in (*matching.label_lines(), *matching.channel_lines()):
+            log.info("           %s", line)
     parts = divide(checked.pairs, split)
     log.info("trust      %s", source.vouched)
     log.info("channels   %s", ", ".join(material.channels))
@@ -291,7 +342,9 @@ def _take_up_unfinished(request: GroupRequest, state: ModelState, settings: Sett
     return settings
 
 
-def _open_segment(request: GroupRequest, state: ModelState | None, settings: Settings) -> ModelState:
+def _open_segment(
+    request: GroupRequest, state: ModelState | None, settings: Settings, base: LoadedModel | None
+) -> ModelState:
     """Check pairs, place people, prepare nnU-Net's data, and record the new segment."""
     layout = request.layout
     start = state.iteration if state else 0
@@ -301,11 +354,13 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
         _refuse_other_network(state, settings)
     else:
         log.info("training a new model in %s: %d iterations", layout.root, target)
+        log.info("starting from %s", "scratch" if base is None else base.source)
     _say_overrides(layout, settings)
-    with _source_of_pairs(request, state) as source:
+    with _source_of_pairs(request, state, base) as source:
         log.info("%s", source.vouched)
-        material = _check_material(request, source, state, settings)
+        material = _check_material(request, source, state, settings, base)
     checked, split = material.checked, material.split
+    begin = _match(request, base, material) if base is not None else None
     if state:
         _log_changes(state, checked)
     write_split(layout.split, split)
@@ -315,8 +370,12 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
     if any(value != position for value, position in values.items()):
         log.info("in the network, and so in test/ and the export, labels are numbered without gaps: %s",
                  ", ".join(f"{checked.table.names[value]} {values[value]}" for value in sorted(values)))  # fmt: skip
-    write_raw_dataset(layout, parts, checked.content, checked.table, material.channels)
-    _plan(layout, settings)
+    reader = begin.model.reader if begin else _reader(layout, state)
+    write_raw_dataset(layout, parts, checked.content, checked.table, material.channels, reader=reader)
+    if begin is not None:
+        _begin_from(layout, begin, settings)
+    else:
+        _plan(layout, settings)
     if not layout.config.exists():
         config.write_config(layout.config, settings)
         log.info("the settings of this first run are now the model's: %s", layout.config)
@@ -324,7 +383,7 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
         start, target, "training", config.as_overrides(settings), material.left_out, vouched=source.vouched
     )
     new_state = ModelState(
-        base=request.base,
+        base=state.base if state else begin.model.digest if begin else SCRATCH,
         labels=checked.table.names,
         required_labels=tuple(sorted(checked.table.required)),
         channels=material.channels,
@@ -333,19 +392,27 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
         cases=_trained_cases(parts, checked, split),
         image_people=(state.image_people if state else {}) | _image_people(checked),
         versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
+        parents=state.parents if state else genealogy(begin.model) if begin else (),
+        new_labels=state.new_labels if state else begin.matching.new_labels if begin else (),
     )
     write_state(layout, new_state)
     return new_state
 
 
 @contextmanager
-def _source_of_pairs(request: GroupRequest, state: ModelState | None) -> Iterator[PairSource]:
+def _source_of_pairs(request: GroupRequest, state: ModelState | None, base: LoadedModel | None) -> Iterator[PairSource]:
     """The user's folder, or MODEL_DIR/training brought up to date; for a dry run, in a place that vanishes."""
     if request.training_dir is not None:
         yield PairSource(_existing_folder(request.training_dir), Vouched("user"))
         return
     model_table = LabelTable(state.labels, frozenset(state.required_labels)) if state else None
-    sides = gather_approved(request.output, request.wanted, label_map=request.label_map, model_table=model_table)
+    sides = gather_approved(
+        request.output,
+        request.wanted,
+        label_map=request.label_map,
+        model_table=model_table,
+        source_labels=base.labels.values() if base is not None else (),
+    )
     if request.dry_run:
         with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
             yield _write_approved(Path(folder), sides)
@@ -366,7 +433,11 @@ def _write_approved(folder: Path, sides: ApprovedSides) -> PairSource:
 
 
 def _check_material(
-    request: GroupRequest, source: PairSource, state: ModelState | None, settings: Settings
+    request: GroupRequest,
+    source: PairSource,
+    state: ModelState | None,
+    settings: Settings,
+    base: LoadedModel | None = None,
 ) -> Material:
     """Check every pair and the match with the model so far, and place everybody."""
     found = find_pairs(source.folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
@@ -374,8 +445,16 @@ def _check_material(
     table = source.table or (read_label_table(labels) if labels.exists() else None)
     if table is None and state is not None:
         table = LabelTable(state.labels, frozenset(state.required_labels))
-    checked = check_pairs(found, table=table, skip_bad_pairs=request.skip_bad_pairs)
+    partly = annotation_file(source.folder)
+    cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
+    annotated = read_annotated(partly, cases, table) if partly.exists() else {}
+    checked = check_pairs(found, table=table, annotated=annotated, skip_bad_pairs=request.skip_bad_pairs)
     channels = _channel_names(checked, source, state, settings)
+    if base is not None:
+        from bidsapp.training.adoption import channel_names, refuse_other_network
+
+        refuse_other_network(base, settings.training)
+        channels = channel_names(base, channels)
     if state is not None:
         _refuse_renamed_people(state, checked)
         _refuse_other_labels(state, checked.table, channels, request.layout)
@@ -485,13 +564,41 @@ def _log_parts(parts: Parts) -> None:
 def _trained_cases(parts: Parts, checked: CheckedPairs, split: Split) -> dict[str, TrainedCase]:
     places = {row.participant_id: row.split for row in split.rows}
     return {
-        pair.case: TrainedCase(pair.participant, pair.hemi, places[pair.participant], checked.content[pair.case])
+        pair.case: TrainedCase(
+            pair.participant,
+            pair.hemi,
+            places[pair.participant],
+            checked.content[pair.case],
+            tuple(sorted(checked.annotated[pair.case])) if pair.case in checked.annotated else None,
+        )
         for pair in (*parts.seen_in_training, *parts.test)
     }
 
 
 def _image_people(checked: CheckedPairs) -> dict[str, str]:
     return {image: pair.participant for pair in checked.pairs for image in checked.images[pair.case]}
+
+
+def _match(request: GroupRequest, base: LoadedModel, material: Material) -> Source:
+    """Hold the model that is started from against what is to be trained."""
+    from bidsapp.training.adoption import match_source
+
+    renames = read_label_map(request.label_map).names if request.label_map else {}
+    return match_source(base, material.checked.table, material.channels, renames)
+
+
+def _begin_from(layout: ModelLayout, begin: Source, settings: Settings) -> None:
+    """Take up plans and weights of another model, and keep a copy of it."""
+    from bidsapp.training.adoption import adopt_plans, begin_from, keep_parent
+
+    adopt_plans(layout, begin, settings.training)
+    keep_parent(layout, begin.model)
+    begin_from(layout, begin, settings)
+
+
+def _reader(layout: ModelLayout, state: ModelState | None) -> str:
+    """nnU-Net's reader: of a model that was begun before, what its plans say; else the one that turns nothing."""
+    return str(read_json(layout.plans)["image_reader_writer"]) if state else "SimpleITKIO"
 
 
 def _plan(layout: ModelLayout, settings: Settings) -> None:
@@ -516,14 +623,14 @@ def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> N
 def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None:
     from bidsapp.prediction import choose_device
     from bidsapp.training.planning import preprocess_cases
-    from bidsapp.training.trainer import Machine, make_trainer
+    from bidsapp.training.trainer import Machine, make_trainer, start_of
     from bidsapp.training.watch import watch_training
 
     layout, segment = request.layout, state.segments[-1]
     machine = Machine(choose_device(request.device), request.cores or usable_cores())
     content = {case: known.content for case, known in state.cases.items() if known.split != "test"}
     preprocess_cases(layout, content, processes=machine.cores)
-    trainer = make_trainer(layout, settings, list(state.segments), machine)
+    trainer = make_trainer(layout, settings, list(state.segments), machine, start_of(state))
     start = trainer.progress.iteration
     if start == segment.target:
         if not layout.checkpoint.exists():
@@ -558,7 +665,7 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
     folder = build_model_folder(
         layout.export_staging,
         name=layout.name,
-        weights=round_weights(checkpoint["network_weights"], half=settings.export.precision == "half"),
+        weights=round_weights(checkpoint["network_weights"], half=_rounds(settings, checkpoint["iteration"])),
         plans=read_json(layout.plans),
         dataset_json=read_json(layout.raw_dataset / "dataset.json"),
         facts=_public_facts(state, checkpoint["iteration"]),
@@ -575,6 +682,7 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
         state,
         settings,
         history=checkpoint["history"],
+        source_dice=checkpoint.get("source_dice", {}),
         scores=scores,
         summary=summary,
         archive=archive,
@@ -588,6 +696,11 @@ def _test_and_export(request: GroupRequest, state: ModelState, settings: Setting
             f"It lies in {archive}: look there, do not share it. Where the name of a model or label is at fault, "
             "change it (a MODEL_DIR may be renamed), then give the same command again; the training is safe.",
         )
+
+
+def _rounds(settings: Settings, iteration: int) -> bool:
+    """Weights that were never trained are passed on as they came: the answers are the source's, voxel for voxel."""
+    return settings.export.precision == "half" and iteration > 0
 
 
 def _pack(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) -> tuple[Path, list[str]]:
@@ -616,6 +729,23 @@ def _pack(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) 
     return archive, leaks
 
 
+def genealogy(model: LoadedModel) -> tuple[dict[str, Any], ...]:
+    """What is known of a model and of those that it came from, the nearest first; see `ModelState.parents`."""
+    from bidsapp.models.licences import stated_licence
+
+    facts = model.facts
+    own = {
+        "name": model.name,
+        "license": stated_licence(facts.get("license")),
+        "digest": model.digest,
+        "people": facts.get("people"),
+        "labels": list(model.labels.values()),
+        "channels": list(model.channels),
+    }
+    before = facts.get("parents")
+    return (own, *(dict(one) for one in before if isinstance(one, dict))) if isinstance(before, list) else (own,)
+
+
 def _public_facts(state: ModelState, iteration: int) -> dict[str, object]:
     """What an export says of its training: numbers, never people."""
     people = {part: len({case.participant for case in state.cases.values() if case.split == part})
@@ -627,6 +757,7 @@ def _public_facts(state: ModelState, iteration: int) -> dict[str, object]:
         "channels": list(state.channels),
         "labels_from": _say_trust([segment.vouched for segment in state.segments]),
         "space": "network space: left hemispheres are flipped along the first axis",
+        "parents": list(state.parents),
     }
 
 
@@ -660,6 +791,7 @@ def predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predict
             participant=known.participant,
             case=case,
             hemi=known.hemi,
+            annotated=known.annotated,
         )
     return scores
 

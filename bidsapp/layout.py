@@ -53,6 +53,16 @@ class ModelLayout:
         return self.root / "split.tsv"
 
     @property
+    def transfer(self) -> Path:
+        """Where every tensor of the first weights came from, where the training began from a model."""
+        return self.root / "transfer.tsv"
+
+    @property
+    def parent_model(self) -> Path:
+        """The model that the training began from, as it was."""
+        return self.root / "parent.zip"
+
+    @property
     def training(self) -> Path:
         """Pairs that were made from approved labels."""
         return self.root / "training"
@@ -61,6 +71,11 @@ class ModelLayout:
     def tensorboard(self) -> Path:
         """Event files."""
         return self.root / "tensorboard"
+
+    @property
+    def tensorboard_source(self) -> Path:
+        """The validation Dice of the model that the training began from, as a line."""
+        return self.tensorboard / "source"
 
     @property
     def logs(self) -> Path:
@@ -577,6 +592,11 @@ def _is_file(path: Path) -> bool:
 def label_table_file(training_dir: Path) -> Path:
     """Names of the label values of a training folder; may be missing."""
     return training_dir / "labels.tsv"
+
+
+def annotation_file(training_dir: Path) -> Path:
+    """Which labels a pair of a training folder annotates; may be missing."""
+    return training_dir / "annotated.tsv"
 
 
 def pair_images(training_dir: Path, case: str, channels: int) -> tuple[Path, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -74,10 +74,12 @@ def score_case(
     participant: str,
     case: str,
     hemi: Hemi,
+    annotated: Collection[str] | None = None,
 ) -> list[CaseScore]:
     """Compare two label maps on the same grid: one score per label of `labels`, in its order.
 
-    Values that the table does not list are ignored; a listed label that is in neither map scores NaN.
+    Values that the table does not list are ignored; a listed label that is in neither map scores NaN, and so does
+    one that the reference does not annotate (`annotated`: names of those that it does; None: all).
 
     Raises
     ------
@@ -86,6 +88,8 @@ def score_case(
     """
     return [
         _score_label(prediction == value, reference == value, spacing_mm, participant, case, hemi, name)
+        if annotated is None or name in annotated
+        else CaseScore(participant, case, hemi, name, *[math.nan] * len(MEASURES))
         for value, name in labels.names.items()
     ]
 

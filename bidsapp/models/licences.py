@@ -71,6 +71,14 @@ def check_licence(licence: str) -> str:
     )
 
 
+def stated_licence(licence: object) -> str | None:
+    """The licence that a model's file states; None where it states none, or one that is not known here."""
+    try:
+        return check_licence(licence) if isinstance(licence, str) else None
+    except UsageError:
+        return None
+
+
 def demands(licence: str | None) -> tuple[Demand, ...]:
     """What a licence asks of whoever passes on a changed version."""
     if licence is None:

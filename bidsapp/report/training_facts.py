@@ -122,6 +122,8 @@ class TrainingReport:
         What the training began with: ``scratch``, or the hash of a model.
     labels
         Value in the label maps of `cases` -> name.
+    source_dice
+        Validation Dice by label of the weights that a training from a model began with; empty from scratch.
     settings, defaults
         `section.key` -> text.
     files
@@ -137,6 +139,7 @@ class TrainingReport:
     parts: tuple[PartSize, ...]
     segments: tuple[SegmentFacts, ...]
     history: tuple[HistoryPoint, ...]
+    source_dice: dict[str, float]
     summary: Summary
     cases: tuple[ScoredCase, ...]
     settings: dict[str, str]
@@ -154,6 +157,7 @@ def gather_training_report(
     settings: Settings,
     *,
     history: Sequence[Mapping[str, Any]],
+    source_dice: Mapping[str, float],
     scores: Sequence[CaseScore],
     summary: Summary,
     archive: Path,
@@ -167,6 +171,8 @@ def gather_training_report(
         What this run used.
     history
         The trainer's list of validations; may be empty.
+    source_dice
+        As the trainer measured it before its first step; empty where it began from scratch.
     scores
         Of the test cases, all labels of a case.
     archive
@@ -189,6 +195,7 @@ def gather_training_report(
         parts=tuple(_part_size(state, name) for name in _PARTS),
         segments=_segment_facts(state),
         history=tuple(HistoryPoint(**point) for point in history),
+        source_dice=dict(source_dice),
         summary=summary,
         cases=_tested_cases(layout, state, scores),
         settings=config.as_overrides(settings),

@@ -258,6 +258,12 @@ def _curves(report: TrainingReport) -> dict[str, ThemedPicture]:
         )
         for number, (value, name) in enumerate(report.labels.items())
     ]
+    end = history[-1].iteration
+    dice += [
+        Curve((0, end), (report.source_dice[name],) * 2, colours[value], dashed=True)
+        for value, name in report.labels.items()
+        if name in report.source_dice
+    ]
     rates = [_curve(history, [point.learning_rate for point in history], RATE_COLOUR)]
     return {
         "loss": _themed_curves(losses, boundaries, "Training and validation loss over iterations"),

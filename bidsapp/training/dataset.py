@@ -45,7 +45,13 @@ def default_channel_names(count: int) -> tuple[str, ...]:
 
 
 def write_raw_dataset(
-    layout: ModelLayout, parts: Parts, content: Mapping[str, str], table: LabelTable, channels: tuple[str, ...]
+    layout: ModelLayout,
+    parts: Parts,
+    content: Mapping[str, str],
+    table: LabelTable,
+    channels: tuple[str, ...],
+    *,
+    reader: str = "SimpleITKIO",
 ) -> None:
     """Bring imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json up to date.
 
@@ -55,6 +61,8 @@ def write_raw_dataset(
     ----------
     content
         Case -> hash, from `check_pairs`.
+    reader
+        nnU-Net's reader; another one only where the training goes on from a model that was trained with it.
     """
     values = nnunet_values(table)
     written_from = {case: f"{digest} {sorted(values.items())}" for case, digest in content.items()}
@@ -81,7 +89,7 @@ def write_raw_dataset(
             "labels": {"background": 0} | {table.names[value]: position for value, position in values.items()},
             "numTraining": len(parts.seen_in_training),
             "file_ending": ".nii.gz",
-            "overwrite_image_reader_writer": "SimpleITKIO",
+            "overwrite_image_reader_writer": reader,
             # without this list nnU-Net starts twelve processes to match file names
             "dataset": {pair.case: _relative_files(pair) for pair in parts.seen_in_training},
         },

@@ -13,6 +13,7 @@ from bidsapp.training.split import split_from_json, split_to_json
 
 Stage = Literal["training", "testing", "exported"]
 STATE_VERSION = 1
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class TrainedCase:
     ----------
     content
         Hash of the voxels and geometry of image and label.
+    annotated
+        Names of the labels that it annotates; None: all.
     """
 
     participant: str
     hemi: Hemi
     split: SplitName
     content: str
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class ModelState:
         The pairs of the last segment, by case.
     image_people
         Digest of every image that the model was ever given -> its person.
+    parents
+        What is known of the models before this one, the nearest first: name, license, digest, people.
+    new_labels
+        Labels that the model that it began from does not know.
     """
 
     base: str
@@ -85,6 +93,13 @@ class ModelState:
     cases: dict[str, TrainedCase] = field(default_factory=dict)
     image_people: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    parents: tuple[dict[str, Any], ...] = ()
+    new_labels: tuple[str, ...] = ()
+
+    @property
+    def from_model(self) -> bool:
+        """Whether the training began from another model."""
+        return self.base != SCRATCH
 
     @property
     def current(self) -> Segment | None:
@@ -132,13 +147,20 @@ def read_state(layout: ModelLayout) -> ModelState | None:
                 "channels": tuple(content["channels"]),
                 "split": split_from_json(content["split"]),
                 "segments": tuple(_read_segment(segment) for segment in content["segments"]),
-                "cases": {case: TrainedCase(**known) for case, known in content["cases"].items()},
+                "cases": {case: _read_case(known) for case, known in content["cases"].items()},
+                "parents": tuple(content.get("parents", ())),
+                "new_labels": tuple(content.get("new_labels", ())),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadDataError(
             f"{layout.state} cannot be used: {error}", "Restore it from a backup, or choose another --model-dir."
         ) from error
+
+
+def _read_case(content: dict[str, Any]) -> TrainedCase:
+    annotated = content.get("annotated")
+    return TrainedCase(**content | {"annotated": None if annotated is None else tuple(annotated)})
 
 
 def _read_segment(content: dict[str, Any]) -> Segment:
