@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 Outcome = Literal["kept", "remapped", "new"]
 NewChannels = Literal["zero", "average", "inflate"]
 
-NEW_LABEL_BIAS = -2.0
-"""A new label begins as the background less this much: the answers for all other labels stay as they were."""
-
 
 @dataclass(frozen=True)
 class TensorTransfer:
@@ -222,14 +219,11 @@ def _head_mapper(matching: Matching) -> _Remap:
     def remap(name: str, tensor: torch.Tensor) -> tuple[torch.Tensor, Outcome, str]:
         if same:
             return tensor, "kept", name
-        rows = [tensor[list(values)].mean(0) if values else _new_row(name, tensor) for values in begins]
+        # a new label's row is 0: of what was tried (the background's row, random), what learns fastest (README)
+        rows = [tensor[list(values)].mean(0) if values else torch.zeros_like(tensor[0]) for values in begins]
         return torch.stack(rows), outcome, f"{name} ({described})"
 
     return remap
-
-
-def _new_row(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor[0] + NEW_LABEL_BIAS if name.endswith(".bias") else tensor[0]
 
 
 def _channel_mapper(matching: Matching, new_channels: NewChannels) -> _Remap:

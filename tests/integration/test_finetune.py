@@ -146,9 +146,7 @@ def test_a_channel_that_the_source_lacks_leaves_its_answers_at_first(trained: Tr
         ("training.spacing_mm=0.5 0.5 0.5", "training.spacing_mm  0.5 0.5 0.5  1 1 1"),
     ],
 )
-def test_another_network_is_refused_with_what_differs(
-    trained: Trained, tmp_path: Path, setting: str, row: str
-) -> None:
+def test_another_network_is_refused_with_what_differs(trained: Trained, tmp_path: Path, setting: str, row: str) -> None:
     done = train(trained.pairs, tmp_path / "model", "--model", trained.layout.root, "--set", setting, iterations=1)
     assert done.run.code == 2, done.run.output
     assert row in done.run.output
