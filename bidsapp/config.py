@@ -249,6 +249,11 @@ class FineTuningSettings:
         "first, and the network answers as the source. average: as the mean of the known ones. inflate: the same,\n"
         "rescaled (Carreira and Zisserman 2017). Where no channel is known, zero means average.",
     )
+    rehearsal_fraction: float = _setting(
+        0.25,
+        _number(0, 0.9),
+        "Part of all training patches that come from the earlier pairs of --rehearse, where that is given.",
+    )
     freeze: str = _setting(
         "none",
         _choice("none", "encoder", "all-but-head"),

@@ -33,6 +33,8 @@ class Segment:
         holds, with the reason.
     vouched
         Who answers for the labels of this segment.
+    result
+        What came out: people and pairs per part, test Dice, comparison with the model before; empty until tested.
     """
 
     start: int
@@ -41,6 +43,7 @@ class Segment:
     settings: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     vouched: Vouched = field(default_factory=Vouched)
+    result: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class TrainedCase:
         Hash of the voxels and geometry of image and label.
     annotated
         Names of the labels that it annotates; None: all.
+    rehearsal
+        It is of an earlier training (``--rehearse``) and no person of this one.
     """
 
     participant: str
@@ -60,6 +65,7 @@ class TrainedCase:
     split: SplitName
     content: str
     annotated: tuple[str, ...] | None = None
+    rehearsal: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,12 @@ class ModelState:
         What is known of the models before this one, the nearest first: name, license, digest, people.
     new_labels
         Labels that the model that it began from does not know.
+    inherited
+        Places of everybody whom those models knew.
+    unchecked
+        Names of those models whose people are not known.
+    parent_labels
+        Label -> values of the model that the last segment is compared with; empty: nothing to compare with.
     """
 
     base: str
@@ -95,6 +107,9 @@ class ModelState:
     versions: dict[str, str] = field(default_factory=dict)
     parents: tuple[dict[str, Any], ...] = ()
     new_labels: tuple[str, ...] = ()
+    inherited: Split = field(default_factory=Split)
+    unchecked: tuple[str, ...] = ()
+    parent_labels: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def from_model(self) -> bool:
@@ -115,6 +130,10 @@ class ModelState:
         """The last segment completed with other settings than it began with."""
         return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], settings=settings)))
 
+    def with_result(self, result: dict[str, Any]) -> ModelState:
+        """The last segment tested."""
+        return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], result=result)))
+
     def with_stage(self, stage: Stage) -> ModelState:
         """The last segment moved on to `stage`."""
         return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], stage=stage)))
@@ -122,7 +141,8 @@ class ModelState:
 
 def write_state(layout: ModelLayout, state: ModelState) -> None:
     """Write state.json."""
-    write_json(layout.state, {"version": STATE_VERSION, **asdict(state), "split": split_to_json(state.split)})
+    splits = {"split": split_to_json(state.split), "inherited": split_to_json(state.inherited)}
+    write_json(layout.state, {"version": STATE_VERSION, **asdict(state), **splits})
 
 
 def read_state(layout: ModelLayout) -> ModelState | None:
@@ -150,6 +170,8 @@ def read_state(layout: ModelLayout) -> ModelState | None:
                 "cases": {case: _read_case(known) for case, known in content["cases"].items()},
                 "parents": tuple(content.get("parents", ())),
                 "new_labels": tuple(content.get("new_labels", ())),
+                "inherited": split_from_json(content.get("inherited", ())),
+                "unchecked": tuple(content.get("unchecked", ())),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

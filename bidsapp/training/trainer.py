@@ -6,7 +6,7 @@ import ctypes
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -128,11 +128,14 @@ class Start:
         That model does not know all labels: the heads learn faster.
     annotated
         Case -> names of the labels that it annotates, of the cases that do not annotate all.
+    rehearsal
+        Cases of an earlier training; `finetuning.rehearsal_fraction` of the patches are theirs.
     """
 
     from_model: bool = False
     new_labels: bool = False
     annotated: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    rehearsal: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -441,9 +444,18 @@ class HippoTuneTrainer(nnUNetTrainer):
                 patch_size,
                 self.label_manager,
                 oversample_foreground_percent=self.oversample_foreground_percent,
+                sampling_probabilities=self._shares(cases) if stream == "training" else None,
                 transforms=transforms[stream],
             )
             self._batches[stream] = Batches(loader, seed=self.settings.training.seed, stream=stream)  # type: ignore[arg-type]
+
+    def _shares(self, cases: Sequence[str]) -> np.ndarray | None:
+        """How often each case is drawn; None: all alike."""
+        earlier = np.array([case in self.start.rehearsal for case in sorted(cases)])
+        if not earlier.any() or earlier.all():
+            return None
+        fraction = self.settings.finetuning.rehearsal_fraction
+        return np.where(earlier, fraction / earlier.sum(), (1 - fraction) / (~earlier).sum())
 
     def _affordable_workers(self) -> int:
         """Workers whose batches fit into shared memory (containers often have 64 MB of it)."""
@@ -461,7 +473,8 @@ class HippoTuneTrainer(nnUNetTrainer):
 def start_of(state: ModelState) -> Start:
     """What a model's training began with."""
     annotated = {case: frozenset(one.annotated) for case, one in state.cases.items() if one.annotated is not None}
-    return Start(state.from_model, bool(state.new_labels), annotated)
+    rehearsal = frozenset(case for case, one in state.cases.items() if one.rehearsal)
+    return Start(state.from_model, bool(state.new_labels), annotated, rehearsal)
 
 
 def make_trainer(

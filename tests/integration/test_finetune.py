@@ -103,14 +103,14 @@ def test_a_label_that_half_of_the_people_lack_is_still_learned(trained: Trained,
             nib.save(nib.Nifti1Image(np.asarray(label.dataobj) * (np.asarray(label.dataobj) == 1), label.affine), path)
             rows.append(f"{path.name.removesuffix('_lbl.nii.gz')}\tAnterior\n")
     (folder / "annotated.tsv").write_text("id\tlabels\n" + "".join(rows))
-    done = train(folder, tmp_path / "model", "--model", trained.layout.root, *ONE_BATCH, iterations=40)
+    done = train(folder, tmp_path / "model", "--model", trained.layout.root, *ONE_BATCH, iterations=100)
     assert done.run.code == 0, done.run.output
     assert "Tail: new" in done.run.output
     state = json.loads(done.layout.state.read_text())
     partly = {known["participant"] for known in state["cases"].values() if known["annotated"] == ["Anterior"]}
     assert partly == set(lacking)
     assert {known["split"] for known in state["cases"].values() if known["annotated"]} == {"train"}
-    assert dice(done.layout, "Tail") > 0.35
+    assert dice(done.layout, "Tail") > 0.4
 
 
 def test_a_channel_that_the_source_lacks_leaves_its_answers_at_first(trained: Trained, tmp_path: Path) -> None:
