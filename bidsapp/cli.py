@@ -26,7 +26,7 @@ _OF_APPROVED: tuple[str, ...] = (
 _OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
 _OF_TRAINING: tuple[str, ...] = (
     *_OF_PAIRS,
-    *("model_dir", "model", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+    *("model_dir", "model", "registry", "models_dir", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
 )
 
 _EPILOG = """\
@@ -207,7 +207,7 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
     "people (participant and group level; group: of the approved labels)": (_add_people, ("participant", "group")),
     "machine and messages": (_add_common, LEVELS),
     "model (participant and group level)": (_add_model, ("participant", "group")),
-    "models by name (participant level)": (_add_registry, ("participant",)),
+    "models by name (participant and group level)": (_add_registry, ("participant", "group")),
     "other data sets (participant and review level)": (_add_derivatives, ("participant", "review")),
     "inputs (participant level)": (_add_inputs, ("participant",)),
     "participant level": (_add_participant, ("participant",)),
@@ -325,6 +325,7 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) 
             participant_pattern=arguments.participant_pattern,
             dry_run=arguments.dry_run,
             command=f"group of {bids_dir}",
+            models=_model_places(arguments),
         )
     )
 

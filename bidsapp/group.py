@@ -27,7 +27,7 @@ from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summa
 from bidsapp.files import copy_file, read_json
 from bidsapp.labels.selection import Wanted
 from bidsapp.labels.tables import nnunet_values, read_label_table
-from bidsapp.layout import ModelLayout, OutputLayout, label_table_file
+from bidsapp.layout import ModelLayout, ModelPlaces, OutputLayout, label_table_file
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.machine import usable_cores
@@ -77,6 +77,8 @@ class GroupRequest:
         Choices of this run that win over config.ini.
     extend
         False: complete what is unfinished and never open a further segment.
+    models
+        Where models are looked up by name; None: nowhere.
     """
 
     layout: ModelLayout
@@ -97,6 +99,7 @@ class GroupRequest:
     participant_pattern: str | None = None
     dry_run: bool = False
     command: str = "group"
+    models: ModelPlaces | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
-from bidsapp.layout import ModelPlaces
+from bidsapp.layout import ModelPlaces, OutputLayout
 from bidsapp.models.registry import NAME, Registry, RegistryEntry, load_registry
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,48 @@ class FetchRecord:
     sha256: str
     date: str
     verified: bool
+
+
+def model_path(said: str, places: ModelPlaces | None, output: OutputLayout, *, otherwise: str) -> Path:
+    """The file or folder that ``--model`` means: a path that exists, else a name.
+
+    Parameters
+    ----------
+    places
+        Where names are looked up; None: nowhere.
+    output, otherwise
+        Of `model_choices`, for the message.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file or folder, or the model was not fetched yet.
+    UsageError
+        When nothing has this name.
+    BadDataError
+        When the file is not what was fetched, or a registry is damaged.
+    """
+    path = Path(said).expanduser().absolute()
+    if path.exists():
+        return path
+    if places is None or not is_name(said):
+        raise NoInputError(
+            f"--model {said}: there is no such file or folder",
+            f"Choose one: {model_choices(places, output, otherwise=otherwise)}.",
+        )
+    if said not in names(load_registry(places), places):
+        raise UsageError(
+            f"--model {said}: no model is called so, and there is no such file or folder",
+            f"Choose one: {model_choices(places, output, otherwise=otherwise)}.",
+        )
+    return locate_model(said, places)
+
+
+def model_choices(places: ModelPlaces | None, output: OutputLayout, *, otherwise: str) -> str:
+    """What ``--model`` takes: `otherwise`, the exports of the models in OUTPUT_DIR, names, paths."""
+    trained = sorted(output.models.glob("*/export/current.zip")) if output.models.is_dir() else []
+    named = names(load_registry(places), places) if places else []
+    return ", ".join(f"--model {one}" for one in (otherwise, *map(str, trained), *named, "FILE.zip or FOLDER"))
 
 
 def locate_model(name: str, places: ModelPlaces) -> Path:
