@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bidsapp import __version__
 from bidsapp.console import Parser, add_flag, run_command
 from bidsapp.errors import NoInputError, UsageError
-from bidsapp.layout import ModelPlaces, model_places
+from bidsapp.layout import ModelPlaces, model_places, models_in_work
 
 if TYPE_CHECKING:
     from bidsapp.models.registry import Registry, RegistryEntry
@@ -73,14 +73,16 @@ def build_parser() -> argparse.ArgumentParser:
 def _run(words: list[str]) -> None:
     arguments = build_parser().parse_args(words)
     registry, models = (path.absolute() if path else None for path in (arguments.registry, arguments.models_dir))
-    COMMANDS[arguments.command].run(arguments, model_places(registry, models, os.environ))
+    places = model_places(registry, models, os.environ, in_work=models_in_work(Path.cwd()))
+    COMMANDS[arguments.command].run(arguments, places)
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--registry", type=Path, metavar="FILE", help="your lab's own list of models, beside ours")
     add_flag(
         parser, "--models-dir", type=Path, metavar="DIR",
-        help="where models lie (default: hippotune/models in your data folder)",
+        help="where models lie (default: hippotune/models in your data folder; where that cannot be written, "
+        "work/models where you are)",
     )  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="details")
 
@@ -185,6 +187,8 @@ def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
     for row in rows:
         log.info("  ".join([*(word.ljust(width) for word, width in zip(row[:4], widths, strict=True)), row[4]]))
     log.info("models folder: %s", places.models)
+    for folder in places.others:
+        log.info("looked in too: %s", folder)
     if places.registry:
         log.info("your registry: %s", places.registry)
 
@@ -229,6 +233,11 @@ def _fetch(arguments: argparse.Namespace, places: ModelPlaces) -> None:
         raise UsageError("--to and --models-dir name two folders", "Give one of them.")
     if arguments.to:
         places = ModelPlaces(places.registry, arguments.to.absolute())
+    elif places.unwritable:
+        log.warning(
+            "%s cannot be written, so %s stands in for it; OUTPUT_DIR/work/models does for run.py",
+            places.unwritable, places.models,
+        )  # fmt: skip
     entry = _entry(arguments.name, load_registry(places), places)
     path = fetch_model(entry, places, accept_unverified=arguments.accept_unverified)
     log.info("%s: %s", entry.name, path)

@@ -82,10 +82,11 @@ def fetch_model(entry: RegistryEntry, places: ModelPlaces, *, accept_unverified:
             f"If you trust it: {fetch_line(entry, places)}",
         )
     if there:
-        log.warning("%s is not the model %s and is replaced", there, entry.name)
-    target = there or places.fetched(entry.name, _suffix(entry.url))
-    _download(entry, entry.url, target, places)
-    return target
+        log.warning("%s is not the model %s, which is fetched", there, entry.name)
+    if there is None or there.parent != places.models:  # other folders may not be ours to write to
+        there = places.fetched(entry.name, _suffix(entry.url))
+    _download(entry, entry.url, there, places)
+    return there
 
 
 def _is_good(there: Path, entry: RegistryEntry, places: ModelPlaces) -> bool:

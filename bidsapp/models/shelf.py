@@ -131,22 +131,27 @@ def _own(entry: RegistryEntry) -> Path:
 
 
 def find_file(name: str, places: ModelPlaces) -> Path | None:
-    """The file or folder of that name in the models folder; None: there is none."""
+    """The file or folder of that name in the first models folder that has one; None: there is none."""
     if not is_name(name):
         return None
     there = _files(name, places)
     if len(there) > 1:
         listed = ", ".join(path.name for path in there)
-        raise BadDataError(f"{places.models} holds several models called {name}: {listed}", "Move all but one away.")
+        raise BadDataError(f"{there[0].parent} holds several models called {name}: {listed}", "Move all but one away.")
     return there[0] if there else None
 
 
 def _files(name: str, places: ModelPlaces) -> list[Path]:
-    candidates = [places.fetched(name, suffix) for suffix in (*SUFFIXES, "")]
-    try:
-        return [path for path in candidates if path.exists()]
-    except OSError as error:
-        raise NoInputError(f"{places.models} cannot be read: {error.strerror}", "Give --models-dir.") from error
+    """All of that name in the first folder that has any."""
+    for folder in places.folders:
+        candidates = [places.fetched(name, suffix, folder) for suffix in (*SUFFIXES, "")]
+        try:
+            there = [path for path in candidates if path.exists()]
+        except OSError as error:
+            raise NoInputError(f"{folder} cannot be read: {error.strerror}", "Give --models-dir.") from error
+        if there:
+            return there
+    return []
 
 
 def is_name(text: str) -> bool:
@@ -155,13 +160,14 @@ def is_name(text: str) -> bool:
 
 
 def names(registry: Registry, places: ModelPlaces) -> list[str]:
-    """Everything that can be called by name: the registry's entries, then what else lies in the models folder."""
-    return [*registry, *(name for name in _lying(places) if name not in registry)]
+    """Everything that can be called by name: the registry's entries, then what else lies in the models folders."""
+    lying = dict.fromkeys(name for folder in places.folders for name in _lying(folder))
+    return [*registry, *(name for name in lying if name not in registry)]
 
 
-def _lying(places: ModelPlaces) -> list[str]:
+def _lying(folder: Path) -> list[str]:
     try:
-        files = sorted(places.models.iterdir()) if places.models.is_dir() else []
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError:
         return []
     found = dict.fromkeys(_name_of(file) for file in files if not file.name.startswith("."))
@@ -211,9 +217,10 @@ def by_hand(entry: RegistryEntry, places: ModelPlaces) -> str:
 
 
 def read_record(name: str, places: ModelPlaces) -> FetchRecord | None:
-    """What was noted when the model came; None: nothing, or nothing that can be read."""
+    """What was noted when the model came, beside it; None: nothing, or nothing that can be read."""
+    there = _files(name, places)
     try:
-        content: Any = read_json(places.fetch_record(name))
+        content: Any = read_json(places.fetch_record(name, there[0].parent if there else None))
         url, sha256, date = (str(content[key]) for key in ("url", "sha256", "date"))
         return FetchRecord(url, sha256, date, content["verified"] is True)
     except (OSError, ValueError, KeyError, TypeError):
