@@ -11,17 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
-from urllib.request import Request
 
 import pytest
+import requests
 
 from bidsapp.cli import main as run_py
-from bidsapp.models.fetching import _SafeRedirects
+from bidsapp.errors import NoInputError
+from bidsapp.models import fetching
 from bidsapp.models_cli import main
 
 from ..conftest import ROOT
@@ -167,13 +165,26 @@ def test_what_fails_leaves_nothing(
     [("https", "https", True), ("http", "https", True), ("http", "http", True), ("https", "http", False)],
 )
 def test_nobody_is_led_from_https_to_http(start: str, end: str, safe: bool) -> None:
-    request = Request(f"{start}://example.org/a")
-    answer: tuple[Any, ...] = (None, 302, "Found", HTTPMessage(), f"{end}://example.org/b")
+    answer = requests.Response()
+    answer.status_code, answer.url = 302, f"{start}://example.org/a"
+    answer.headers["Location"] = f"{end}://example.org/b"
     if safe:
-        assert _SafeRedirects().redirect_request(request, *answer) is not None
+        fetching.check_answer(answer)
         return
-    with pytest.raises(URLError, match="not safe"):
-        _SafeRedirects().redirect_request(request, *answer)
+    with pytest.raises(NoInputError, match=r"leads to http://example\.org/b .*not safe"):
+        fetching.check_answer(answer)
+
+
+@pytest.mark.parametrize("path", ["ours.zip", "nolength/ours.zip"])
+def test_more_than_any_model_is_not_taken(lab: Lab, server: Server, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "MAX_TOTAL_BYTES", len(CONTENT) - 1)
+    lab.list_model(server.url(path))
+    code, said = lab("fetch", "ours")
+    assert code == 65, said
+    assert "is larger than any model" in said
+    assert lab.left() == []
+    monkeypatch.setattr(fetching, "MAX_TOTAL_BYTES", len(CONTENT))
+    assert lab("fetch", "ours")[0] == 0
 
 
 def test_a_failed_fetch_keeps_what_was_there(lab: Lab, server: Server) -> None:
