@@ -1,4 +1,4 @@
-"""The command line of `hippotune-models`: list, show, fetch and check models."""
+"""The command line of `hippotune-models`: list, show, fetch, check, share and ask models."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ examples
   hippotune-models check models/ours.zip      would it load, and what is in it? nothing in it is run
   hippotune-models export models/ours ours.zip --license CC-BY-4.0
                                               the archive to publish, with a model card
+  hippotune-models contains models/ours sub-01 scans/sub-02_T1w.nii.gz
+                                              did the training know this person, this image? in which part?
   hippotune-models convert-v1 OLD.tar NEW.zip make a model of nnU-Net v1 one of v2
 
 exit codes
-  0 done; 2 usage; 65 bad data, or not the file that it should be; 66 no such file, or it cannot be reached;
-  70 our bug; 73 cannot write; 75 interrupted
+  0 done; 2 usage; 65 bad data, or not the file that it should be; 66 no such file, it cannot be reached, or what was
+  asked could not be checked; 70 our bug; 73 cannot write; 75 interrupted
 """
 
 
@@ -173,6 +175,42 @@ def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
         log.info("for HippUnfold: %s; its configuration wants:\n%s", arguments.hippunfold, entry)
 
 
+def _add_contains(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="where the group level trained the model")
+    parser.add_argument(
+        "what", nargs="+", metavar="WHAT",
+        help="the id of a person (sub-01), or an image file as it was trained on; the same scan resampled in another "
+        "way is not recognised",
+    )  # fmt: skip
+
+
+def _contains(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
+    from bidsapp.models.share import SCRATCH
+    from bidsapp.training.membership import find_in_training, is_image, known_training
+
+    state = known_training(arguments.model_dir.absolute())
+    unknown = []
+    for what in arguments.what:
+        found = find_in_training(what, state)
+        if found.person is None:
+            unknown.append(what)
+            log.info("%s: %s", what, "not contained" if state.base == SCRATCH else "not in this folder's training")
+        else:
+            name = f" of {found.person}{', flipped' if found.flipped else ''}" if is_image(what) else ""
+            log.info("%s: contained, %s%s", what, found.part or "in no part", name)
+    if any(map(is_image, unknown)):
+        log.info(
+            "images are told by their voxels: a scan that was resampled in another way is not recognised, ask for its "
+            "person too"
+        )
+    if unknown and state.base != SCRATCH:
+        raise NoInputError(
+            f"could not be checked: {', '.join(unknown)}; the training began with another model ({state.base}), and "
+            "whom that one knew is not known here",
+            "Ask the MODEL_DIR in which that model was trained too.",
+        )
+
+
 def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
     from bidsapp.models.registry import load_registry
     from bidsapp.models.shelf import names, state
@@ -284,6 +322,7 @@ COMMANDS = {
     "show": Command("what is known of one model", _add_name, _show),
     "fetch": Command("bring a model here", _add_fetch, _fetch),
     "check": Command("whether a file or folder is a model that loads here, and what is in it", _add_file, _check),
+    "contains": Command("whether a model's training knew a person or an image, and where", _add_contains, _contains),
     "export": Command(
         "make the archive to publish: licence, card, citation, searched for people", _add_export, _export
     ),

@@ -20,6 +20,8 @@ import torch
 
 from bidsapp.evaluation.scores import read_scores
 from bidsapp.layout import ModelLayout
+from bidsapp.models.share import export_model
+from bidsapp.models_cli import main as hippotune_models
 from bidsapp.training.split import read_split
 from demo.simulate import simulate_people
 from tests.conftest import run_py
@@ -174,6 +176,20 @@ def test_the_export_gives_nothing_away(trained: Trained) -> None:
     for name, content in entries.items():
         for secret in secrets:
             assert secret.encode() not in content, (name, secret)
+
+
+def test_the_model_dir_tells_whom_it_knew(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    places = {row.participant_id: row.split for row in read_split(trained.layout.split).rows}
+    images = {path.name.split("_")[0]: path for path in trained.pairs.glob("*_img.nii.gz")}
+    asked = [*places, *map(str, images.values()), "sub-nobody"]
+    assert hippotune_models(["contains", str(trained.layout.root), *asked]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        *(f"{person}: contained, {part}" for person, part in places.items()),
+        *(f"{path}: contained, {places[person]} of {person}" for person, path in images.items()),
+        "sub-nobody: not contained",
+    ]
+    assert hippotune_models(["contains", str(trained.layout.current_export), *places]) == 66
+    assert "could not be checked" in capsys.readouterr().out
 
 
 def test_relative_paths_work_from_anywhere(pairs: Path, tmp_path: Path) -> None:
