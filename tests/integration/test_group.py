@@ -121,15 +121,20 @@ def test_shuffled_labels_make_the_scores_collapse(trained: Trained, tmp_path: Pa
     assert mean_dice(done.layout) < mean_dice(trained.layout) - 0.3
 
 
-@pytest.fixture(scope="module")
-def installed(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An untouched nnU-Net with our export installed, as its environment."""
+@pytest.fixture(scope="module", params=["current.zip", "published"])
+def installed(
+    trained: Trained, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, str]:
+    """An untouched nnU-Net with our export installed, the one of a run or the one to publish, as its environment."""
     home = tmp_path_factory.mktemp("plain")
+    archive = trained.layout.current_export
+    if request.param == "published":
+        archive = export_model(trained.layout.root, home / "ours.zip", licence="CC-BY-4.0")
     folders = {name: str(home / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     for folder in folders.values():
         Path(folder).mkdir()
     environment = os.environ | folders
-    command = [BIN / "nnUNetv2_install_pretrained_model_from_zip", trained.layout.current_export]
+    command = [BIN / "nnUNetv2_install_pretrained_model_from_zip", archive]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return environment
 
