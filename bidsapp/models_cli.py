@@ -157,9 +157,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
-    from bidsapp.models.hippunfold import export_for_hippunfold
+    from bidsapp.models.hippunfold import check_tar_name, export_for_hippunfold
     from bidsapp.models.share import export_model
 
+    if arguments.hippunfold:
+        check_tar_name(arguments.hippunfold.absolute())
     archive = export_model(
         arguments.model_dir.absolute(),
         arguments.destination.absolute(),
