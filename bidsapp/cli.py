@@ -12,7 +12,7 @@ from bidsapp import __version__
 from bidsapp.console import Parser, run_command
 from bidsapp.console import add_flag as _flag
 from bidsapp.errors import NoInputError, UsageError
-from bidsapp.layout import ModelPlaces, model_places
+from bidsapp.layout import ModelLayout, ModelPlaces, OutputLayout, default_model_dir, model_places
 
 LEVELS = ("participant", "review", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
@@ -26,7 +26,7 @@ _OF_APPROVED: tuple[str, ...] = (
 _OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
 _OF_TRAINING: tuple[str, ...] = (
     *_OF_PAIRS,
-    *("model_dir", "model", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+    *("model_dir", "model", "registry", "models_dir", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
 )
 
 _EPILOG = """\
@@ -110,7 +110,8 @@ def _add_registry(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--models-dir", type=Path, metavar="DIR",
-        help="where hippotune-models fetch puts models (default: hippotune/models in your data folder)",
+        help="where hippotune-models fetch puts models (default: hippotune/models in your data folder; where that "
+        "cannot be written, models in the work directory)",
     )  # fmt: skip
 
 
@@ -209,7 +210,7 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
     "people (participant and group level; group: of the approved labels)": (_add_people, ("participant", "group")),
     "machine and messages": (_add_common, LEVELS),
     "model (participant and group level)": (_add_model, ("participant", "group")),
-    "models by name (participant level)": (_add_registry, ("participant",)),
+    "models by name (participant and group level)": (_add_registry, ("participant", "group")),
     "other data sets (participant and review level)": (_add_derivatives, ("participant", "review")),
     "inputs (participant level)": (_add_inputs, ("participant",)),
     "participant level": (_add_participant, ("participant",)),
@@ -244,7 +245,6 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> None:
     from bidsapp import participant
-    from bidsapp.layout import OutputLayout
 
     work_dir = arguments.work_dir.absolute() if arguments.work_dir else None
     for folder in (bids_dir, *arguments.derivatives):
@@ -255,7 +255,7 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
             bids_dir=bids_dir,
             layout=OutputLayout(output_dir, work_dir),
             model=arguments.model,
-            models=_model_places(arguments),
+            models=_model_places(arguments, OutputLayout(output_dir, work_dir)),
             modalities=tuple(arguments.modality.split("+")),
             sides=tuple(sorted(set(arguments.hemi))),
             participants=tuple(arguments.participant_label),
@@ -277,13 +277,13 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
     )
 
 
-def _model_places(arguments: argparse.Namespace) -> ModelPlaces:
-    return model_places(_absolute(arguments.registry), _absolute(arguments.models_dir), os.environ)
+def _model_places(arguments: argparse.Namespace, output: OutputLayout) -> ModelPlaces:
+    registry, models = _absolute(arguments.registry), _absolute(arguments.models_dir)
+    return model_places(registry, models, os.environ, in_work=output.fetched_models)
 
 
 def _run_review(arguments: argparse.Namespace, output_dir: Path) -> None:
     from bidsapp import review
-    from bidsapp.layout import OutputLayout
 
     review.run(
         review.ReviewRequest(
@@ -298,7 +298,6 @@ def _run_review(arguments: argparse.Namespace, output_dir: Path) -> None:
 def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> None:
     from bidsapp import group
     from bidsapp.labels.selection import Wanted
-    from bidsapp.layout import ModelLayout, OutputLayout, default_model_dir
 
     _refuse_flags_of_the_other_source(arguments)
     model_dir = (arguments.model_dir or default_model_dir(output_dir)).absolute()
@@ -327,6 +326,7 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) 
             participant_pattern=arguments.participant_pattern,
             dry_run=arguments.dry_run,
             command=f"group of {bids_dir}",
+            models=_model_places(arguments, OutputLayout(output_dir)),
         )
     )
 

@@ -28,7 +28,7 @@ from bidsapp.files import copy_file, read_json
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.selection import Wanted
 from bidsapp.labels.tables import nnunet_values, read_label_table
-from bidsapp.layout import ModelLayout, OutputLayout, annotation_file, label_table_file
+from bidsapp.layout import ModelLayout, ModelPlaces, OutputLayout, annotation_file, label_table_file
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.machine import usable_cores
@@ -81,6 +81,8 @@ class GroupRequest:
         Choices of this run that win over config.ini.
     extend
         False: complete what is unfinished and never open a further segment.
+    models
+        Where models are looked up by name; None: nowhere.
     """
 
     layout: ModelLayout
@@ -101,6 +103,7 @@ class GroupRequest:
     participant_pattern: str | None = None
     dry_run: bool = False
     command: str = "group"
+    models: ModelPlaces | None = None
 
 
 @dataclass(frozen=True)

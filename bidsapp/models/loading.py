@@ -52,12 +52,12 @@ FOLDER_DEPTH = 4  # nnUNet_results / Dataset / trainer__plans__configuration, or
 class LoadedModel:
     """What a predictor needs.
 
-    What the network saw in training is part of the model; where its files say nothing, it is taken to be HippUnfold's
-    crop with left sides flipped. SimpleITKIO and NibabelIO both hand over the voxels as
-    they lie in the file, as (z, y, x) with the spacing in the same order: for one file they give the same array.
-    NibabelIOWithReorient first turns the voxels to RAS. A crop of the network grid runs from lateral to medial
-    along x, which is LAS; such a network saw it the other way round, and `bidsapp.prediction.Predictor` turns
-    arrays for it. Readers of pictures and TIFF know no spacing and are refused.
+    What the network saw in training is part of the model. Files of others do not say how it saw left sides: every
+    model, HippUnfold's of both versions of nnU-Net too, is taken to have seen them flipped, in HippUnfold's crop.
+    SimpleITKIO and NibabelIO both hand over the voxels as they lie in the file, as (z, y, x) with the spacing in the
+    same order: for one file they give the same array. NibabelIOWithReorient first turns the voxels to RAS. A crop of
+    the network grid runs from lateral to medial along x, which is LAS; such a network saw it the other way round, and
+    `bidsapp.prediction.Predictor` turns arrays for it. Readers of pictures and TIFF know no spacing and are refused.
 
     Attributes
     ----------

@@ -196,7 +196,7 @@ def _examine(pair: Pair, table: LabelTable | None, annotated: frozenset[str] | N
         if pair.images[0] in volumes:
             problems += grid_problems(volume.grid, volumes[pair.images[0]].grid)
         findings += [Finding(pair.case, path, problem) for problem in problems]
-    digests = {path: _digest(volumes[path].array, "<f4") for path in pair.images if path in volumes}
+    digests = {path: image_digest(volumes[path].array) for path in pair.images if path in volumes}
     if findings:
         return _Examined(findings, digests)
     label = np.rint(volumes[pair.label].array)
@@ -217,6 +217,11 @@ def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
         else:
             volumes[path] = flip_volume(volume) if pair.flip else volume
     return volumes, findings
+
+
+def image_digest(voxels: Array) -> str:
+    """Fingerprint of an image's voxels as the network sees them, wherever they lie: `ModelState.image_people`."""
+    return _digest(voxels, "<f4")
 
 
 def _digest(array: Array, number_type: str) -> str:
