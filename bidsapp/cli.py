@@ -27,6 +27,7 @@ _OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
 _OF_TRAINING: tuple[str, ...] = (
     *_OF_PAIRS,
     *("model_dir", "model", "registry", "models_dir", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+    *("rehearse", "source_test", "accept_worse"),
 )
 
 _EPILOG = """\
@@ -45,10 +46,13 @@ examples
         the same again: continue after a kill, or train a further segment
   run.py data out group --training-dir pairs --model-dir models/small --preset tiny --iterations 300
         a first model on a laptop
+  run.py data out group --model models/theirs.zip --model-dir models/ours
+        go on from another model: its network, plans and weights, labels and channels matched by name
 
 exit codes
-  0 done; 1 some people or pairs failed or were left out; 2 usage; 18 nothing matches the filters; 65 bad data;
-  66 no input; 70 our bug; 73 cannot write; 75 interrupted, run again to continue
+  0 done; 1 some people or pairs failed or were left out; 2 usage; 3 the new model is worse than the one before;
+  18 nothing matches the filters; 65 bad data; 66 no input; 70 our bug; 73 cannot write;
+  75 interrupted, run again to continue
 """
 
 
@@ -194,6 +198,20 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         group, "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="override one setting of config.ini for this run; may be repeated",
     )  # fmt: skip
+    _flag(
+        group, "--rehearse", type=Path, metavar="DIR",
+        help="mix earlier pairs into the training, so that a new scanner does not erase the old ones: a MODEL_DIR (its "
+        "training people) or a folder of pairs; finetuning.rehearsal_fraction says how much",
+    )  # fmt: skip
+    _flag(
+        group, "--source-test", type=Path, metavar="DIR",
+        help="compare with the model before also on these pairs: a MODEL_DIR (its test people) or a folder of pairs; "
+        "says what was forgotten",
+    )  # fmt: skip
+    _flag(
+        group, "--accept-worse", action="store_true",
+        help="let the model become the current one although it is worse than the one before on the validation people",
+    )  # fmt: skip
     _flag(group, "--no-extend", action="store_true", help="complete what is unfinished, never start a new segment")
     _flag(group, "--skip-bad-pairs", action="store_true", help="train without pairs that fail a check, and exit with 1")
     _flag(
@@ -315,6 +333,9 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) 
             label_map=_absolute(arguments.label_map),
             export_to=_absolute(arguments.export_training_data),
             base=arguments.model,
+            rehearse=_absolute(arguments.rehearse),
+            source_test=_absolute(arguments.source_test),
+            accept_worse=arguments.accept_worse,
             device=arguments.device,
             cores=arguments.nprocs,
             iterations=arguments.iterations,

@@ -42,6 +42,20 @@ class Source:
     model: LoadedModel
     matching: Matching
 
+    @property
+    def parent_values(self) -> dict[int, int]:
+        """Value of the source -> value of the new network; empty where the source cannot be run on these images."""
+        if self.matching.dropped_channels:
+            return {}
+        numbered = enumerate(self.matching.labels.values())
+        return {theirs: ours for ours, all_theirs in numbered for theirs in all_theirs if ours}
+
+    @property
+    def parent_channels(self) -> tuple[int, ...]:
+        """Which of the new network's images the source takes, in its order."""
+        positions = list(self.matching.channels.values())
+        return tuple(positions.index(position) for position in range(len(self.model.channels)) if position in positions)
+
 
 def match_source(
     model: LoadedModel, table: LabelTable, channels: Sequence[str], renames: Mapping[str, str | None]

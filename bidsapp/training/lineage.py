@@ -13,6 +13,7 @@ from bidsapp.layout import ModelLayout
 from bidsapp.models.licences import stated_licence
 from bidsapp.models.loading import LoadedModel
 from bidsapp.records import Pair, Split, SplitRow
+from bidsapp.training.split import add_places
 from bidsapp.training.state import ModelState, read_state
 
 logger = logging.getLogger(__name__)
@@ -68,11 +69,6 @@ def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -
 def lineage_so_far(state: ModelState) -> Lineage:
     """The same of a model that was begun before."""
     return Lineage(state.parents, state.inherited, state.image_people, state.unchecked)
-
-
-def add_places(split: Split, further: Split) -> Split:
-    """`split`, and of `further` those whom it does not know."""
-    return Split((*split.rows, *(row for row in further.rows if row.participant_id not in split.people)))
 
 
 def refuse_leaks(lineage: Lineage, split: Split, pairs: Iterable[Pair], images: Mapping[str, list[str]]) -> None:

@@ -90,9 +90,7 @@ def earlier_pairs(
         )
     own_table = _table_of_model(layout) if is_model else read_label_table(label_table_file(folder))
     checked = check_pairs(found, table=own_table)
-    learned = {
-        name: position for name, position in zip(table.names.values(), nnunet_values(table).values(), strict=True)
-    }
+    learned = dict(zip(table.names.values(), nnunet_values(table).values(), strict=True))
     targets = {value: renames.get(name, name) for value, name in own_table.names.items()}
     values = {value: learned.get(name, 0) if name else 0 for value, name in targets.items()}
     drawn = frozenset(name for name in targets.values() if name in learned)

@@ -93,7 +93,9 @@ class ModelState:
     unchecked
         Names of those models whose people are not known.
     parent_labels
-        Label -> values of the model that the last segment is compared with; empty: nothing to compare with.
+        Value of the model that the last segment is compared with -> value of the network; empty: nothing to compare.
+    parent_channels
+        Which images that model takes, by number and in its order.
     """
 
     base: str
@@ -109,7 +111,8 @@ class ModelState:
     new_labels: tuple[str, ...] = ()
     inherited: Split = field(default_factory=Split)
     unchecked: tuple[str, ...] = ()
-    parent_labels: dict[str, list[int]] = field(default_factory=dict)
+    parent_labels: dict[int, int] = field(default_factory=dict)
+    parent_channels: tuple[int, ...] = ()
 
     @property
     def from_model(self) -> bool:
@@ -172,6 +175,8 @@ def read_state(layout: ModelLayout) -> ModelState | None:
                 "new_labels": tuple(content.get("new_labels", ())),
                 "inherited": split_from_json(content.get("inherited", ())),
                 "unchecked": tuple(content.get("unchecked", ())),
+                "parent_labels": {int(old): new for old, new in content.get("parent_labels", {}).items()},
+                "parent_channels": tuple(content.get("parent_channels", ())),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
