@@ -187,7 +187,6 @@ def _add_contains(parser: argparse.ArgumentParser) -> None:
 
 
 def _contains(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
-    from bidsapp.models.share import SCRATCH
     from bidsapp.training.membership import find_in_training, is_image, known_training
 
     state = known_training(arguments.model_dir.absolute())
@@ -196,7 +195,7 @@ def _contains(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
         found = find_in_training(what, state)
         if found.person is None:
             unknown.append(what)
-            log.info("%s: %s", what, "not contained" if state.base == SCRATCH else "not in this folder's training")
+            log.info("%s: %s", what, "not in this folder's training" if state.unchecked else "not contained")
         else:
             name = f" of {found.person}{', flipped' if found.flipped else ''}" if is_image(what) else ""
             log.info("%s: contained, %s%s", what, found.part or "in no part", name)
@@ -205,11 +204,11 @@ def _contains(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
             "images are told by their voxels: a scan that was resampled in another way is not recognised, ask for its "
             "person too"
         )
-    if unknown and state.base != SCRATCH:
+    if unknown and state.unchecked:
         raise NoInputError(
-            f"could not be checked: {', '.join(unknown)}; the training began with another model ({state.base}), and "
-            "whom that one knew is not known here",
-            "Ask the MODEL_DIR in which that model was trained too.",
+            f"could not be checked: {', '.join(unknown)}; the training began with {', '.join(state.unchecked)}, and "
+            "whom that knew is not known here",
+            "Ask the MODEL_DIR in which that was trained too.",
         )
 
 

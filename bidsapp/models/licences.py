@@ -46,10 +46,17 @@ class Parent:
     ----------
     licence
         SPDX id; None where it is not known.
+    people
+        How many it was trained on; None where that is not known.
+    labels, channels
+        What it segmented, in which images.
     """
 
     name: str
     licence: str | None = None
+    people: int | None = None
+    labels: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def check_licence(licence: str) -> str:

@@ -41,7 +41,9 @@ EXPECTED_FILES = (
     "Dataset*/*/plans.json", "Dataset*/*/dataset.json", "Dataset*/*/fold_*/checkpoint_*.pth",
 )  # fmt: skip
 SENTENCES = {
-    "hippotune.json": frozenset({"license", "labels", "labels_from", "space", "title", "authors", "parents"}),
+    "hippotune.json": frozenset(
+        {"license", "labels", "labels_from", "space", "title", "authors", "parents", "leakage"}
+    ),
     "dataset.json": frozenset({"labels", "channel_names"}),
 }
 FIELDS = {

@@ -12,6 +12,7 @@ from bidsapp.errors import NoInputError
 from bidsapp.layout import ModelLayout
 from bidsapp.records import SplitName
 from bidsapp.training.check_pairs import image_digest
+from bidsapp.training.split import add_places
 from bidsapp.training.state import ModelState, read_state
 from bidsapp.training.volumes import read_volume
 
@@ -76,11 +77,11 @@ def find_in_training(what: str, state: ModelState) -> Membership:
     VolumeError
         When the file cannot be read as a volume.
     """
-    places = {row.participant_id: row.split for row in state.split.rows}
+    places = {row.participant_id: row.split for row in add_places(state.split, state.inherited).rows}
     if is_image(what):
         person, flipped = _whose_image(Path(what).expanduser(), state)
     else:
-        given = set(state.image_people.values())
+        given = set(state.image_people.values()) | state.inherited.people
         person, flipped = next((one for one in (what, f"sub-{what}") if one in given), None), False
     return Membership(person, places.get(person) if person else None, flipped)
 

@@ -44,6 +44,7 @@ def write_model(folder: TrainingFolder, model_dir: Path, base: str = "scratch") 
         required_labels=(),
         channels=("T1w",),
         split=Split(tuple(SplitRow(person, part, 1) for person, part in PARTS.items())),  # type: ignore[arg-type]
+        unchecked=() if base == "scratch" else ("theirs",),
         image_people={image: pair.participant for pair in checked.pairs for image in checked.images[pair.case]},
     )
     model_dir.mkdir()
@@ -135,5 +136,5 @@ def test_whom_the_parent_knew_could_not_be_checked(
     assert main(["contains", str(tuned), "sub-02", "sub-09"]) == 66
     said = capsys.readouterr().out
     assert "sub-02: contained, validation" in said
-    assert "could not be checked: sub-09; the training began with another model" in said
+    assert "could not be checked: sub-09; the training began with theirs" in said
     assert "not contained" not in said
