@@ -13,7 +13,7 @@ from bidsapp import __version__
 from bidsapp.console import Parser, run_command
 from bidsapp.console import add_flag as _flag
 from bidsapp.errors import NoInputError, UsageError
-from bidsapp.layout import ModelPlaces, OutputLayout, model_places
+from bidsapp.layout import ModelLayout, ModelPlaces, OutputLayout, default_model_dir, model_places
 from bidsapp.machine import keep_caches_in
 
 LEVELS = ("participant", "review", "group")
@@ -24,13 +24,14 @@ log = logging.getLogger(__name__)
 _PARTS_OF_A_DATA_SET = {"code", "phenotype", "sourcedata", "stimuli"}
 
 _OF_APPROVED: tuple[str, ...] = (
-    *("participant_label", "exclude_participant_label", "session_label", "subset", "label_map"),
+    *("participant_label", "exclude_participant_label", "session_label", "subset"),
     "export_training_data",
 )
 _OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
 _OF_TRAINING: tuple[str, ...] = (
     *_OF_PAIRS,
-    *("model_dir", "model", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+    *("model_dir", "model", "registry", "models_dir", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+    *("rehearse", "source_test", "accept_worse"),
 )
 
 _OF_READING: tuple[str, ...] = ("skip_bids_validation", "bids_filter_file", "stop_on_first_crash")
@@ -52,10 +53,13 @@ examples
         the same again: continue after a kill, or train a further segment
   run.py data out group --training-dir pairs --model-dir models/small --preset tiny --iterations 300
         a first model on a laptop
+  run.py data out group --model models/theirs.zip --model-dir models/ours
+        go on from another model: its network, plans and weights, labels and channels matched by name
 
 exit codes
-  0 done; 1 some people or pairs failed or were left out; 2 usage; 16 BIDS_DIR is not valid BIDS; 18 nothing matches
-  the filters; 65 bad data; 66 no input; 70 our bug; 73 cannot write; 75 interrupted, run again to continue
+  0 done; 1 some people or pairs failed or were left out; 2 usage; 3 the new model is worse than the one before;
+  16 BIDS_DIR is not valid BIDS; 18 nothing matches the filters; 65 bad data; 66 no input; 70 our bug;
+  73 cannot write; 75 interrupted, run again to continue
 """
 
 
@@ -104,7 +108,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     _flag(
         group, "--model", metavar="NAME|FILE|FOLDER|none|scratch",
         help="participant: the model that segments (a name that hippotune-models list shows, an exported zip, a "
-        "model's folder), or none for crops alone; group: what to start from (default and only choice so far: scratch)",
+        "model's folder), or none for crops alone; group: the model to start from (its network and plans are taken "
+        "over, labels and channels matched by name), or scratch (default)",
     )  # fmt: skip
 
 
@@ -116,7 +121,8 @@ def _add_registry(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--models-dir", type=Path, metavar="DIR",
-        help="where hippotune-models fetch puts models (default: hippotune/models in your data folder)",
+        help="where hippotune-models fetch puts models (default: hippotune/models in your data folder; where that "
+        "cannot be written, models in the work directory)",
     )  # fmt: skip
 
 
@@ -188,7 +194,8 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--label-map", type=Path, metavar="FILE",
-        help="other names for labels of approved label maps: a table with from_name and to_name (n/a: background)",
+        help="other names for labels, of approved label maps and of the model that is started from: a table with "
+        "from_name and to_name (n/a: background; several may become one)",
     )  # fmt: skip
     _flag(
         group, "--export-training-data", type=Path, metavar="DIR",
@@ -206,6 +213,20 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         group, "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="override one setting of config.ini for this run (= may be written as :); may be repeated",
     )  # fmt: skip
+    _flag(
+        group, "--rehearse", type=Path, metavar="DIR",
+        help="mix earlier pairs into the training, so that a new scanner does not erase the old ones: a MODEL_DIR (its "
+        "training people) or a folder of pairs; finetuning.rehearsal_fraction says how much",
+    )  # fmt: skip
+    _flag(
+        group, "--source-test", type=Path, metavar="DIR",
+        help="compare with the model before also on these pairs: a MODEL_DIR (its test people) or a folder of pairs; "
+        "says what was forgotten",
+    )  # fmt: skip
+    _flag(
+        group, "--accept-worse", action="store_true",
+        help="let the model become the current one although it is worse than the one before on the validation people",
+    )  # fmt: skip
     _flag(group, "--no-extend", action="store_true", help="complete what is unfinished, never start a new segment")
     _flag(group, "--skip-bad-pairs", action="store_true", help="train without pairs that fail a check, and exit with 1")
     _flag(
@@ -222,7 +243,7 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
     "people (participant and group level; group: of the approved labels)": (_add_people, ("participant", "group")),
     "machine and messages": (_add_common, LEVELS),
     "model (participant and group level)": (_add_model, ("participant", "group")),
-    "models by name (participant level)": (_add_registry, ("participant",)),
+    "models by name (participant and group level)": (_add_registry, ("participant", "group")),
     "other data sets (participant and review level)": (_add_derivatives, ("participant", "review")),
     "inputs and work (any level, as launchers of BIDS Apps give them to all)": (_add_inputs, LEVELS),
     "participant level": (_add_participant, ("participant",)),
@@ -283,7 +304,7 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output: Outp
             bids_dir=bids_dir,
             layout=output,
             model=arguments.model,
-            models=_model_places(arguments),
+            models=_model_places(arguments, output),
             modalities=tuple(arguments.modality.split("+")),
             sides=tuple(sorted(set(arguments.hemi))),
             participants=tuple(arguments.participant_label),
@@ -306,8 +327,9 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output: Outp
     )
 
 
-def _model_places(arguments: argparse.Namespace) -> ModelPlaces:
-    return model_places(_absolute(arguments.registry), _absolute(arguments.models_dir), os.environ)
+def _model_places(arguments: argparse.Namespace, output: OutputLayout) -> ModelPlaces:
+    registry, models = _absolute(arguments.registry), _absolute(arguments.models_dir)
+    return model_places(registry, models, os.environ, in_work=output.fetched_models)
 
 
 def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
@@ -327,7 +349,6 @@ def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
 def _run_group(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayout) -> None:
     from bidsapp import group
     from bidsapp.labels.selection import Wanted
-    from bidsapp.layout import ModelLayout, default_model_dir
 
     _refuse_flags_of_the_other_source(arguments)
     _say_what_has_no_use(arguments)
@@ -345,7 +366,10 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayo
             ),
             label_map=_absolute(arguments.label_map),
             export_to=_absolute(arguments.export_training_data),
-            base=arguments.model or "scratch",
+            base=arguments.model,
+            rehearse=_absolute(arguments.rehearse),
+            source_test=_absolute(arguments.source_test),
+            accept_worse=arguments.accept_worse,
             device=arguments.device,
             cores=arguments.nprocs,
             iterations=arguments.iterations,
@@ -357,6 +381,7 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayo
             participant_pattern=arguments.participant_pattern,
             dry_run=arguments.dry_run,
             command=f"group of {bids_dir}",
+            models=_model_places(arguments, output),
         )
     )
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_MODEL = "none"
+WITHOUT_MODEL = f"{NO_MODEL} (crops alone)"
 MOST_PROCESSES = 8
 """People at a time, unless told otherwise: each needs up to 1.5 GB."""
 
@@ -112,7 +113,10 @@ def run(request: ParticipantRequest) -> None:
         _rebuild_pages(request)
         return
     if request.model is None:
-        raise UsageError("participant needs --model", f"Choose one: {_model_choices(request)}.")
+        from bidsapp.models.shelf import model_choices
+
+        choices = model_choices(request.models, layout, otherwise=WITHOUT_MODEL)
+        raise UsageError("participant needs --model", f"Choose one: {choices}.")
     validation = Validation() if request.skip_validation else _validate(request)
     found = _find(request)
     segmenter = None if request.model == NO_MODEL else _load(request)
@@ -178,50 +182,18 @@ def _find(request: ParticipantRequest) -> Found:
     return found
 
 
-def _model_choices(request: ParticipantRequest) -> str:
-    layout = request.layout
-    trained = sorted(layout.models.glob("*/export/current.zip")) if layout.models.is_dir() else []
-    choices = [NO_MODEL + " (crops alone)", *map(str, trained), *_model_names(request), "FILE.zip or FOLDER"]
-    return ", ".join(f"--model {choice}" for choice in choices)
-
-
-def _model_names(request: ParticipantRequest) -> list[str]:
-    from bidsapp.models.registry import load_registry
-    from bidsapp.models.shelf import names
-
-    return names(load_registry(request.models), request.models) if request.models else []
-
-
 def _load(request: ParticipantRequest) -> Segmenter:
     from bidsapp.models.loading import load_model
+    from bidsapp.models.shelf import model_path
     from bidsapp.prediction import Predictor, choose_device
 
     device = choose_device(request.device)
-    model = load_model(_model_path(request))
+    path = model_path(str(request.model), request.models, request.layout, otherwise=WITHOUT_MODEL)
+    model = load_model(path)
     _refuse_other_channels(request, model)
     log.info("model %s on %s: %s", model.name, device, ", ".join(model.labels.values()))
     predictor = Predictor(model, device, tta=request.tta, cores=request.processes)
     return Segmenter(predictor, model.name, model.digest, request.tta)
-
-
-def _model_path(request: ParticipantRequest) -> Path:
-    """The file or folder that --model means: a path that exists, else a name."""
-    from bidsapp.models.shelf import is_name, locate_model
-
-    said = str(request.model)
-    path = Path(said).expanduser().absolute()
-    if path.exists():
-        return path
-    if not is_name(said) or request.models is None:
-        raise NoInputError(
-            f"--model {said}: there is no such file or folder", f"Choose one: {_model_choices(request)}."
-        )
-    if said not in _model_names(request):
-        raise UsageError(
-            f"--model {said}: no model is called so, and there is no such file or folder",
-            f"Choose one: {_model_choices(request)}.",
-        )
-    return locate_model(said, request.models)
 
 
 def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bidsapp.cli import _positionals_first, build_parser, main
-from bidsapp.layout import OutputLayout
+from bidsapp.group import GroupRequest
+from bidsapp.layout import ModelPlaces, OutputLayout
 from bidsapp.machine import keep_caches_in
 
 
@@ -46,6 +47,8 @@ def test_the_output_may_not_be_the_input(bids: Path, capsys: pytest.CaptureFixtu
         (["group", "--training-dir", "{bids}", "--label-map", "{bids}/file"], (2, "--label-map is about")),
         (["group", "--export-training-data", "{bids}"], (2, "is not an empty folder")),
         (["group", "--export-training-data", "{missing}", "--iterations", "0"], (2, "which trains nothing")),
+        (["group", "--export-training-data", "{missing}", "--registry", "x"], (2, "--registry has no use")),
+        (["review", "--models-dir", "x"], (2, "--models-dir belongs to the participant and group level")),
         (["group", "--hemi", "L"], (2, "--hemi belongs to the participant level")),
         (["group", "--work-dir", "{bids}"], (2, "is in the input")),
         (["group", "--training-dir", "{bids}"], (66, "_img.nii.gz")),
@@ -91,6 +94,14 @@ def test_options_stand_anywhere_in_both_spellings(words: str) -> None:
     parsed = build_parser().parse_args(_positionals_first(words.split()))
     assert (parsed.bids_dir, parsed.output_dir, parsed.level) == (Path("B"), Path("O"), "group")
     assert (parsed.model_dir, parsed.nprocs) == (Path("M"), 2)
+
+
+def test_group_is_told_where_models_are_looked_up(bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[GroupRequest] = []
+    monkeypatch.setattr("bidsapp.group.run", asked.append)
+    words = ["group", "--registry", "lab.toml", "--models_dir", str(tmp_path / "models")]
+    assert main([str(bids), str(tmp_path / "out"), *words]) == 0
+    assert asked[0].models == ModelPlaces(Path.cwd() / "lab.toml", tmp_path / "models")
 
 
 def test_a_bug_of_ours_shows_a_traceback_and_says_so(

@@ -16,6 +16,7 @@ from bidsapp.models.export import build_model_folder, zip_model
 from bidsapp.models.licences import Parent, check_licence, check_parents
 from bidsapp.models.loading import load_model
 from bidsapp.models.share import export_model
+from bidsapp.models_cli import main
 from bidsapp.records import CaseScore, Split, SplitRow
 from bidsapp.training.state import ModelState, Segment, TrainedCase, write_state
 from tests.models.conftest import Json, random_weights, tiny_dataset, tiny_plans
@@ -198,6 +199,34 @@ def test_parents_are_named_and_their_licence_is_kept(tmp_path: Path) -> None:
         export_model(layout.root, tmp_path / "a.zip", licence="CC-BY-4.0")
     card = inside(export_model(layout.root, tmp_path / "a.zip", licence="CC-BY-SA-4.0"), "MODEL_CARD.md")
     assert "- old one, licence: CC-BY-SA-4.0" in card
+
+
+def test_the_command_writes_both_archives_and_prints_the_entry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = model_dir(tmp_path, facts=FACTS | {"parents": [{"name": "old one", "license": "CC-BY-SA-4.0"}]})
+    archive, tar = tmp_path / "ours.zip", tmp_path / "ours.tar.gz"
+
+    def export(*words: object) -> tuple[int, str]:
+        return main(["export", str(layout.root), *map(str, words)]), capsys.readouterr().out
+
+    for words, code, message in (
+        ([archive, "--license", "CC-BY-4.0"], 2, "conflicts with the licence of old one"),
+        ([archive, "--license", "mine"], 2, "no licence that is known"),
+        ([archive], 2, "--license"),
+        ([archive, "--license", "CC-BY-SA-4.0", "--hippunfold", tmp_path / "ours.7z"], 2, "no name for a tar"),
+        ([archive, "--license", "CC-BY-SA-4.0", "--title", "sub-P0003 alone"], 65, "MODEL_CARD.md"),
+    ):
+        got, said = export(*words)
+        assert (got, message in said) == (code, True), said
+        assert not archive.exists()
+    code, said = export(archive, "--license", "CC-BY-SA-4.0", "--author", "Doe, Jane", "--hippunfold", tar)
+    assert code == 0, said
+    assert 'family-names: "Doe"' in inside(archive, "CITATION.cff")
+    ((name, entry),) = yaml.safe_load(said[said.index("nnunet_models:") :])["nnunet_models"].items()
+    assert (name, entry["arch_version"], entry["checkpoint"]) == ("tiny", "nnunet_v2", "checkpoint_best.pth")
+    assert len({load_model(path).digest for path in (archive, tar, layout.current_export)}) == 1
+    assert export(archive, "--license", "CC-BY-SA-4.0")[0] == 2
 
 
 def test_a_parent_that_is_only_a_digest_is_said(tmp_path: Path) -> None:
