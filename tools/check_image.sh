@@ -52,5 +52,5 @@ mkdir -p "$root/data" "$root/out" # where a container engine would make them
 run --version
 run /data /out participant --model none --participant-label colin27 --no-bias-correction --nprocs 1
 test -f "$WORK/out/sub-colin27/anat/sub-colin27_hemi-L_space-corobl_desc-preproc_T1w.nii.gz"
-buildah inspect --type image --format 'user {{.OCIv1.Config.User}}, entry point {{.OCIv1.Config.Entrypoint}}' "$IMAGE"
+buildah inspect --type image --format 'user {{.OCIv1.Config.User}}, entry point {{.OCIv1.Config.Entrypoint}}{{println}}' "$IMAGE"
 echo "the image works: $IMAGE"

@@ -135,6 +135,7 @@ def validate_input(
     if read_description(bids_dir / FILE_NAME).get("DatasetType", "raw") != "raw":
         logger.info("%s is a derivative data set: its names are not held against BIDS", bids_dir)
         return Validation()
+    logger.info("the BIDS validator looks through %s; --skip-bids-validation leaves that out", bids_dir)
     try:
         findings = _run_validator(bids_dir)
     except _NotRunError as error:
