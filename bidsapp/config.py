@@ -469,11 +469,14 @@ def preset_overrides(preset: str, *, from_model: bool = False) -> dict[str, str]
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
-    """`["loss.name=dice"]` -> `{"loss.name": "dice"}`, as `--set` gives them."""
+    """`["loss.name=dice"]` -> `{"loss.name": "dice"}`, as `--set` gives them.
+
+    A colon does as well: some platforms (CBRAIN) let no equals sign through.
+    """
     overrides = {}
     for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
+        name, separator, text = re.sub(r"^([^=:]*):", r"\1=", assignment).partition("=")
+        if not separator:
             raise UsageError(f"--set {assignment}: no '=' in it", "Write --set section.key=value.")
         overrides[name.strip()] = text.strip()
     return overrides

@@ -367,6 +367,11 @@ class OutputLayout:
         return self.work / "models"
 
     @property
+    def caches(self) -> Path:
+        """What libraries keep for their next start: fonts, compiled kernels."""
+        return self.work / "caches"
+
+    @property
     def logs(self) -> Path:
         """Log files, one folder per run, and who failed."""
         return self.root / "logs"
@@ -530,9 +535,19 @@ class OutputLayout:
         return self.logs / run / f"{session_name}.log"
 
 
+def crash_file(log: Path) -> Path:
+    """What is written about a bug of ours, beside the log of the run or session."""
+    return log.with_suffix(".crash.txt")
+
+
 def sidecar(image: Path) -> Path:
     """The JSON file beside an image."""
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def table_sidecar(table: Path) -> Path:
+    """The JSON file that describes the columns of a table."""
+    return table.with_suffix(".json")
 
 
 def label_names(dseg: Path) -> Path:
