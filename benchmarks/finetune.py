@@ -63,10 +63,10 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
     target_people = images[len(source_people) :][: TARGET_TRAIN + TARGET_VALIDATION + TARGET_TEST]
     source_pairs, target_pairs = folder / "source-pairs", folder / "target-pairs"
     for pairs, people, change in ((source_pairs, source_people, False), (target_pairs, target_people, True)):
-        _write_pairs(pairs, people, arguments.data / "labelsTr", change=change)
+        write_pairs(pairs, people, arguments.data / "labelsTr", changed=change, merged=change)
     source = ModelLayout(folder / "source")
-    _place(source, source_people, SOURCE_PEOPLE, SOURCE_HELD_OUT // 2)
-    _group(source_pairs, source, "--iterations", arguments.source_iterations)
+    place(source, source_people, SOURCE_PEOPLE, SOURCE_HELD_OUT // 2)
+    run_group(source_pairs, source, "--iterations", arguments.source_iterations)
     names = folder / "names.tsv"
     names.write_text("from_name\tto_name\nAnterior\tHippocampus\nPosterior\tHippocampus\n")
     untouched = _scores_of_the_untouched_source(folder, source, target_pairs, target_people)
@@ -75,8 +75,8 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
         scores = {}
         for kind, options in (("scratch", ()), ("finetuned", ("--model", source.root, "--label-map", names))):
             layout = ModelLayout(folder / f"{kind}-{iterations}")
-            _place(layout, target_people, TARGET_TRAIN, TARGET_VALIDATION)
-            _group(target_pairs, layout, "--iterations", iterations, *options)
+            place(layout, target_people, TARGET_TRAIN, TARGET_VALIDATION)
+            run_group(target_pairs, layout, "--iterations", iterations, *options)
             scores[kind] = {score.participant_id: score.dice for score in read_scores(layout.scores)}
         ours = scores["finetuned"]
         print(
@@ -87,24 +87,27 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
         )
 
 
-def _write_pairs(folder: Path, images: list[Path], labels: Path, *, change: bool) -> None:
+def write_pairs(folder: Path, images: list[Path], labels: Path, *, changed: bool, merged: bool = False) -> None:
+    """A training folder; `changed`: as `other_scanner` would have seen them, `merged`: with one label."""
     folder.mkdir(exist_ok=True)
-    names = "1\tHippocampus\n" if change else "1\tAnterior\n2\tPosterior\n"
+    names = "1\tHippocampus\n" if merged else "1\tAnterior\n2\tPosterior\n"
     (folder / "labels.tsv").write_text("index\tname\n" + names)
     for path in images:
         image, label = nib.load(path), nib.load(labels / path.name)
         array, values = np.asarray(image.dataobj, dtype=np.float32), np.rint(np.asarray(label.dataobj)).astype(np.uint8)
         affine = image.affine
-        if change:
+        if changed:
             array, values, affine = other_scanner(array, values, affine, seed=len(array) * 1000 + array.shape[1])
-        nib.save(nib.Nifti1Image(array, affine), folder / f"{_person(path)}_img.nii.gz")
-        nib.save(nib.Nifti1Image(values, affine), folder / f"{_person(path)}_lbl.nii.gz")
+        if merged:
+            values = (values > 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(array, affine), folder / f"{person_of(path)}_img.nii.gz")
+        nib.save(nib.Nifti1Image(values, affine), folder / f"{person_of(path)}_lbl.nii.gz")
 
 
 def other_scanner(
     image: np.ndarray, label: np.ndarray, affine: np.ndarray, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same person elsewhere: contrast remapped (grey and white drift apart), 2 mm slices, noise, one label."""
+    """The same person elsewhere: contrast remapped (grey and white drift apart), 2 mm slices, noise."""
     low, high = np.percentile(image, [1, 99])
     scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
     remapped = scaled**GAMMA
@@ -112,22 +115,24 @@ def other_scanner(
     noisy = thick + np.random.default_rng(seed).normal(0, NOISE_SD, thick.shape)
     step = int(THICK_MM)
     coarse = affine @ np.diag([1, 1, step, 1])
-    return noisy[:, :, ::step].astype(np.float32), (label[:, :, ::step] > 0).astype(np.uint8), coarse
+    return noisy[:, :, ::step].astype(np.float32), label[:, :, ::step], coarse
 
 
-def _person(path: Path) -> str:
+def person_of(path: Path) -> str:
+    """``sub-003`` of ``hippocampus_003.nii.gz``."""
     return f"sub-{path.name.removesuffix('.nii.gz').removeprefix('hippocampus_')}"
 
 
-def _place(layout: ModelLayout, images: list[Path], train: int, validation: int) -> None:
+def place(layout: ModelLayout, images: list[Path], train: int, validation: int) -> None:
     """Everybody's place, written by hand, so that all models of a row have the same people."""
     parts = ["train"] * train + ["validation"] * validation
-    rows = [SplitRow(_person(path), parts[at] if at < len(parts) else "test") for at, path in enumerate(images)]  # type: ignore[arg-type]
+    rows = [SplitRow(person_of(path), parts[at] if at < len(parts) else "test") for at, path in enumerate(images)]  # type: ignore[arg-type]
     layout.root.mkdir(parents=True, exist_ok=True)
     write_split(layout.split, Split(tuple(rows)))
 
 
-def _group(pairs: Path, layout: ModelLayout, *options: object) -> None:
+def run_group(pairs: Path, layout: ModelLayout, *options: object) -> None:
+    """Train the tiny preset in a process of its own."""
     if layout.scores.exists():  # --keep: made by an earlier call
         return
     words = [pairs, layout.root.parent / "out", "group", "--training-dir", pairs, "--model-dir", layout.root]
@@ -149,7 +154,7 @@ def _scores_of_the_untouched_source(
     predictor = Predictor(load_model(source.root), torch.device("cpu"))
     scores = {}
     for path in people[TARGET_TRAIN + TARGET_VALIDATION :]:
-        person, predicted = _person(path), folder / "predicted.nii.gz"
+        person, predicted = person_of(path), folder / "predicted.nii.gz"
         predictor.predict_files([pairs / f"{person}_img.nii.gz"], predicted)
         found, drawn = (np.asarray(nib.load(file).dataobj) > 0 for file in (predicted, pairs / f"{person}_lbl.nii.gz"))
         scores[person] = dice(found, drawn)
@@ -157,14 +162,15 @@ def _scores_of_the_untouched_source(
 
 
 def _mean(scores: dict[str, float]) -> str:
-    return _interval(np.array(list(scores.values())))
+    return interval_text(np.array(list(scores.values())))
 
 
 def _difference(ours: dict[str, float], theirs: dict[str, float]) -> str:
-    return _interval(np.array([ours[person] - theirs[person] for person in sorted(ours)]))
+    return interval_text(np.array([ours[person] - theirs[person] for person in sorted(ours)]))
 
 
-def _interval(values: np.ndarray) -> str:
+def interval_text(values: np.ndarray) -> str:
+    """Mean and 95 % bootstrap interval."""
     drawn = np.random.default_rng(SEED).choice(values, (RESAMPLES, len(values))).mean(1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"

@@ -58,8 +58,8 @@ examples
 
 exit codes
   0 done; 1 some people or pairs failed or were left out; 2 usage; 3 the new model is worse than the one before;
-  16 BIDS_DIR is not valid BIDS; 18 nothing matches the filters; 65 bad data; 66 no input; 70 our bug;
-  73 cannot write; 75 interrupted, run again to continue
+  16 BIDS_DIR is not valid BIDS; 18 nothing matches the filters; 65 bad data; 66 no input; 70 our bug; 73 cannot write;
+  75 interrupted, run again to continue
 """
 
 

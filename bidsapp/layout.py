@@ -362,14 +362,14 @@ class OutputLayout:
         return self.work_dir / f"hippotune-{ours}"
 
     @property
-    def caches(self) -> Path:
-        """What libraries keep for their next start: fonts, compiled kernels."""
-        return self.work / "caches"
-
-    @property
     def fetched_models(self) -> Path:
         """Models that came by name where the user's data folder cannot be written."""
         return self.work / "models"
+
+    @property
+    def caches(self) -> Path:
+        """What libraries keep for their next start: fonts, compiled kernels."""
+        return self.work / "caches"
 
     @property
     def logs(self) -> Path:

@@ -44,7 +44,7 @@ def test_the_output_may_not_be_the_input(bids: Path, capsys: pytest.CaptureFixtu
         (["group"], (18, "no label is approved")),
         (["group", "--left-is", "flipped"], (2, "--left-is is about the pairs of --training-dir")),
         (["group", "--training-dir", "{bids}", "--participant-label", "01"], (2, "--participant-label is about")),
-        (["group", "--training-dir", "{bids}", "--label-map", "{bids}/file"], (2, "--label-map is about")),
+        (["group", "--training-dir", "{bids}", "--label-map", "{bids}/file"], (2, "--label-map says nothing")),
         (["group", "--export-training-data", "{bids}"], (2, "is not an empty folder")),
         (["group", "--export-training-data", "{missing}", "--iterations", "0"], (2, "which trains nothing")),
         (["group", "--export-training-data", "{missing}", "--registry", "x"], (2, "--registry has no use")),

@@ -83,7 +83,10 @@ def match_source(
             "Give the model's labels names that the pairs have.",
         )
     labels, dropped_labels = match_labels(model.labels, names, renames)
-    found, dropped_channels = match_channels(model.channels, channels)
+    unnamed = len(model.channels) == len(channels) and model.channels == default_channel_names(len(channels))
+    if unnamed and tuple(channels) != model.channels:
+        log.info("the source names no channels: they are taken in order: %s", ", ".join(channels))
+    found, dropped_channels = match_channels(channels if unnamed else model.channels, channels)
     matching = Matching(labels, dropped_labels, found, dropped_channels, model.labels, model.channels)
     if not any(values for name, values in labels.items() if name != "background"):
         log.warning(
@@ -99,7 +102,7 @@ def match_source(
 
 
 def channel_names(model: LoadedModel, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Channels that nobody named are the source's, in its order; a source that named none takes yours."""
+    """Channels that nobody named are the source's, in its order."""
     unnamed = default_channel_names(len(names))
     if len(model.channels) == len(names) and names == unnamed and model.channels != unnamed:
         log.info("channels are those of the source, in its order: %s", ", ".join(model.channels))

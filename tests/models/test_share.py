@@ -235,6 +235,25 @@ def test_a_parent_that_is_only_a_digest_is_said(tmp_path: Path) -> None:
     assert f"a model with the digest {'ab' * 32}, licence: not known" in card
 
 
+def test_the_card_tells_the_genealogy_and_what_was_added(tmp_path: Path) -> None:
+    parents = [
+        {"name": "theirs", "license": "CC-BY-SA-4.0", "digest": "cd" * 32, "people": {"train": 120, "test": 40},
+         "labels": ["Anterior", "Posterior"], "channels": ["T1w"]},
+        {"name": "older", "license": None, "digest": "ef" * 32, "people": None, "labels": [], "channels": []},
+    ]  # fmt: skip
+    facts = FACTS | {"parents": parents, "leakage": "leakage against older could not be checked"}
+    layout = model_dir(tmp_path, facts=facts, base="cd" * 32)
+    with pytest.raises(UsageError, match="MIT conflicts with the licence of theirs, CC-BY-SA-4"):
+        export_model(layout.root, tmp_path / "refused.zip", licence="MIT")
+    archive = export_model(layout.root, tmp_path / "a.zip", licence="CC-BY-SA-4.0")
+    card = inside(archive, "MODEL_CARD.md")
+    assert "theirs, licence: CC-BY-SA-4.0; trained on 120 people for Anterior, Posterior in T1w" in card
+    assert "older, licence: not known; trained on a number of people that is not known" in card
+    assert "This model added 5 people for Anterior," in card
+    assert "leakage against older could not be checked" in card
+    assert json.loads(inside(archive, "hippotune.json"))["parents"] == parents
+
+
 @pytest.mark.parametrize(
     ("licence", "parent", "allowed"),
     [
