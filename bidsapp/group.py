@@ -81,7 +81,8 @@ def run(request: GroupRequest) -> None:
     state = read_state(layout)
     settings = effective_settings(request, state)
     base = _load_base(request, state)
-    if request.label_map and request.training_dir and base is None and not (state and state.from_model):
+    others = base or request.rehearse or request.source_test or (state and state.from_model)
+    if request.label_map and request.training_dir and not others:
         raise UsageError(
             "--label-map says nothing of the pairs of --training-dir", "Their labels.tsv names the values."
         )
@@ -157,7 +158,7 @@ def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel |
     Raises
     ------
     UsageError
-        When the model was begun with another one than is asked for now.
+        When the model was begun from scratch and another one is asked for now, or the reverse.
     """
     if request.base in (None, SCRATCH):
         if state is not None and state.from_model and request.base == SCRATCH:
@@ -175,8 +176,11 @@ def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel |
         return None  # it was moved since; the copy in MODEL_DIR is enough
     if state is None:
         return model
-    if model.digest != state.base:
-        raise _begun_otherwise(request, "with another model")
+    if model.digest != state.base:  # a MODEL_DIR that was trained on since, or not what is meant
+        log.warning(
+            "--model %s is not, or no longer, the model that %s was begun with; it goes on from what it has",
+            request.base, request.layout.root,
+        )  # fmt: skip
     return None
 
 
