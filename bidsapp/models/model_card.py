@@ -76,6 +76,8 @@ class SharedModel:
         Lines about ages and sex; empty where not asked for.
     parents
         Models that it was trained from; empty: from scratch.
+    about
+        Markdown of those who share it: which data, for whom, where it ends.
     """
 
     title: str
@@ -92,6 +94,7 @@ class SharedModel:
     scores: tuple[LabelScores, ...] = ()
     demographics: tuple[str, ...] = ()
     parents: tuple[Parent, ...] = ()
+    about: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -104,6 +107,7 @@ def model_card(model: SharedModel) -> str:
     """MODEL_CARD.md."""
     sections = (
         ("What it is", _about(model)),
+        *([("From its authors", [model.about.strip()])] if model.about.strip() else []),
         ("Run it in plain nnU-Net", _usage(model)),
         ("Trained on", _training(model)),
         ("Test scores", _scores(model)),
