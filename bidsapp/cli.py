@@ -31,6 +31,8 @@ _OF_TRAINING: tuple[str, ...] = (
 
 _EPILOG = """\
 examples
+  run.py data out participant
+        segment the hippocampi of every T1w of the BIDS data set `data` with the built-in model; pages to look at
   run.py data out participant --model none
         bring every T1w of the BIDS data set `data` to CorObl space: crops, transforms, pages to look at
   run.py data out participant --model models/ours/export/current.zip --participant-label 01 02
@@ -96,8 +98,8 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
 def _add_model(group: argparse._ArgumentGroup) -> None:
     _flag(
         group, "--model", metavar="NAME|FILE|FOLDER|none|scratch",
-        help="participant: the model that segments (a name that hippotune-models list shows, an exported zip, a "
-        "model's folder), or none for crops alone; group: what to start from (default and only choice so far: scratch)",
+        help="participant: the model that segments (default: the built-in one; a name that hippotune-models list shows, "
+        "an exported zip, a model's folder), or none for crops alone; group: what to start from (default and only choice so far: scratch)",
     )  # fmt: skip
 
 

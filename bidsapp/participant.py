@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_MODEL = "none"
+DEFAULT_MODEL = "default"
+"""The built-in model's name in the registry that we ship."""
 MOST_PROCESSES = 8
 """People at a time, unless told otherwise: each needs up to 1.5 GB."""
 
@@ -59,9 +61,9 @@ class ParticipantRequest:
     Attributes
     ----------
     model
-        A model's name, file or folder, ``none`` for crops alone; None where nothing was said.
+        A model's name, file or folder, ``none`` for crops alone; None where nothing was said: the built-in one.
     models
-        Where names are looked up; None: nowhere.
+        Where names are looked up.
     modalities
         The channels, in the order that the model wants.
     processes
@@ -71,7 +73,7 @@ class ParticipantRequest:
     bids_dir: Path
     layout: OutputLayout
     model: str | None
-    models: ModelPlaces | None = None
+    models: ModelPlaces
     modalities: tuple[Modality, ...] = ("T1w",)
     sides: tuple[Side, ...] = SIDES
     participants: tuple[str, ...] = ()
@@ -105,8 +107,6 @@ def run(request: ParticipantRequest) -> None:
     if request.reports_only:
         _rebuild_pages(request)
         return
-    if request.model is None:
-        raise UsageError("participant needs --model", f"Choose one: {_model_choices(request)}.")
     found = _find(request)
     segmenter = None if request.model == NO_MODEL else _load(request)
     if request.dry_run:
@@ -155,7 +155,7 @@ def _model_names(request: ParticipantRequest) -> list[str]:
     from bidsapp.models.registry import load_registry
     from bidsapp.models.shelf import names
 
-    return names(load_registry(request.models), request.models) if request.models else []
+    return names(load_registry(request.models), request.models)
 
 
 def _load(request: ParticipantRequest) -> Segmenter:
@@ -171,14 +171,16 @@ def _load(request: ParticipantRequest) -> Segmenter:
 
 
 def _model_path(request: ParticipantRequest) -> Path:
-    """The file or folder that --model means: a path that exists, else a name."""
+    """The file or folder that --model means: a path that exists, else a name; the built-in one without it."""
     from bidsapp.models.shelf import is_name, locate_model
 
-    said = str(request.model)
+    said = request.model
+    if said is None:
+        return locate_model(DEFAULT_MODEL, request.models)
     path = Path(said).expanduser().absolute()
     if path.exists():
         return path
-    if not is_name(said) or request.models is None:
+    if not is_name(said):
         raise NoInputError(
             f"--model {said}: there is no such file or folder", f"Choose one: {_model_choices(request)}."
         )
@@ -191,19 +193,30 @@ def _model_path(request: ParticipantRequest) -> Path:
 
 
 def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> None:
-    wanted = model.channels
-    if len(wanted) != len(request.modalities):
+    """Refuse channels that the network cannot take or that stand in another order.
+
+    One image of another contrast is taken with a warning: some networks cope, and who looks at the result can tell.
+    """
+    wanted, given = model.channels, request.modalities
+    if len(wanted) != len(given):
         raise UsageError(
             f"the model {model.name} takes {len(wanted)} channels ({', '.join(wanted)}), "
-            f"--modality {'+'.join(request.modalities)} gives {len(request.modalities)}",
+            f"--modality {'+'.join(given)} gives {len(given)}",
             "Choose the --modality that it was trained on.",
         )
-    for channel, modality in zip(wanted, request.modalities, strict=True):
-        if channel in ("T1w", "T2w") and channel != modality:
-            raise UsageError(
-                f"the model {model.name} was trained on {', '.join(wanted)}, not {'+'.join(request.modalities)}",
-                f"Give --modality {'+'.join(wanted)}.",
-            )
+    named = ("T1w", "T2w")  # what another name means, nobody can tell
+    if not any(channel in named and channel != modality for channel, modality in zip(wanted, given, strict=True)):
+        return
+    if len(wanted) > 1:
+        raise UsageError(
+            f"the model {model.name} was trained on {', '.join(wanted)}, not {'+'.join(given)}",
+            f"Give --modality {'+'.join(wanted)}.",
+        )
+    log.warning(
+        "the model %s was trained on %s and now gets %s: its labels may be wrong everywhere. Look at every side, or "
+        "train a model on corrected %s labels first",
+        model.name, wanted[0], given[0], given[0],
+    )  # fmt: skip
 
 
 def _process(
