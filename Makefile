@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 # Task04_Hippocampus of the Medical Segmentation Decathlon
 MSD ?= ../shared/data/msd_hippocampus
 
-.PHONY: help demo test lint format clean default-model
+.PHONY: help demo test lint format generated image-check default-model clean
 
 help:
 	@echo "make demo    segment a real head, then train, test and export a model on simulated people (CPU, minutes)"
@@ -18,6 +18,8 @@ help:
 	@echo "make lint    check style and types"
 	@echo "make format  bring the code into our style"
 	@echo "make default-model MSD=FOLDER  train the built-in model anew (hours), see docs/default-model.md"
+	@echo "make generated    write the Boutiques descriptors and docs/reference.md again from the parsers"
+	@echo "make image-check  build the container image and run it without network, home and root (as root; 30 GB)"
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed; name it: make PYTHON=/path/to/python3.12"; exit 1; }
@@ -42,6 +44,13 @@ format: $(READY)
 
 default-model: $(READY)
 	$(BIN)/python models/train_default.py --msd $(MSD)
+
+generated: $(READY)
+	$(BIN)/python tools/make_boutiques.py
+	$(BIN)/python tools/make_reference.py
+
+image-check:
+	tools/check_image.sh
 
 clean:
 	rm -rf $(VENV) demo/output

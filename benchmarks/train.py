@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from bidsapp import group  # noqa: E402
 from bidsapp.config import apply_overrides, preset_settings  # noqa: E402
 from bidsapp.files import read_json  # noqa: E402
-from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout  # noqa: E402
+from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout, OutputLayout  # noqa: E402
 from bidsapp.machine import usable_cores  # noqa: E402
 from bidsapp.training.environment import nnunet_environment, prints_to_log  # noqa: E402
 from bidsapp.training.state import Segment, read_state  # noqa: E402
@@ -72,7 +72,8 @@ def _simulated(folder: Path) -> Path:
 
 def _prepare(pairs: Path, model_dir: Path, preset: str) -> None:
     """Plan and preprocess once, for both."""
-    request = group.GroupRequest(ModelLayout(model_dir), pairs, iterations=1, preset=preset)
+    output = OutputLayout(model_dir.parent / "out")
+    request = group.GroupRequest(ModelLayout(model_dir), output, training_dir=pairs, iterations=1, preset=preset)
     group.run(request)
 
 
@@ -99,7 +100,7 @@ def _measure(trainer: str, layout: ModelLayout, iterations: int) -> dict[str, fl
 def _train_ours(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
     import torch
 
-    from bidsapp.training.trainer import Machine, Watcher, make_trainer
+    from bidsapp.training.trainer import Machine, Start, Watcher, make_trainer
 
     for path in (layout.checkpoint, layout.previous_checkpoint):
         path.unlink(missing_ok=True)
@@ -111,8 +112,9 @@ def _train_ours(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
         | {"training.checkpoint_interval": "1000000"},
         source="benchmark",
     )
-    trainer = make_trainer(layout, settings, [Segment(0, iterations)], Machine(torch.device("cpu"), usable_cores()))
-    watcher = Watcher(step=lambda *_: None, validated=lambda *_: None, stop_requested=lambda: False)
+    machine = Machine(torch.device("cpu"), usable_cores())
+    trainer = make_trainer(layout, settings, [Segment(0, iterations)], machine, Start())
+    watcher = Watcher(*[lambda *_: None] * 3, stop_requested=lambda: False)
     began = time.perf_counter()
     trainer.run_training(watcher)
     return time.perf_counter() - began, trainer.network.state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,22 +13,29 @@ from bidsapp import __version__
 from bidsapp.console import Parser, run_command
 from bidsapp.console import add_flag as _flag
 from bidsapp.errors import NoInputError, UsageError
-from bidsapp.layout import ModelPlaces, model_places
+from bidsapp.layout import ModelLayout, ModelPlaces, OutputLayout, default_model_dir, model_places
+from bidsapp.machine import keep_caches_in
 
 LEVELS = ("participant", "review", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
 
+log = logging.getLogger(__name__)
+
 _PARTS_OF_A_DATA_SET = {"code", "phenotype", "sourcedata", "stimuli"}
 
 _OF_APPROVED: tuple[str, ...] = (
-    *("participant_label", "exclude_participant_label", "session_label", "subset", "label_map"),
+    *("participant_label", "exclude_participant_label", "session_label", "subset"),
     "export_training_data",
 )
 _OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
 _OF_TRAINING: tuple[str, ...] = (
     *_OF_PAIRS,
-    *("model_dir", "model", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+    *("model_dir", "model", "registry", "models_dir", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
+    *("rehearse", "source_test", "accept_worse"),
 )
+
+_OF_READING: tuple[str, ...] = ("skip_bids_validation", "bids_filter_file", "stop_on_first_crash")
+"""Launchers of BIDS Apps give the same flags to every level; only participant reads the scans of BIDS_DIR."""
 
 _EPILOG = """\
 examples
@@ -47,10 +55,13 @@ examples
         the same again: continue after a kill, or train a further segment
   run.py data out group --training-dir pairs --model-dir models/small --preset tiny --iterations 300
         a first model on a laptop
+  run.py data out group --model models/theirs.zip --model-dir models/ours
+        go on from another model: its network, plans and weights, labels and channels matched by name
 
 exit codes
-  0 done; 1 some people or pairs failed or were left out; 2 usage; 18 nothing matches the filters; 65 bad data;
-  66 no input; 70 our bug; 73 cannot write; 75 interrupted, run again to continue
+  0 done; 1 some people or pairs failed or were left out; 2 usage; 3 the new model is worse than the one before;
+  16 BIDS_DIR is not valid BIDS; 18 nothing matches the filters; 65 bad data; 66 no input; 70 our bug; 73 cannot write;
+  75 interrupted, run again to continue
 """
 
 
@@ -98,8 +109,9 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
 def _add_model(group: argparse._ArgumentGroup) -> None:
     _flag(
         group, "--model", metavar="NAME|FILE|FOLDER|none|scratch",
-        help="participant: the model that segments (default: the built-in one; a name that hippotune-models list shows, "
-        "an exported zip, a model's folder), or none for crops alone; group: what to start from (default and only choice so far: scratch)",
+        help="participant: the model that segments: a name that hippotune-models list shows (default: default, the "
+        "built-in one), an exported zip or a model's folder, or none for crops alone; group: the model to start from "
+        "(its network and plans are taken over, labels and channels matched by name), or scratch (default)",
     )  # fmt: skip
 
 
@@ -111,7 +123,8 @@ def _add_registry(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--models-dir", type=Path, metavar="DIR",
-        help="where hippotune-models fetch puts models (default: hippotune/models in your data folder)",
+        help="where hippotune-models fetch puts models (default: hippotune/models in your data folder; where that "
+        "cannot be written, models in the work directory)",
     )  # fmt: skip
 
 
@@ -134,11 +147,19 @@ def _add_review(group: argparse._ArgumentGroup) -> None:
 
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
     _flag(
-        group, "--bids-filter-file", type=Path, metavar="FILE",
-        help='which scan to take where there are several, as JSON: {"T1w": {"acquisition": "mprage", "run": 1}}',
+        group, "--skip-bids-validation", action="store_true",
+        help="participant: do not let the BIDS validator look through BIDS_DIR first",
     )  # fmt: skip
-    _flag(group, "--work-dir", type=Path, metavar="DIR", help="for unfinished work (default: OUTPUT_DIR/work)")
-    _flag(group, "--stop-on-first-crash", action="store_true", help="end at the first person who fails")
+    _flag(
+        group, "--bids-filter-file", type=Path, metavar="FILE",
+        help="participant: which scan to take where there are several, as JSON: "
+        '{"T1w": {"acquisition": "mprage", "run": 1}}',
+    )  # fmt: skip
+    _flag(
+        group, "--work-dir", type=Path, metavar="DIR",
+        help="for unfinished work and the caches of libraries (default: OUTPUT_DIR/work)",
+    )  # fmt: skip
+    _flag(group, "--stop-on-first-crash", action="store_true", help="participant: end at the first person who fails")
 
 
 def _add_participant(group: argparse._ArgumentGroup) -> None:
@@ -175,7 +196,8 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--label-map", type=Path, metavar="FILE",
-        help="other names for labels of approved label maps: a table with from_name and to_name (n/a: background)",
+        help="other names for labels, of approved label maps and of the model that is started from: a table with "
+        "from_name and to_name (n/a: background; several may become one)",
     )  # fmt: skip
     _flag(
         group, "--export-training-data", type=Path, metavar="DIR",
@@ -191,7 +213,21 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="override one setting of config.ini for this run; may be repeated",
+        help="override one setting of config.ini for this run (= may be written as :); may be repeated",
+    )  # fmt: skip
+    _flag(
+        group, "--rehearse", type=Path, metavar="DIR",
+        help="mix earlier pairs into the training, so that a new scanner does not erase the old ones: a MODEL_DIR (its "
+        "training people) or a folder of pairs; finetuning.rehearsal_fraction says how much",
+    )  # fmt: skip
+    _flag(
+        group, "--source-test", type=Path, metavar="DIR",
+        help="compare with the model before also on these pairs: a MODEL_DIR (its test people) or a folder of pairs; "
+        "says what was forgotten",
+    )  # fmt: skip
+    _flag(
+        group, "--accept-worse", action="store_true",
+        help="let the model become the current one although it is worse than the one before on the validation people",
     )  # fmt: skip
     _flag(group, "--no-extend", action="store_true", help="complete what is unfinished, never start a new segment")
     _flag(group, "--skip-bad-pairs", action="store_true", help="train without pairs that fail a check, and exit with 1")
@@ -209,14 +245,24 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
     "people (participant and group level; group: of the approved labels)": (_add_people, ("participant", "group")),
     "machine and messages": (_add_common, LEVELS),
     "model (participant and group level)": (_add_model, ("participant", "group")),
-    "models by name (participant level)": (_add_registry, ("participant",)),
+    "models by name (participant and group level)": (_add_registry, ("participant", "group")),
     "other data sets (participant and review level)": (_add_derivatives, ("participant", "review")),
-    "inputs (participant level)": (_add_inputs, ("participant",)),
+    "inputs and work (any level, as launchers of BIDS Apps give them to all)": (_add_inputs, LEVELS),
     "participant level": (_add_participant, ("participant",)),
     "review level": (_add_review, ("review",)),
     "group level": (_add_group, ("group",)),
 }
 """Title in --help -> what adds the flags, and the levels that know them."""
+
+
+def flag_groups() -> dict[str, tuple[tuple[str, ...], tuple[argparse.Action, ...]]]:
+    """Title in --help -> the levels that know the flags, and the flags; for descriptors and the reference."""
+    groups = {}
+    for title, (add_flags, levels) in _FLAGS.items():
+        parser = argparse.ArgumentParser(add_help=False)
+        add_flags(parser.add_argument_group(title))
+        groups[title] = (levels, tuple(parser._actions))
+    return groups
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -234,28 +280,33 @@ def _run(arguments: argparse.Namespace) -> None:
         raise NoInputError(f"BIDS_DIR {bids_dir} does not exist", "Name the folder with dataset_description.json.")
     _refuse_writing_into_input(bids_dir, output_dir)
     _refuse_flags_of_other_levels(arguments)
+    output = OutputLayout(output_dir, _work_dir(arguments, bids_dir, output_dir))
+    keep_caches_in(output.caches, os.environ)
     if arguments.level == "participant":
-        _run_participant(arguments, bids_dir, output_dir)
+        _run_participant(arguments, bids_dir, output)
     elif arguments.level == "review":
-        _run_review(arguments, output_dir)
+        _run_review(arguments, output)
     else:
-        _run_group(arguments, bids_dir, output_dir)
+        _run_group(arguments, bids_dir, output)
 
 
-def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> None:
-    from bidsapp import participant
-    from bidsapp.layout import OutputLayout
-
-    work_dir = arguments.work_dir.absolute() if arguments.work_dir else None
+def _work_dir(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> Path | None:
+    work_dir = _absolute(arguments.work_dir)
     for folder in (bids_dir, *arguments.derivatives):
         if work_dir and _is_inside(work_dir, folder) and not _is_inside(work_dir, output_dir):
             raise UsageError(f"--work-dir {work_dir} is in the input {folder}", "Name a folder outside of it.")
+    return work_dir
+
+
+def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayout) -> None:
+    from bidsapp import participant
+
     participant.run(
         participant.ParticipantRequest(
             bids_dir=bids_dir,
-            layout=OutputLayout(output_dir, work_dir),
+            layout=output,
             model=arguments.model,
-            models=_model_places(arguments),
+            models=_model_places(arguments, output),
             modalities=tuple(arguments.modality.split("+")),
             sides=tuple(sorted(set(arguments.hemi))),
             participants=tuple(arguments.participant_label),
@@ -273,21 +324,23 @@ def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output_dir: 
             reports_only=arguments.reports_only,
             stop_on_first_crash=arguments.stop_on_first_crash,
             dry_run=arguments.dry_run,
+            skip_validation=arguments.skip_bids_validation,
         )
     )
 
 
-def _model_places(arguments: argparse.Namespace) -> ModelPlaces:
-    return model_places(_absolute(arguments.registry), _absolute(arguments.models_dir), os.environ)
+def _model_places(arguments: argparse.Namespace, output: OutputLayout) -> ModelPlaces:
+    registry, models = _absolute(arguments.registry), _absolute(arguments.models_dir)
+    return model_places(registry, models, os.environ, in_work=output.fetched_models)
 
 
-def _run_review(arguments: argparse.Namespace, output_dir: Path) -> None:
+def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
     from bidsapp import review
-    from bidsapp.layout import OutputLayout
 
+    _say_what_has_no_use(arguments)
     review.run(
         review.ReviewRequest(
-            layout=OutputLayout(output_dir),
+            layout=output,
             derivatives=tuple(path.absolute() for path in arguments.derivatives),
             fix_header=arguments.fix_header,
             dry_run=arguments.dry_run,
@@ -295,17 +348,17 @@ def _run_review(arguments: argparse.Namespace, output_dir: Path) -> None:
     )
 
 
-def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -> None:
+def _run_group(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayout) -> None:
     from bidsapp import group
     from bidsapp.labels.selection import Wanted
-    from bidsapp.layout import ModelLayout, OutputLayout, default_model_dir
 
     _refuse_flags_of_the_other_source(arguments)
-    model_dir = (arguments.model_dir or default_model_dir(output_dir)).absolute()
+    _say_what_has_no_use(arguments)
+    model_dir = (arguments.model_dir or default_model_dir(output.root)).absolute()
     group.run(
         group.GroupRequest(
             layout=ModelLayout(model_dir),
-            output=OutputLayout(output_dir),
+            output=output,
             training_dir=_absolute(arguments.training_dir),
             wanted=Wanted(
                 participants=tuple(arguments.participant_label),
@@ -315,7 +368,10 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) 
             ),
             label_map=_absolute(arguments.label_map),
             export_to=_absolute(arguments.export_training_data),
-            base=arguments.model or "scratch",
+            base=arguments.model,
+            rehearse=_absolute(arguments.rehearse),
+            source_test=_absolute(arguments.source_test),
+            accept_worse=arguments.accept_worse,
             device=arguments.device,
             cores=arguments.nprocs,
             iterations=arguments.iterations,
@@ -327,8 +383,15 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) 
             participant_pattern=arguments.participant_pattern,
             dry_run=arguments.dry_run,
             command=f"group of {bids_dir}",
+            models=_model_places(arguments, output),
         )
     )
+
+
+def _say_what_has_no_use(arguments: argparse.Namespace) -> None:
+    for name in _OF_READING:
+        if getattr(arguments, name):
+            log.info("--%s: no use at the %s level, which reads no scans", name.replace("_", "-"), arguments.level)
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -10,7 +11,9 @@ import signal
 from collections.abc import Callable
 from typing import NoReturn
 
-from bidsapp.errors import HippoTuneError, InterruptedRunError, UsageError
+from bidsapp.crash import write_crash
+from bidsapp.errors import CannotWriteError, HippoTuneError, InterruptedRunError, UsageError
+from bidsapp.layout import crash_file
 from bidsapp.logs import log_files, start_logging, stop_logging
 
 EXIT_OUR_BUG = 70
@@ -42,9 +45,10 @@ def run_command(work: Callable[[list[str]], None], arguments: list[str]) -> int:
         return _report(error)
     except KeyboardInterrupt:
         return _report(InterruptedRunError("interrupted", "Give the same command again to continue."))
-    except Exception:
+    except Exception as error:
         log.exception("this is a bug in HippoTune, please report it with the log")
         _show_logs()
+        _write_crash(error)
         return EXIT_OUR_BUG
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -64,6 +68,14 @@ def _report(error: HippoTuneError) -> int:
 def _show_logs() -> None:
     for path in log_files():
         log.info("  log: %s", path)
+
+
+def _write_crash(error: Exception) -> None:
+    """Beside the log, where the run came far enough to have one."""
+    for path in log_files()[:1]:
+        with contextlib.suppress(CannotWriteError):
+            write_crash(crash_file(path), error)
+            log.info("  versions and traceback: %s", crash_file(path))
 
 
 def _interrupt(number: int, _frame: object) -> None:

@@ -18,6 +18,8 @@ class HippoTuneError(Exception):
     """
 
     exit_code = 70
+    seconds: float | None = None
+    """How long the work on a session took until this came up, where that is known."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

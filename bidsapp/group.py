@@ -1,142 +1,67 @@
 """The group level: approved labels, or pairs, in; trained, tested, exported model out.
 
 A run completes the unfinished segment of a model, or opens one: pairs are checked, people placed, nnU-Net's
-dataset written, planned and preprocessed; the network is trained, its weights are rounded once, and with those
-weights the test people are predicted and scored and the model is exported.
+dataset written, planned and preprocessed, or plans and weights of another model taken over; the network is trained,
+its weights are rounded once, and with those weights the test people are predicted and scored, the model before it is
+compared, and the model is exported.
 """
 
 from __future__ import annotations
 
-import glob
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bidsapp import __version__, config
 from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
-from bidsapp.errors import BadDataError, InterruptedRunError, NoInputError, PartialFailureError, UsageError
-from bidsapp.evaluation.scores import MeasureSummary, Summary, score_case, summarise, write_scores, write_summary
+from bidsapp.errors import (
+    HippoTuneError,
+    InterruptedRunError,
+    NoInputError,
+    PartialFailureError,
+    UsageError,
+    WorseModelError,
+)
+from bidsapp.evaluation.comparison import Comparison
+from bidsapp.evaluation.scores import MeasureSummary, Summary, summarise, write_scores, write_summary
 from bidsapp.files import copy_file, read_json
-from bidsapp.labels.selection import Wanted
-from bidsapp.labels.tables import nnunet_values, read_label_table
-from bidsapp.layout import ModelLayout, OutputLayout, label_table_file
+from bidsapp.labels.tables import nnunet_values
+from bidsapp.layout import ModelLayout
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.machine import usable_cores
-from bidsapp.progress import progress_over
-from bidsapp.records import CaseScore, LabelTable, LeftIs, Split, Vouched
-from bidsapp.training.approved import (
-    ApprovedSides,
-    common_modalities,
-    gather_approved,
-    update_training_folder,
-)
-from bidsapp.training.check_pairs import CheckedPairs, check_pairs
-from bidsapp.training.dataset import Parts, default_channel_names, divide, write_raw_dataset
+from bidsapp.records import LabelTable
+from bidsapp.training.approved import gather_approved
+from bidsapp.training.check_pairs import CheckedPairs
+from bidsapp.training.dataset import Parts, divide, write_raw_dataset
 from bidsapp.training.environment import nnunet_environment
-from bidsapp.training.pairs import find_pairs
+from bidsapp.training.lineage import Lineage, lineage_of, lineage_so_far, say_leakage
+from bidsapp.training.material import (
+    Material,
+    check_material,
+    image_people,
+    label_renames,
+    source_of_pairs,
+    trained_cases,
+)
+from bidsapp.training.rehearsal import EarlierPairs, earlier_pairs
+from bidsapp.training.request import GroupRequest
 from bidsapp.training.share_pairs import check_destination, export_pairs
-from bidsapp.training.shared_split import decide_shared_split
-from bidsapp.training.split import decide_split, write_split
-from bidsapp.training.state import ModelState, Segment, TrainedCase, read_state, write_state
-from bidsapp.training.volumes import read_volume
+from bidsapp.training.split import write_split
+from bidsapp.training.state import SCRATCH, ModelState, Segment, read_state, write_state
 
 if TYPE_CHECKING:
-    from bidsapp.prediction import Predictor
+    from bidsapp.models.loading import LoadedModel
+    from bidsapp.models.packing import Packed
+    from bidsapp.training.adoption import Source
+    from bidsapp.training.testing import Contender
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GroupRequest:
-    """What the command line asks of the group level.
-
-    Attributes
-    ----------
-    output
-        OUTPUT_DIR, where approved labels are.
-    training_dir
-        Pairs that the user vouches for; None: approved labels.
-    wanted
-        Which approved labels.
-    label_map
-        Table of other names for labels.
-    export_to
-        Write the approved pairs there for others, and train nothing.
-    base
-        ``scratch``, the only base so far.
-    iterations, preset, assignments
-        Choices of this run that win over config.ini.
-    extend
-        False: complete what is unfinished and never open a further segment.
-    """
-
-    layout: ModelLayout
-    output: OutputLayout
-    training_dir: Path | None = None
-    wanted: Wanted = field(default_factory=Wanted)
-    label_map: Path | None = None
-    export_to: Path | None = None
-    base: str = "scratch"
-    device: str = "auto"
-    cores: int | None = None
-    iterations: int | None = None
-    preset: str | None = None
-    assignments: Iterable[str] = ()
-    extend: bool = True
-    skip_bad_pairs: bool = False
-    left_is: LeftIs | None = None
-    participant_pattern: str | None = None
-    dry_run: bool = False
-    command: str = "group"
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """Where the pairs of a segment come from.
-
-    Attributes
-    ----------
-    folder
-        Laid out as `bidsapp.training.pairs.find_pairs` wants it.
-    vouched
-        Who answers for the labels.
-    channels
-        What the images are; empty when nobody says.
-    table
-        Names of the label values; None: what the folder or the model says.
-    refused
-        Labels whose approval no longer holds -> why.
-    """
-
-    folder: Path
-    vouched: Vouched
-    channels: tuple[str, ...] = ()
-    table: LabelTable | None = None
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a segment is trained on: pairs that passed all checks, and everybody's place."""
-
-    source: PairSource
-    checked: CheckedPairs
-    split: Split
-    channels: tuple[str, ...]
-
-    @property
-    def left_out(self) -> list[str]:
-        """Pairs and approvals that a user expects and that are not used."""
-        return [*self.checked.left_out, *(f"{name} ({reason})" for name, reason in self.source.refused.items())]
 
 
 def run(request: GroupRequest) -> None:
@@ -154,11 +79,14 @@ def run(request: GroupRequest) -> None:
         return
     layout = request.layout
     state = read_state(layout)
-    settings = effective_settings(request)
-    if request.base != "scratch":
-        raise UsageError(f"--model {request.base} cannot be started from", "Only --model scratch can, so far.")
+    settings = effective_settings(request, state)
+    base = _load_base(request, state)
+    if request.label_map and request.training_dir and base is None and not (state and state.from_model):
+        raise UsageError(
+            "--label-map says nothing of the pairs of --training-dir", "Their labels.tsv names the values."
+        )
     if request.dry_run:
-        _plan_aloud(request, state, settings)
+        _plan_aloud(request, state, settings, base)
         return
     _check_machine(request)
     with folder_lock(layout.lock), nnunet_environment(layout):
@@ -168,12 +96,14 @@ def run(request: GroupRequest) -> None:
             if state is not None and not request.extend:
                 log.info("%s is trained to iteration %d: nothing to do (--no-extend)", layout.root, state.iteration)
                 return
-            state = _open_segment(request, state, settings)
+            state = _open_segment(request, state, settings, base)
         else:
             settings = _take_up_unfinished(request, state, settings)
             state = state.with_settings(config.as_overrides(settings))
             write_state(layout, state)
-        _complete(request, state, settings)
+        trouble = _complete(request, state, settings)
+    if trouble is not None:
+        raise trouble
     left_out = state.segments[-1].left_out
     if left_out:
         raise PartialFailureError(
@@ -199,17 +129,20 @@ def _export_pairs(request: GroupRequest, destination: Path) -> None:
         )
 
 
-def effective_settings(request: GroupRequest) -> Settings:
+def effective_settings(request: GroupRequest, state: ModelState | None = None) -> Settings:
     """Defaults or config.ini, then what this run asks for."""
     layout = request.layout
+    from_model = state.from_model if state else request.base not in (None, SCRATCH)
     if layout.config.exists():
         settings = config.read_config(layout.config)
         if request.preset:
             settings = config.apply_overrides(
-                settings, config.preset_overrides(request.preset), source=f"--preset {request.preset}"
+                settings,
+                config.preset_overrides(request.preset, from_model=from_model),
+                source=f"--preset {request.preset}",
             )
     else:
-        settings = config.preset_settings(request.preset or "default")
+        settings = config.preset_settings(request.preset or "default", from_model=from_model)
     settings = config.apply_overrides(settings, config.parse_assignments(list(request.assignments)), source="--set")
     if request.iterations is not None:
         settings = config.apply_overrides(
@@ -218,7 +151,49 @@ def effective_settings(request: GroupRequest) -> Settings:
     return settings
 
 
-def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Settings) -> None:
+def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel | None:
+    """The model that a new model starts from; None: it starts from scratch, or was begun before.
+
+    Raises
+    ------
+    UsageError
+        When the model was begun with another one than is asked for now.
+    """
+    if request.base in (None, SCRATCH):
+        if state is not None and state.from_model and request.base == SCRATCH:
+            raise _begun_otherwise(request, "with another model")
+        return None
+    if state is not None and not state.from_model:
+        raise _begun_otherwise(request, "from scratch")
+    from bidsapp.models.loading import load_model
+
+    try:
+        model = load_model(_base_path(request))
+    except (NoInputError, UsageError):
+        if state is None:
+            raise
+        return None  # it was moved since; the copy in MODEL_DIR is enough
+    if state is None:
+        return model
+    if model.digest != state.base:
+        raise _begun_otherwise(request, "with another model")
+    return None
+
+
+def _base_path(request: GroupRequest) -> Path:
+    from bidsapp.models.shelf import model_path
+
+    return model_path(str(request.base), request.models, request.output, otherwise=SCRATCH)
+
+
+def _begun_otherwise(request: GroupRequest, how: str) -> UsageError:
+    return UsageError(
+        f"{request.layout.root} was begun {how}, not with --model {request.base}",
+        "Leave --model out to train it on, or start anew in another --model-dir.",
+    )
+
+
+def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Settings, base: LoadedModel | None) -> None:
     """--dry-run: check everything, write nothing."""
     start = state.iteration if state else 0
     if state and state.segments[-1].stage != "exported":
@@ -231,10 +206,17 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
         return
     if state:
         _refuse_other_network(state, settings)
-    with _source_of_pairs(request, state) as source:
-        material = _check_material(request, source, state, settings)
+    lineage = _lineage(request, state, base)
+    with source_of_pairs(request, state, base) as source:
+        material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
+    _source_test(request, checked.table, len(material.channels))
     log.info("model      %s", request.layout.root)
+    if base is not None:
+        matching = _match(request, base, material).matching
+        log.info("from       %s", base.source)
+        for line in (*matching.label_lines(), *matching.channel_lines()):
+            log.info("           %s", line)
     parts = divide(checked.pairs, split)
     log.info("trust      %s", source.vouched)
     log.info("channels   %s", ", ".join(material.channels))
@@ -291,7 +273,9 @@ def _take_up_unfinished(request: GroupRequest, state: ModelState, settings: Sett
     return settings
 
 
-def _open_segment(request: GroupRequest, state: ModelState | None, settings: Settings) -> ModelState:
+def _open_segment(
+    request: GroupRequest, state: ModelState | None, settings: Settings, base: LoadedModel | None
+) -> ModelState:
     """Check pairs, place people, prepare nnU-Net's data, and record the new segment."""
     layout = request.layout
     start = state.iteration if state else 0
@@ -301,11 +285,15 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
         _refuse_other_network(state, settings)
     else:
         log.info("training a new model in %s: %d iterations", layout.root, target)
+        log.info("starting from %s", "scratch" if base is None else base.source)
     _say_overrides(layout, settings)
-    with _source_of_pairs(request, state) as source:
+    lineage = _lineage(request, state, base)
+    with source_of_pairs(request, state, base) as source:
         log.info("%s", source.vouched)
-        material = _check_material(request, source, state, settings)
+        material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
+    _source_test(request, checked.table, len(material.channels))  # before hours of training
+    begin = _match(request, base, material) if base is not None else None
     if state:
         _log_changes(state, checked)
     write_split(layout.split, split)
@@ -315,8 +303,14 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
     if any(value != position for value, position in values.items()):
         log.info("in the network, and so in test/ and the export, labels are numbered without gaps: %s",
                  ", ".join(f"{checked.table.names[value]} {values[value]}" for value in sorted(values)))  # fmt: skip
-    write_raw_dataset(layout, parts, checked.content, checked.table, material.channels)
-    _plan(layout, settings)
+    reader = begin.model.reader if begin else _reader(layout, state)
+    write_raw_dataset(
+        layout, parts, checked.content, checked.table, material.channels, reader=reader, rehearsal=material.rehearsal
+    )
+    if begin is not None:
+        _begin_from(layout, begin, settings)
+    else:
+        _plan(layout, settings)
     if not layout.config.exists():
         config.write_config(layout.config, settings)
         log.info("the settings of this first run are now the model's: %s", layout.config)
@@ -324,113 +318,23 @@ def _open_segment(request: GroupRequest, state: ModelState | None, settings: Set
         start, target, "training", config.as_overrides(settings), material.left_out, vouched=source.vouched
     )
     new_state = ModelState(
-        base=request.base,
+        base=state.base if state else begin.model.digest if begin else SCRATCH,
         labels=checked.table.names,
         required_labels=tuple(sorted(checked.table.required)),
         channels=material.channels,
         split=split,
         segments=(*(state.segments if state else ()), segment),
-        cases=_trained_cases(parts, checked, split),
-        image_people=(state.image_people if state else {}) | _image_people(checked),
+        cases=trained_cases(parts, material),
+        image_people=dict(lineage.image_people) | image_people(checked),
         versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
+        parents=lineage.parents,
+        new_labels=state.new_labels if state else begin.matching.new_labels if begin else (),
+        inherited=lineage.inherited,
+        unchecked=lineage.unchecked,
+        **_parent(layout, state, begin, values),
     )
     write_state(layout, new_state)
     return new_state
-
-
-@contextmanager
-def _source_of_pairs(request: GroupRequest, state: ModelState | None) -> Iterator[PairSource]:
-    """The user's folder, or MODEL_DIR/training brought up to date; for a dry run, in a place that vanishes."""
-    if request.training_dir is not None:
-        yield PairSource(_existing_folder(request.training_dir), Vouched("user"))
-        return
-    model_table = LabelTable(state.labels, frozenset(state.required_labels)) if state else None
-    sides = gather_approved(request.output, request.wanted, label_map=request.label_map, model_table=model_table)
-    if request.dry_run:
-        with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
-            yield _write_approved(Path(folder), sides)
-    else:
-        yield _write_approved(request.layout.training, sides)
-
-
-def _existing_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise NoInputError(f"--training-dir {folder} does not exist", "Name the folder that holds the pairs.")
-    return folder
-
-
-def _write_approved(folder: Path, sides: ApprovedSides) -> PairSource:
-    modalities = common_modalities(sides.approvals)
-    update_training_folder(folder, sides, modalities)
-    return PairSource(folder, sides.vouched, modalities, sides.table, sides.refused)
-
-
-def _check_material(
-    request: GroupRequest, source: PairSource, state: ModelState | None, settings: Settings
-) -> Material:
-    """Check every pair and the match with the model so far, and place everybody."""
-    found = find_pairs(source.folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
-    labels = label_table_file(source.folder)
-    table = source.table or (read_label_table(labels) if labels.exists() else None)
-    if table is None and state is not None:
-        table = LabelTable(state.labels, frozenset(state.required_labels))
-    checked = check_pairs(found, table=table, skip_bad_pairs=request.skip_bad_pairs)
-    channels = _channel_names(checked, source, state, settings)
-    if state is not None:
-        _refuse_renamed_people(state, checked)
-        _refuse_other_labels(state, checked.table, channels, request.layout)
-    return Material(source, checked, _place(request, source, checked, state, settings), channels)
-
-
-def _place(
-    request: GroupRequest, source: PairSource, checked: CheckedPairs, state: ModelState | None, settings: Settings
-) -> Split:
-    """Approved people have one place in all models of a data set; people of a user's folder only in this one."""
-    people = {pair.participant for pair in checked.pairs}
-    seed, locked = settings.training.seed, state.split if state else None
-    validation, test = settings.split.validation_fraction, settings.split.test_fraction
-    if source.vouched.by == "user":
-        return decide_split(
-            request.layout.split, people, seed=seed, locked=locked,
-            validation_fraction=validation, test_fraction=test,
-        )  # fmt: skip
-    return decide_shared_split(
-        request.output, request.layout.split, people, seed=seed, locked=locked,
-        validation_fraction=validation, test_fraction=test, write=not request.dry_run,
-    )  # fmt: skip
-
-
-def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
-    """The same image under another person would be placed anew, and a test person could enter the training."""
-    renamed = [
-        f"{pair.case} belongs to {pair.participant}, before to {state.image_people[image]}"
-        for pair in checked.pairs
-        for image in checked.images[pair.case][:1]
-        if state.image_people.get(image, pair.participant) != pair.participant
-    ]
-    if renamed:
-        raise BadDataError(
-            f"images that this model knows changed their person: {'; '.join(renamed)}",
-            "Use the ids and the --participant-pattern of the first run, or train anew in another --model-dir.",
-        )
-
-
-def _channel_names(
-    checked: CheckedPairs, source: PairSource, state: ModelState | None, settings: Settings
-) -> tuple[str, ...]:
-    """The setting, else the modalities of the approved labels; where nobody says, what the model began with."""
-    count = len(checked.pairs[0].images)
-    unnamed = default_channel_names(count)
-    names = settings.training.channels or source.channels or unnamed
-    if len(names) != count:
-        raise UsageError(
-            f"training.channels names {len(names)} channels ({', '.join(names)}), the pairs have {count}",
-            "Give one name per channel.",
-        )
-    same_count = state is not None and len(state.channels) == count
-    if state is not None and same_count and unnamed in (names, state.channels):
-        return state.channels
-    return names
 
 
 def _refuse_other_network(state: ModelState, settings: Settings) -> None:
@@ -445,23 +349,6 @@ def _refuse_other_network(state: ModelState, settings: Settings) -> None:
             f"this model cannot continue with {'; '.join(changed)}",
             "Set the old value again, or train a new model in another --model-dir.",
         )
-
-
-def _refuse_other_labels(state: ModelState, table: LabelTable, channels: tuple[str, ...], layout: ModelLayout) -> None:
-    if table.names != state.labels:
-        raise BadDataError(
-            f"the label table changed: {_spell(state.labels)} became {_spell(table.names)}",
-            f"{layout.root} was trained with the former; train the latter in another --model-dir.",
-        )
-    if channels != state.channels:
-        raise BadDataError(
-            f"the image channels changed: {', '.join(state.channels)} became {', '.join(channels)}",
-            f"{layout.root} was trained with the former; train the latter in another --model-dir.",
-        )
-
-
-def _spell(labels: dict[int, str]) -> str:
-    return ", ".join(f"{value} {name}" for value, name in sorted(labels.items()))
 
 
 def _log_changes(state: ModelState, checked: CheckedPairs) -> None:
@@ -482,16 +369,71 @@ def _log_parts(parts: Parts) -> None:
         log.info("%s: %d people, %d pairs", name, len({pair.participant for pair in pairs}), len(pairs))
 
 
-def _trained_cases(parts: Parts, checked: CheckedPairs, split: Split) -> dict[str, TrainedCase]:
-    places = {row.participant_id: row.split for row in split.rows}
+def _lineage(request: GroupRequest, state: ModelState | None, base: LoadedModel | None) -> Lineage:
+    """Where the model comes from; says what is known of leakage."""
+    if state is not None:
+        lineage = lineage_so_far(state)
+    elif base is None:
+        return Lineage()
+    else:
+        lineage = lineage_of(base, _base_path(request), licence=_registry_licence(request))
+    said = say_leakage(lineage)
+    if said:
+        log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
+    return lineage
+
+
+def _registry_licence(request: GroupRequest) -> str | None:
+    from bidsapp.models.registry import load_registry
+
+    entry = load_registry(request.models).get(str(request.base)) if request.models else None
+    return entry.licence if entry else None
+
+
+def _parent(
+    layout: ModelLayout, state: ModelState | None, begin: Source | None, values: dict[int, int]
+) -> dict[str, Any]:
+    """What the segment will be compared with: what it is started from, or the model's current export, kept aside."""
+    if begin is not None:
+        return {"parent_labels": begin.parent_values, "parent_channels": begin.parent_channels}
+    if state is None or not layout.current_export.exists():
+        return {}
+    copy_file(layout.current_export, layout.parent_model)
     return {
-        pair.case: TrainedCase(pair.participant, pair.hemi, places[pair.participant], checked.content[pair.case])
-        for pair in (*parts.seen_in_training, *parts.test)
+        "parent_labels": {position: position for position in values.values()},
+        "parent_channels": tuple(range(len(state.channels))),
     }
 
 
-def _image_people(checked: CheckedPairs) -> dict[str, str]:
-    return {image: pair.participant for pair in checked.pairs for image in checked.images[pair.case]}
+def _source_test(request: GroupRequest, table: LabelTable, channels: int) -> EarlierPairs | None:
+    """The pairs of --source-test, checked."""
+    if request.source_test is None:
+        return None
+    return earlier_pairs(
+        request.source_test, table, channels, label_renames(request),
+        part="test", participant_pattern=request.participant_pattern,
+    )  # fmt: skip
+
+
+def _match(request: GroupRequest, base: LoadedModel, material: Material) -> Source:
+    """Hold the model that is started from against what is to be trained."""
+    from bidsapp.training.adoption import match_source
+
+    return match_source(base, material.checked.table, material.channels, label_renames(request))
+
+
+def _begin_from(layout: ModelLayout, begin: Source, settings: Settings) -> None:
+    """Take up plans and weights of another model, and keep a copy of it."""
+    from bidsapp.training.adoption import adopt_plans, begin_from, keep_parent
+
+    adopt_plans(layout, begin, settings.training)
+    keep_parent(layout, begin.model)
+    begin_from(layout, begin, settings)
+
+
+def _reader(layout: ModelLayout, state: ModelState | None) -> str:
+    """nnU-Net's reader: of a model that was begun before, what its plans say; else the one that turns nothing."""
+    return str(read_json(layout.plans)["image_reader_writer"]) if state else "SimpleITKIO"
 
 
 def _plan(layout: ModelLayout, settings: Settings) -> None:
@@ -504,26 +446,28 @@ def _plan(layout: ModelLayout, settings: Settings) -> None:
         make_plans(layout, settings.training)
 
 
-def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> None:
-    """Train what is left of the last segment, then test and export."""
+def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> HippoTuneError | None:
+    """Train what is left of the last segment, then test and export; gives what the run must end with."""
     _train(request, state, settings)  # also when testing: the newest checkpoint may have been damaged since
     state = state.with_stage("testing")
     write_state(request.layout, state)
-    _test_and_export(request, state, settings)
-    write_state(request.layout, state.with_stage("exported"))
+    state, trouble = _test_and_export(request, state, settings)
+    if not isinstance(trouble, PartialFailureError):  # what was not exported for its name is tested again
+        write_state(request.layout, state.with_stage("exported"))
+    return trouble
 
 
 def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None:
     from bidsapp.prediction import choose_device
     from bidsapp.training.planning import preprocess_cases
-    from bidsapp.training.trainer import Machine, make_trainer
+    from bidsapp.training.trainer import Machine, make_trainer, start_of
     from bidsapp.training.watch import watch_training
 
     layout, segment = request.layout, state.segments[-1]
     machine = Machine(choose_device(request.device), request.cores or usable_cores())
     content = {case: known.content for case, known in state.cases.items() if known.split != "test"}
     preprocess_cases(layout, content, processes=machine.cores)
-    trainer = make_trainer(layout, settings, list(state.segments), machine)
+    trainer = make_trainer(layout, settings, list(state.segments), machine, start_of(state))
     start = trainer.progress.iteration
     if start == segment.target:
         if not layout.checkpoint.exists():
@@ -542,126 +486,148 @@ def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None
         )
 
 
-def _test_and_export(request: GroupRequest, state: ModelState, settings: Settings) -> None:
-    """Round the weights once; predict, score and pack with exactly those weights."""
+def _test_and_export(
+    request: GroupRequest, state: ModelState, settings: Settings
+) -> tuple[ModelState, HippoTuneError | None]:
+    """Round the weights once; predict, score, compare and pack with exactly those weights."""
     from bidsapp.models.export import build_model_folder, round_weights
     from bidsapp.models.loading import load_model
+    from bidsapp.models.packing import pack_model, public_facts
     from bidsapp.prediction import Predictor, choose_device
     from bidsapp.report.training_facts import gather_training_report
     from bidsapp.report.training_report import write_training_report
     from bidsapp.training.checkpoints import load_checkpoint
+    from bidsapp.training.testing import Contender, network_labels, pairs_of_part, predict_and_score
 
     layout = request.layout
     checkpoint = load_checkpoint(layout)
     if checkpoint is None:
         raise NoInputError(f"{layout.checkpoint} is gone", "Restore it, or train anew in another --model-dir.")
+    iteration = checkpoint["iteration"]
     folder = build_model_folder(
         layout.export_staging,
         name=layout.name,
-        weights=round_weights(checkpoint["network_weights"], half=settings.export.precision == "half"),
+        weights=round_weights(checkpoint["network_weights"], half=_rounds(settings, iteration)),
         plans=read_json(layout.plans),
         dataset_json=read_json(layout.raw_dataset / "dataset.json"),
-        facts=_public_facts(state, checkpoint["iteration"]),
+        facts=public_facts(state, iteration),
     )
-    predictor = Predictor(load_model(folder), choose_device(request.device), cores=request.cores)
-    scores = predict_and_score(layout, state, predictor)
+    model = Contender(Predictor(load_model(folder), choose_device(request.device), cores=request.cores))
+    tested = pairs_of_part(layout, state, "test")
+    scores = predict_and_score(
+        tested, network_labels(layout), model, layout.test, what="predicting and scoring test pairs"
+    )
     summary = summarise(scores, seed=settings.training.seed)
     write_scores(layout.scores, scores)
     write_summary(layout.summary, summary)
-    archive, leaks = _pack(layout, state, folder, checkpoint["iteration"])
+    comparisons = _compare_with_parent(request, state, settings, model)
+    packed = pack_model(layout, state, folder, iteration)
     shutil.rmtree(layout.export_staging)
+    gate = comparisons.get("validation")
+    worse = gate is not None and gate.verdict == "worse" and not request.accept_worse
+    if not packed.leaks and not worse:
+        copy_file(packed.archive, layout.current_export)
+    state = state.with_result(_result(state, summary, comparisons, accepted=not worse))
     report = gather_training_report(
         layout,
         state,
         settings,
         history=checkpoint["history"],
+        source_dice=checkpoint.get("source_dice", {}),
         scores=scores,
         summary=summary,
-        archive=archive,
+        archive=packed.archive,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
     write_training_report(layout.report, report)
-    _show_scores(layout, summary, archive)
-    if leaks:
-        raise PartialFailureError(
-            f"the model is trained and tested, but not exported: it holds what must not leave: {shorten_list(leaks)}",
-            f"It lies in {archive}: look there, do not share it. Where the name of a model or label is at fault, "
-            "change it (a MODEL_DIR may be renamed), then give the same command again; the training is safe.",
+    _show_scores(layout, summary, packed.archive)
+    return state, _trouble(layout, packed, gate if worse else None)
+
+
+def _trouble(layout: ModelLayout, packed: Packed, worse: Comparison | None) -> HippoTuneError | None:
+    """What a finished run must still say: kept back for what it holds, or for being worse than the one before."""
+    if packed.leaks:
+        return PartialFailureError(
+            "the model is trained and tested, but not exported: it holds what must not leave: "
+            f"{shorten_list(packed.leaks)}",
+            f"It lies in {packed.archive}: look there, do not share it. Where the name of a model or label is at "
+            "fault, change it (a MODEL_DIR may be renamed), then give the same command again; the training is safe.",
         )
+    if worse is not None:
+        stays = f"{layout.current_export} stays what it was" if layout.current_export.exists() else "it is not current"
+        return WorseModelError(
+            f"the new model is worse than the one before on the validation people: {_say_difference(worse)}; {stays}",
+            f"It lies in {packed.archive}. Look at the report and at the new labels. To take it all the same, give the "
+            "command with --iterations 0 --accept-worse.",
+        )
+    return None
 
 
-def _pack(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) -> tuple[Path, list[str]]:
-    """Pack the model in `folder` and search it; becomes the newest export only when nothing was found.
+def _compare_with_parent(
+    request: GroupRequest, state: ModelState, settings: Settings, model: Contender
+) -> dict[str, Comparison]:
+    """Hold the new model against the one before: on the validation people, and on those of --source-test."""
+    layout = request.layout
+    if not state.parent_labels or not layout.parent_model.exists():
+        if state.from_model:
+            log.warning("the model before cannot be compared: its labels or channels are not among those here")
+        return {}
+    from bidsapp.models.loading import load_model
+    from bidsapp.prediction import Predictor, choose_device
+    from bidsapp.training.testing import Contender, compare_models, network_labels, pairs_of_others, pairs_of_part
 
-    Returns
-    -------
-    tuple
-        The archive, and what it holds that must not leave, with the places.
-    """
-    from bidsapp.models.export import zip_model
-    from bidsapp.models.privacy import known_secrets, scan_archive
-
-    staged = layout.staged_export(iteration)
-    zip_model(folder, staged)
-    leaks = [str(leak) for leak in scan_archive(staged, known_secrets(layout, state))]
-    if leaks:
-        for leak in leaks:
-            log.debug("must not leave: %s", leak)
-        archive = layout.refused_export(iteration, datetime.now().strftime("%Y-%m-%d"))
-        copy_file(staged, archive)
-        return archive, leaks
-    archive = layout.exported_model(iteration)
-    for target in (archive, layout.current_export):
-        copy_file(staged, target)
-    return archive, leaks
+    parent = Predictor(load_model(layout.parent_model), choose_device(request.device), cores=request.cores)
+    before = Contender(parent, state.parent_labels, state.parent_channels)
+    labels, seed = network_labels(layout), settings.training.seed
+    pairs = {"validation": pairs_of_part(layout, state, "validation")}
+    found: dict[str, Comparison] = {}
+    with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
+        table = LabelTable(state.labels, frozenset(state.required_labels))
+        others = _source_test(request, table, len(state.channels))
+        if others is not None:
+            pairs["source test"] = pairs_of_others(others, Path(folder))
+        for what, of_part in pairs.items():
+            comparison = compare_models(of_part, labels, before, model, what=f"{what} people", seed=seed)
+            if comparison is not None:
+                found[what] = comparison
+                log.info("against the model before, on the %s people: %s", what, _say_difference(comparison))
+    return found
 
 
-def _public_facts(state: ModelState, iteration: int) -> dict[str, object]:
-    """What an export says of its training: numbers, never people."""
-    people = {part: len({case.participant for case in state.cases.values() if case.split == part})
-              for part in ("train", "validation", "test")}  # fmt: skip
+def _say_difference(comparison: Comparison) -> str:
+    """``better: Dice 0.840 -> 0.851, +0.011 (0.004 to 0.018), 12 people; Anterior +0.010 (p 0.03), ...``."""
+    overall = comparison.overall
+    interval = f" ({overall.interval_95[0]:+.3f} to {overall.interval_95[1]:+.3f})" if overall.interval_95 else ""
+    labels = ", ".join(
+        f"{name} {one.mean:+.3f}" + (f" (p {one.p_adjusted:.2g})" if one.p_adjusted is not None else "")
+        for name, one in comparison.labels.items()
+    )
+    return (
+        f"{comparison.verdict}: Dice {overall.before:.3f} -> {overall.after:.3f}, {overall.mean:+.3f}{interval}, "
+        f"{overall.people} people; {labels}"
+    )
+
+
+def _result(
+    state: ModelState, summary: Summary, comparisons: dict[str, Comparison], *, accepted: bool
+) -> dict[str, Any]:
+    """What state.json keeps of a segment: see `Segment.result`."""
+    dice = summary.all_labels["dice"]
+    own = [known for known in state.cases.values() if not known.rehearsal]
     return {
-        "iterations": iteration,
-        "people": people,
-        "labels": list(state.labels.values()),
-        "channels": list(state.channels),
-        "labels_from": _say_trust([segment.vouched for segment in state.segments]),
-        "space": "network space: left hemispheres are flipped along the first axis",
-    }
+        "generation": max((row.generation for row in state.split.rows), default=1),
+        "people": {part: len({known.participant for known in own if known.split == part})
+                   for part in ("train", "validation", "test")},
+        "rehearsed": len([known for known in state.cases.values() if known.rehearsal]),
+        "test_dice": {"mean": dice.mean, "interval_95": dice.interval_95, "people": dice.people},
+        "comparisons": {what: comparison.to_json() for what, comparison in comparisons.items()},
+        "accepted": accepted,
+    }  # fmt: skip
 
 
-def _say_trust(vouched: list[Vouched]) -> dict[str, object]:
-    """Who answers for the labels of all segments: the user as soon as one segment took their word; numbers."""
-    last = vouched[-1]
-    in_part = any(one.by == "user" for one in vouched)
-    statement = Vouched("user") if in_part else last
-    facts: dict[str, object] = {"statement": str(statement)}
-    if last.by == "review":
-        facts |= {"approvals": last.approvals, "raters": last.raters}
-    return facts
-
-
-def predict_and_score(layout: ModelLayout, state: ModelState, predictor: Predictor) -> list[CaseScore]:
-    """Predict every test case and compare it with its label."""
-    labels = LabelTable(predictor.labels)
-    scores: list[CaseScore] = []
-    tested = [(case, known) for case, known in sorted(state.cases.items()) if known.split == "test"]
-    for case, known in progress_over(tested, "predicting and scoring test pairs"):
-        images = sorted(layout.raw_images("Ts").glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
-        predictor.predict_files(images, layout.test_prediction(case))
-        prediction, reference = (
-            read_volume(path) for path in (layout.test_prediction(case), layout.raw_labels("Ts") / f"{case}.nii.gz")
-        )
-        scores += score_case(
-            prediction.array,
-            reference.array,
-            reference.grid.spacing_mm,
-            labels,
-            participant=known.participant,
-            case=case,
-            hemi=known.hemi,
-        )
-    return scores
+def _rounds(settings: Settings, iteration: int) -> bool:
+    """Weights that were never trained are passed on as they came: the answers are the source's, voxel for voxel."""
+    return settings.export.precision == "half" and iteration > 0
 
 
 def _show_scores(layout: ModelLayout, summary: Summary, archive: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class ModelLayout:
         return self.root / "split.tsv"
 
     @property
+    def transfer(self) -> Path:
+        """Where every tensor of the first weights came from, where the training began from a model."""
+        return self.root / "transfer.tsv"
+
+    @property
+    def parent_model(self) -> Path:
+        """The model that the training began from, as it was."""
+        return self.root / "parent.zip"
+
+    @property
     def training(self) -> Path:
         """Pairs that were made from approved labels."""
         return self.root / "training"
@@ -61,6 +72,11 @@ class ModelLayout:
     def tensorboard(self) -> Path:
         """Event files."""
         return self.root / "tensorboard"
+
+    @property
+    def tensorboard_source(self) -> Path:
+        """The validation Dice of the model that the training began from, as a line."""
+        return self.tensorboard / "source"
 
     @property
     def logs(self) -> Path:
@@ -346,6 +362,16 @@ class OutputLayout:
         return self.work_dir / f"hippotune-{ours}"
 
     @property
+    def fetched_models(self) -> Path:
+        """Models that came by name where the user's data folder cannot be written."""
+        return self.work / "models"
+
+    @property
+    def caches(self) -> Path:
+        """What libraries keep for their next start: fonts, compiled kernels."""
+        return self.work / "caches"
+
+    @property
     def logs(self) -> Path:
         """Log files, one folder per run, and who failed."""
         return self.root / "logs"
@@ -509,9 +535,19 @@ class OutputLayout:
         return self.logs / run / f"{session_name}.log"
 
 
+def crash_file(log: Path) -> Path:
+    """What is written about a bug of ours, beside the log of the run or session."""
+    return log.with_suffix(".crash.txt")
+
+
 def sidecar(image: Path) -> Path:
     """The JSON file beside an image."""
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def table_sidecar(table: Path) -> Path:
+    """The JSON file that describes the columns of a table."""
+    return table.with_suffix(".json")
 
 
 def label_names(dseg: Path) -> Path:
@@ -534,30 +570,57 @@ class ModelPlaces:
         A lab's own list beside the one that we ship; None: there is none.
     models
         Where fetched models lie, as ``<name>.zip``, ``<name>.tar.gz``, ... and ``<name>.json``: what is known of them.
+    others
+        Folders that models are looked for in after that one; nothing is written there.
+    unwritable
+        The user's data folder, where `models` stands in for it; None otherwise.
     """
 
     registry: Path | None
     models: Path
+    others: tuple[Path, ...] = ()
+    unwritable: Path | None = None
 
     @property
     def shipped_registry(self) -> Path:
         """Our list."""
         return Path(__file__).parent / "models" / "registry.toml"
 
-    def fetched(self, name: str, suffix: str) -> Path:
-        """The file of a fetched model."""
-        return self.models / f"{name}{suffix}"
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where models are looked for, in this order."""
+        return (self.models, *self.others)
 
-    def fetch_record(self, name: str) -> Path:
-        """Where it came from, and its sha256."""
-        return self.models / f"{name}.json"
+    def fetched(self, name: str, suffix: str, folder: Path | None = None) -> Path:
+        """The file of a fetched model; in `models` unless another of `folders` is given."""
+        return (folder or self.models) / f"{name}{suffix}"
+
+    def fetch_record(self, name: str, folder: Path | None = None) -> Path:
+        """Where it came from, and its sha256; beside the model."""
+        return (folder or self.models) / f"{name}.json"
 
 
-def model_places(registry: Path | None, models: Path | None, environment: Mapping[str, str]) -> ModelPlaces:
-    """What the user named, else the folders of the XDG Base Directory Specification."""
+def model_places(
+    registry: Path | None, models: Path | None, environment: Mapping[str, str], *, in_work: Path
+) -> ModelPlaces:
+    """What the user named, else the folders of the XDG Base Directory Specification.
+
+    Where the data folder cannot be written, models go to `in_work`, a folder below the work directory. Models are
+    looked for in both, so that one that came when it was otherwise is found again.
+    """
     own = registry or _xdg_folder(environment, "XDG_CONFIG_HOME", ".config") / "registry.toml"
-    data = models or _xdg_folder(environment, "XDG_DATA_HOME", ".local/share") / "models"
-    return ModelPlaces(own if registry or _is_file(own) else None, data)
+    listed = own if registry or _is_file(own) else None
+    if models:
+        return ModelPlaces(listed, models)
+    data = _xdg_folder(environment, "XDG_DATA_HOME", ".local/share") / "models"
+    if _can_be_written(data):
+        return ModelPlaces(listed, data, others=(in_work,))
+    return ModelPlaces(listed, in_work, others=(data,), unwritable=data)
+
+
+def models_in_work(folder: Path) -> Path:
+    """Where fetched models lie below the folder that `hippotune-models` was started in."""
+    return folder / "work" / "models"
 
 
 def _xdg_folder(environment: Mapping[str, str], variable: str, default: str) -> Path:
@@ -565,6 +628,13 @@ def _xdg_folder(environment: Mapping[str, str], variable: str, default: str) -> 
     named = Path(environment.get(variable, ""))
     home = Path(environment.get("HOME") or "/")  # containers may run without one
     return (named if named.is_absolute() else home / default) / "hippotune"
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether the folder, or the nearest one above it that exists, is one that we may write to; nothing is made."""
+    while not os.path.lexists(folder):  # unlike Path.exists, never raises in somebody else's home
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK) and folder.is_dir()
 
 
 def _is_file(path: Path) -> bool:
@@ -577,6 +647,11 @@ def _is_file(path: Path) -> bool:
 def label_table_file(training_dir: Path) -> Path:
     """Names of the label values of a training folder; may be missing."""
     return training_dir / "labels.tsv"
+
+
+def annotation_file(training_dir: Path) -> Path:
+    """Which labels a pair of a training folder annotates; may be missing."""
+    return training_dir / "annotated.tsv"
 
 
 def pair_images(training_dir: Path, case: str, channels: int) -> tuple[Path, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from bidsapp.files import explain_write_errors
@@ -68,6 +69,18 @@ def add_log_file(path: Path) -> logging.Handler:
     logging.getLogger(ROOT).addHandler(handler)
     logging.getLogger("py.warnings").addHandler(handler)
     return handler
+
+
+def new_run(logs: Path) -> str:
+    """Make the folder of a run in `logs` and return its name: the time, made unique where many start at once."""
+    name = started = f"{datetime.now():%Y-%m-%dT%H%M%S}"
+    number = 1
+    while True:
+        with explain_write_errors(logs / name), suppress(FileExistsError):
+            (logs / name).mkdir(parents=True)
+            return name
+        number += 1
+        name = f"{started}-{number}"
 
 
 @contextmanager

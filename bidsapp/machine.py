@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 
@@ -15,3 +16,19 @@ def usable_cores() -> int:
         if quota != "max":
             cores = min(cores, max(1, int(quota) // int(period)))
     return cores
+
+
+def keep_caches_in(folder: Path, environment: MutableMapping[str, str]) -> None:
+    """Name folders below `folder` for what libraries keep for their next start, unless the user named one.
+
+    A home may be read-only, missing, or that of a user without a name, as in containers; by themselves Matplotlib
+    would complain and torch's compiler would stop there. Folders are made by who uses them.
+    """
+    named = {
+        "XDG_CACHE_HOME": folder,
+        "MPLCONFIGDIR": folder / "matplotlib",
+        "TORCHINDUCTOR_CACHE_DIR": folder / "torchinductor",
+        "TRITON_CACHE_DIR": folder / "triton",
+    }
+    for variable, path in named.items():
+        environment.setdefault(variable, str(path))

@@ -1,4 +1,4 @@
-"""The command line of `hippotune-models`: list, show, fetch and check models."""
+"""The command line of `hippotune-models`: list, show, fetch, check, share and ask models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bidsapp import __version__
 from bidsapp.console import Parser, add_flag, run_command
 from bidsapp.errors import NoInputError, UsageError
-from bidsapp.layout import ModelPlaces, model_places
+from bidsapp.layout import ModelPlaces, model_places, models_in_work
 
 if TYPE_CHECKING:
     from bidsapp.models.registry import Registry, RegistryEntry
@@ -29,11 +29,13 @@ examples
   hippotune-models check models/ours.zip      would it load, and what is in it? nothing in it is run
   hippotune-models export models/ours ours.zip --license CC-BY-4.0
                                               the archive to publish, with a model card
+  hippotune-models contains models/ours sub-01 scans/sub-02_T1w.nii.gz
+                                              did the training know this person, this image? in which part?
   hippotune-models convert-v1 OLD.tar NEW.zip make a model of nnU-Net v1 one of v2
 
 exit codes
-  0 done; 2 usage; 65 bad data, or not the file that it should be; 66 no such file, or it cannot be reached;
-  70 our bug; 73 cannot write; 75 interrupted
+  0 done; 2 usage; 65 bad data, or not the file that it should be; 66 no such file, it cannot be reached, or what was
+  asked could not be checked; 70 our bug; 73 cannot write; 75 interrupted
 """
 
 
@@ -73,14 +75,16 @@ def build_parser() -> argparse.ArgumentParser:
 def _run(words: list[str]) -> None:
     arguments = build_parser().parse_args(words)
     registry, models = (path.absolute() if path else None for path in (arguments.registry, arguments.models_dir))
-    COMMANDS[arguments.command].run(arguments, model_places(registry, models, os.environ))
+    places = model_places(registry, models, os.environ, in_work=models_in_work(Path.cwd()))
+    COMMANDS[arguments.command].run(arguments, places)
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--registry", type=Path, metavar="FILE", help="your lab's own list of models, beside ours")
     add_flag(
         parser, "--models-dir", type=Path, metavar="DIR",
-        help="where models lie (default: hippotune/models in your data folder)",
+        help="where models lie (default: hippotune/models in your data folder; where that cannot be written, "
+        "work/models where you are)",
     )  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="details")
 
@@ -157,9 +161,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
-    from bidsapp.models.hippunfold import export_for_hippunfold
+    from bidsapp.models.hippunfold import check_tar_name, export_for_hippunfold
     from bidsapp.models.share import export_model
 
+    if arguments.hippunfold:
+        check_tar_name(arguments.hippunfold.absolute())
     archive = export_model(
         arguments.model_dir.absolute(),
         arguments.destination.absolute(),
@@ -183,6 +189,41 @@ def _read_about(path: Path) -> str:
         raise NoInputError(f"--about {path} cannot be read: {error}", "Name a text file in UTF-8.") from error
 
 
+def _add_contains(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="where the group level trained the model")
+    parser.add_argument(
+        "what", nargs="+", metavar="WHAT",
+        help="the id of a person (sub-01), or an image file as it was trained on; the same scan resampled in another "
+        "way is not recognised",
+    )  # fmt: skip
+
+
+def _contains(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
+    from bidsapp.training.membership import find_in_training, is_image, known_training
+
+    state = known_training(arguments.model_dir.absolute())
+    unknown = []
+    for what in arguments.what:
+        found = find_in_training(what, state)
+        if found.person is None:
+            unknown.append(what)
+            log.info("%s: %s", what, "not in this folder's training" if state.unchecked else "not contained")
+        else:
+            name = f" of {found.person}{', flipped' if found.flipped else ''}" if is_image(what) else ""
+            log.info("%s: contained, %s%s", what, found.part or "in no part", name)
+    if any(map(is_image, unknown)):
+        log.info(
+            "images are told by their voxels: a scan that was resampled in another way is not recognised, ask for its "
+            "person too"
+        )
+    if unknown and state.unchecked:
+        raise NoInputError(
+            f"could not be checked: {', '.join(unknown)}; the training began with {', '.join(state.unchecked)}, and "
+            "whom that knew is not known here",
+            "Ask the MODEL_DIR in which that was trained too.",
+        )
+
+
 def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
     from bidsapp.models.registry import load_registry
     from bidsapp.models.shelf import names, state
@@ -197,6 +238,8 @@ def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
     for row in rows:
         log.info("  ".join([*(word.ljust(width) for word, width in zip(row[:4], widths, strict=True)), row[4]]))
     log.info("models folder: %s", places.models)
+    for folder in places.others:
+        log.info("looked in too: %s", folder)
     if places.registry:
         log.info("your registry: %s", places.registry)
 
@@ -241,6 +284,11 @@ def _fetch(arguments: argparse.Namespace, places: ModelPlaces) -> None:
         raise UsageError("--to and --models-dir name two folders", "Give one of them.")
     if arguments.to:
         places = ModelPlaces(places.registry, arguments.to.absolute())
+    elif places.unwritable:
+        log.warning(
+            "%s cannot be written, so %s stands in for it; OUTPUT_DIR/work/models does for run.py",
+            places.unwritable, places.models,
+        )  # fmt: skip
     entry = _entry(arguments.name, load_registry(places), places)
     path = fetch_model(entry, places, accept_unverified=arguments.accept_unverified)
     log.info("%s: %s", entry.name, path)
@@ -287,6 +335,7 @@ COMMANDS = {
     "show": Command("what is known of one model", _add_name, _show),
     "fetch": Command("bring a model here", _add_fetch, _fetch),
     "check": Command("whether a file or folder is a model that loads here, and what is in it", _add_file, _check),
+    "contains": Command("whether a model's training knew a person or an image, and where", _add_contains, _contains),
     "export": Command(
         "make the archive to publish: licence, card, citation, searched for people", _add_export, _export
     ),

@@ -7,20 +7,24 @@ own or here, segmented here with the model loaded once, moved to its place at on
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bidsapp import __version__
-from bidsapp.bids.dataset import describe_dataset
+from bidsapp.bids.dataset import describe_dataset, require_ours
 from bidsapp.bids.links import dataset_links
 from bidsapp.bids.people import choose_labels
 from bidsapp.bids.scans import Found, find_sessions
+from bidsapp.bids.validation import Validation, validate_input
+from bidsapp.crash import write_crash
 from bidsapp.errors import (
     BadDataError,
+    BidsValidationError,
     CannotWriteError,
     HippoTuneError,
     NoInputError,
@@ -31,9 +35,10 @@ from bidsapp.files import write_json
 from bidsapp.labels.events import last_events, read_events
 from bidsapp.labels.protection import awaits_record, persons_work
 from bidsapp.labels.review_table import ReviewTable, read_review_table
-from bidsapp.layout import ModelPlaces, OutputLayout
-from bidsapp.logs import add_log_file, log_to
+from bidsapp.layout import ModelPlaces, OutputLayout, crash_file
+from bidsapp.logs import add_log_file, log_to, new_run
 from bidsapp.machine import usable_cores
+from bidsapp.participants.endings import Ending, show_endings
 from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand
 from bidsapp.participants.pages import finished_people, write_group_pages, write_person_page
 from bidsapp.participants.preparation import Outcome, prepare_all
@@ -50,6 +55,7 @@ log = logging.getLogger(__name__)
 NO_MODEL = "none"
 DEFAULT_MODEL = "default"
 """The built-in model's name in the registry that we ship."""
+WITHOUT_MODEL = f"{NO_MODEL} (crops alone)"
 MOST_PROCESSES = 8
 """People at a time, unless told otherwise: each needs up to 1.5 GB."""
 
@@ -91,6 +97,7 @@ class ParticipantRequest:
     reports_only: bool = False
     stop_on_first_crash: bool = False
     dry_run: bool = False
+    skip_validation: bool = False
 
 
 def run(request: ParticipantRequest) -> None:
@@ -107,19 +114,47 @@ def run(request: ParticipantRequest) -> None:
     if request.reports_only:
         _rebuild_pages(request)
         return
+    validation = Validation() if request.skip_validation else _validate(request)
     found = _find(request)
     segmenter = None if request.model == NO_MODEL else _load(request)
     if request.dry_run:
         _plan_aloud(request, found)
         return
     describe_dataset(layout, links=dataset_links(request.bids_dir, request.derivatives))
-    started = datetime.now().strftime("%Y-%m-%dT%H%M%S")
-    add_log_file(layout.run_log(started))
+    run_name = _start_log(layout)
     log.debug("HippoTune %s, %s", __version__, request)
-    failed = _process(request, found, segmenter, started)
+    validation.write_to_log()
+    endings = _process(request, found, segmenter, run_name)
     if not request.participants:  # one of many jobs leaves what is shared to the last one
         write_group_pages(layout)
-    _conclude(request, found, failed)
+    _conclude(request, found, endings)
+
+
+def _start_log(layout: OutputLayout) -> str:
+    """Open the log of a run; returns the run's name, which no other has."""
+    run_name = new_run(layout.logs)
+    add_log_file(layout.run_log(run_name))
+    return run_name
+
+
+def _validate(request: ParticipantRequest) -> Validation:
+    """Look through the input before any work; what is found whole goes to the log, also where it stops the run."""
+    layout = request.layout
+    validation = validate_input(
+        request.bids_dir,
+        ours=(layout.root, layout.work),
+        participants=request.participants,
+        exclude=request.exclude,
+    )
+    try:
+        validation.require_valid(request.bids_dir)
+    except BidsValidationError:
+        if not request.dry_run:
+            require_ours(layout)
+            _start_log(layout)
+            validation.write_to_log()
+        raise
+    return validation
 
 
 def _find(request: ParticipantRequest) -> Found:
@@ -144,20 +179,6 @@ def _find(request: ParticipantRequest) -> Found:
     return found
 
 
-def _model_choices(request: ParticipantRequest) -> str:
-    layout = request.layout
-    trained = sorted(layout.models.glob("*/export/current.zip")) if layout.models.is_dir() else []
-    choices = [NO_MODEL + " (crops alone)", *map(str, trained), *_model_names(request), "FILE.zip or FOLDER"]
-    return ", ".join(f"--model {choice}" for choice in choices)
-
-
-def _model_names(request: ParticipantRequest) -> list[str]:
-    from bidsapp.models.registry import load_registry
-    from bidsapp.models.shelf import names
-
-    return names(load_registry(request.models), request.models)
-
-
 def _load(request: ParticipantRequest) -> Segmenter:
     from bidsapp.models.loading import load_model
     from bidsapp.prediction import Predictor, choose_device
@@ -171,25 +192,12 @@ def _load(request: ParticipantRequest) -> Segmenter:
 
 
 def _model_path(request: ParticipantRequest) -> Path:
-    """The file or folder that --model means: a path that exists, else a name; the built-in one without it."""
-    from bidsapp.models.shelf import is_name, locate_model
+    """The file or folder that --model means; the built-in one without it."""
+    from bidsapp.models.shelf import locate_model, model_path
 
-    said = request.model
-    if said is None:
+    if request.model is None:
         return locate_model(DEFAULT_MODEL, request.models)
-    path = Path(said).expanduser().absolute()
-    if path.exists():
-        return path
-    if not is_name(said):
-        raise NoInputError(
-            f"--model {said}: there is no such file or folder", f"Choose one: {_model_choices(request)}."
-        )
-    if said not in _model_names(request):
-        raise UsageError(
-            f"--model {said}: no model is called so, and there is no such file or folder",
-            f"Choose one: {_model_choices(request)}.",
-        )
-    return locate_model(said, request.models)
+    return model_path(request.model, request.models, request.layout, otherwise=WITHOUT_MODEL)
 
 
 def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> None:
@@ -219,31 +227,30 @@ def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> N
     )  # fmt: skip
 
 
-def _process(
-    request: ParticipantRequest, found: Found, segmenter: Segmenter | None, started: str
-) -> dict[str, HippoTuneError]:
-    """Prepare, segment, publish and show every session; returns who failed, and why."""
+def _process(request: ParticipantRequest, found: Found, segmenter: Segmenter | None, run_name: str) -> list[Ending]:
+    """Prepare, segment, publish and show every session; returns how each ended."""
     review = read_review_table(request.layout.review_table)
-    jobs = [_job(request, session, review, started) for session in found.sessions]
-    failed: dict[str, HippoTuneError] = {}
+    jobs = [_job(request, session, review, run_name) for session in found.sessions]
+    endings: list[Ending] = []
     prepared = prepare_all(jobs, _processes(request, len(jobs)))
     with closing(prepared):
         for job, outcome in progress_over(prepared, "sessions", total=len(jobs)):
-            error = _finish(request.layout, job, outcome, segmenter, started)
+            endings.append(_finish(request.layout, job, outcome, segmenter, run_name))
+            error = endings[-1].error
             if error is None:
                 continue
-            failed[job.name] = error
             _record_failure(request.layout, job, error)
             if request.stop_on_first_crash:
+                show_endings(endings)
                 raise error
-    return failed
+    return endings
 
 
 def _processes(request: ParticipantRequest, sessions: int) -> int:
     return max(1, min(request.processes or min(usable_cores(), MOST_PROCESSES), sessions))
 
 
-def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable, started: str) -> Job:
+def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable, run_name: str) -> Job:
     layout, where = request.layout, (session.participant, session.session)
     work = {side: persons_work(layout, review, *where, side) for side in SIDES}
     decided, last = review.deciding_rows(), last_events(read_events(layout.ledger))
@@ -257,7 +264,7 @@ def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable
     return Job(
         scans=session,
         layout=layout,
-        log=layout.session_log(started, session.name),
+        log=layout.session_log(run_name, session.name),
         options=CropOptions(request.modalities, request.sides, request.rigid, request.bias_correction),
         persons_work={side: words for side, words in work.items() if words}
         | {side: "has a prediction that was changed by hand" for side in kept if not work[side]},
@@ -267,28 +274,39 @@ def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable
     )
 
 
-def _finish(
-    layout: OutputLayout, job: Job, outcome: Outcome, segmenter: Segmenter | None, started: str
-) -> HippoTuneError | None:
-    """Do what is left of one session; returns why it failed."""
+def _finish(layout: OutputLayout, job: Job, outcome: Outcome, segmenter: Segmenter | None, run_name: str) -> Ending:
+    """Do what is left of one session; returns how it ended."""
+    began = time.monotonic()
     try:
         prepared = outcome()
+        # with one process the outcome is prepared here and now, else it was before
+        began = min(began, time.monotonic() - prepared.seconds)
         with log_to(job.log):
             if segmenter is None:
                 draw_crops(job, prepared)
             else:
                 segment_session(job, prepared, segmenter)
-            publish(job, date=started)
+            made = job.unfinished.root.exists()
+            publish(job, date=run_name)
             write_person_page(layout, job.scans.participant)
     except HippoTuneError as error:
-        return error
+        return Ending(job.name, "failed", error.seconds or time.monotonic() - began, error)
     except BrokenProcessPool:
-        return BadDataError("its process died", "Out of memory? Give a smaller --nprocs.")
+        died = BadDataError("its process died", "Out of memory? Give a smaller --nprocs.")
+        return Ending(job.name, "failed", None, died)
     except Exception as error:  # one person's bug must not cost the others
-        with log_to(job.log):
-            log.exception("%s: this is a bug in HippoTune, please report it with the log", job.name)
-        return HippoTuneError(f"a bug in HippoTune: {type(error).__name__}: {error}", f"See {job.log}.")
-    return None
+        return Ending(job.name, "failed", time.monotonic() - began, _record_bug(job, error))
+    return Ending(job.name, "ok" if made else "skipped", time.monotonic() - began)
+
+
+def _record_bug(job: Job, error: Exception) -> HippoTuneError:
+    """Write what a report needs beside the log of the session."""
+    with log_to(job.log):
+        log.exception("%s: this is a bug in HippoTune, please report it with the log", job.name)
+    file = crash_file(job.log)
+    with suppress(CannotWriteError):
+        write_crash(file, error)
+    return HippoTuneError(f"a bug in HippoTune: {type(error).__name__}: {error}", f"See {file}.")
 
 
 def _record_failure(layout: OutputLayout, job: Job, error: HippoTuneError) -> None:
@@ -308,7 +326,9 @@ def _record_failure(layout: OutputLayout, job: Job, error: HippoTuneError) -> No
         log.error(second.message)
 
 
-def _conclude(request: ParticipantRequest, found: Found, failed: dict[str, HippoTuneError]) -> None:
+def _conclude(request: ParticipantRequest, found: Found, endings: Sequence[Ending]) -> None:
+    show_endings(endings)
+    failed = {ending.name: ending.error for ending in endings if ending.error}
     done = len(found.sessions) - len(failed)
     log.info("%d of %d sessions are done in %s", done, len(found.sessions), request.layout.root)
     if request.participants:

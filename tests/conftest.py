@@ -18,6 +18,9 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 def pytest_configure() -> None:
     """Give each of several test processes a core of its own: trainings would wait for each other."""
+    cache = Path.home() / ".cache"  # every OUTPUT_DIR would build a font cache of its own
+    os.environ.setdefault("XDG_CACHE_HOME", str(cache))
+    os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {"bidsapp.group", "bidsapp.participant", "bidsapp.review"}
 ENGINE = {"torch", "nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 COMMAND_LINES = {"cli.py", "models_cli.py", "console.py"}
-NETWORK = {"urllib.request", "http.client", "ftplib", "requests", "pooch"}
+NETWORK = {"urllib.request", "http.client", "ftplib", "requests", "urllib3", "pooch"}
 MAY_USE_THE_ENGINE = ("training/", "models/", "prediction.py")
 
 

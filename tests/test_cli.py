@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from bidsapp.cli import _positionals_first, build_parser, main
+from bidsapp.group import GroupRequest
+from bidsapp.layout import ModelPlaces, OutputLayout
+from bidsapp.machine import keep_caches_in
 
 
 @pytest.fixture
@@ -41,10 +44,13 @@ def test_the_output_may_not_be_the_input(bids: Path, capsys: pytest.CaptureFixtu
         (["group"], (18, "no label is approved")),
         (["group", "--left-is", "flipped"], (2, "--left-is is about the pairs of --training-dir")),
         (["group", "--training-dir", "{bids}", "--participant-label", "01"], (2, "--participant-label is about")),
-        (["group", "--training-dir", "{bids}", "--label-map", "{bids}/file"], (2, "--label-map is about")),
+        (["group", "--training-dir", "{bids}", "--label-map", "{bids}/file"], (2, "--label-map says nothing")),
         (["group", "--export-training-data", "{bids}"], (2, "is not an empty folder")),
         (["group", "--export-training-data", "{missing}", "--iterations", "0"], (2, "which trains nothing")),
-        (["group", "--work-dir", "{bids}"], (2, "--work-dir belongs to the participant level")),
+        (["group", "--export-training-data", "{missing}", "--registry", "x"], (2, "--registry has no use")),
+        (["review", "--models-dir", "x"], (2, "--models-dir belongs to the participant and group level")),
+        (["group", "--hemi", "L"], (2, "--hemi belongs to the participant level")),
+        (["group", "--work-dir", "{bids}"], (2, "is in the input")),
         (["group", "--training-dir", "{bids}"], (66, "_img.nii.gz")),
         (["group", "--training-dir", "{bids}", "--preset", "huge"], (2, "default, tiny, niftynet")),
         (["group", "--training-dir", "{bids}", "--set", "loss.nam=dice"], (2, "loss.name")),
@@ -90,6 +96,14 @@ def test_options_stand_anywhere_in_both_spellings(words: str) -> None:
     assert (parsed.model_dir, parsed.nprocs) == (Path("M"), 2)
 
 
+def test_group_is_told_where_models_are_looked_up(bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[GroupRequest] = []
+    monkeypatch.setattr("bidsapp.group.run", asked.append)
+    words = ["group", "--registry", "lab.toml", "--models_dir", str(tmp_path / "models")]
+    assert main([str(bids), str(tmp_path / "out"), *words]) == 0
+    assert asked[0].models == ModelPlaces(Path.cwd() / "lab.toml", tmp_path / "models")
+
+
 def test_a_bug_of_ours_shows_a_traceback_and_says_so(
     bids: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,3 +111,26 @@ def test_a_bug_of_ours_shows_a_traceback_and_says_so(
     code, said = failing(capsys, bids, bids.parent / "out", "group")
     assert code == 70
     assert "ZeroDivisionError" in said
+
+
+@pytest.mark.parametrize(("level", "code"), [("group", 18), ("review", 66)])
+def test_flags_that_launchers_give_to_every_level_stop_none(
+    level: str, code: int, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "filter.json").write_text("{}")
+    for_all = ["--skip-bids-validation", "--work-dir", tmp_path / "w", "--stop-on-first-crash"]
+    words = [bids, tmp_path / "out", level, *for_all, "--bids-filter-file", tmp_path / "filter.json"]
+    got, said = failing(capsys, *words)
+    assert got == code, said
+    assert f"--skip-bids-validation: no use at the {level} level" in said
+
+
+def test_caches_of_libraries_stay_below_the_work_dir_unless_the_user_named_one() -> None:
+    environment = {"MPLCONFIGDIR": "/mine"}
+    keep_caches_in(OutputLayout(Path("/out")).caches, environment)
+    assert environment == {
+        "MPLCONFIGDIR": "/mine",
+        "XDG_CACHE_HOME": "/out/work/caches",
+        "TORCHINDUCTOR_CACHE_DIR": "/out/work/caches/torchinductor",
+        "TRITON_CACHE_DIR": "/out/work/caches/triton",
+    }

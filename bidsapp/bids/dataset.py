@@ -11,9 +11,10 @@ from typing import Any
 
 from bidsapp import __version__
 from bidsapp.bids.description import read_description
+from bidsapp.bids.sidecars import DESCRIPTIONS_SIDECAR
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.files import create_once
-from bidsapp.layout import OutputLayout
+from bidsapp.layout import OutputLayout, table_sidecar
 
 logger = logging.getLogger(__name__)
 
@@ -67,17 +68,28 @@ def describe_dataset(layout: OutputLayout, *, links: Mapping[str, Path]) -> None
         When the disk is full or permission is missing.
     """
     path = layout.dataset_description
-    if path.exists():
-        _check_ours(layout.root, path)
+    require_ours(layout)
     description = make_description(layout.root, links)
     create_once(path, json.dumps(description, indent=2) + "\n")
     create_once(layout.bidsignore, "".join(f"{line}\n" for line in BIDSIGNORE))
-    rows = [("desc_id", "description"), *DESCRIPTIONS.items()]
-    create_once(layout.descriptions, "".join("\t".join(row) + "\n" for row in rows))
+    describe_names(layout.descriptions, DESCRIPTIONS)
     create_once(layout.readme, _README)
     written = _check_ours(layout.root, path)
     if written.get("DatasetLinks") != description["DatasetLinks"]:
         logger.warning("%s was made with other DatasetLinks than those of this run; it stays as it is", path)
+
+
+def describe_names(table: Path, descriptions: Mapping[str, str]) -> None:
+    """Write a descriptions.tsv and what its columns are, where they are missing."""
+    rows = [("desc_id", "description"), *descriptions.items()]
+    create_once(table, "".join("\t".join(row) + "\n" for row in rows))
+    create_once(table_sidecar(table), json.dumps(DESCRIPTIONS_SIDECAR, indent=2) + "\n")
+
+
+def require_ours(layout: OutputLayout) -> None:
+    """Raise `UsageError` when OUTPUT_DIR holds a data set that is not ours."""
+    if layout.dataset_description.exists():
+        _check_ours(layout.root, layout.dataset_description)
 
 
 def make_description(output_dir: Path, links: Mapping[str, Path]) -> dict[str, Any]:

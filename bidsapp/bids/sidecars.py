@@ -13,6 +13,12 @@ COROBL_RESOLUTION = "0.3 mm isotropic, the CorObl grid of HippUnfold (128 x 256 
 Facts = Mapping[str, Any]
 """Our own facts, JSON values; strings may hold anything but paths of the machine."""
 
+DESCRIPTIONS_SIDECAR = {
+    "Description": "What each desc- of a file name means.",
+    "desc_id": {"Description": "The entity and its label, as they stand in file names."},
+    "description": {"Description": "What such files hold."},
+}
+
 _COLUMNS = {
     "index": {"Description": "Value of the label in the image.", "Format": "integer"},
     "name": {"Description": "Name of the label."},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -74,10 +74,12 @@ def score_case(
     participant: str,
     case: str,
     hemi: Hemi,
+    annotated: Collection[str] | None = None,
 ) -> list[CaseScore]:
     """Compare two label maps on the same grid: one score per label of `labels`, in its order.
 
-    Values that the table does not list are ignored; a listed label that is in neither map scores NaN.
+    Values that the table does not list are ignored; a listed label that is in neither map scores NaN, and so does
+    one that the reference does not annotate (`annotated`: names of those that it does; None: all).
 
     Raises
     ------
@@ -86,6 +88,8 @@ def score_case(
     """
     return [
         _score_label(prediction == value, reference == value, spacing_mm, participant, case, hemi, name)
+        if annotated is None or name in annotated
+        else CaseScore(participant, case, hemi, name, *[math.nan] * len(MEASURES))
         for value, name in labels.names.items()
     ]
 
@@ -130,7 +134,7 @@ def summarise(scores: Sequence[CaseScore], seed: int) -> Summary:
     if not scores:
         raise ValueError("there are no scores to summarise")
     people = sorted({score.participant_id for score in scores})
-    draws = _draw_people(len(people), seed)
+    draws = draw_people(len(people), seed)
     labels = dict.fromkeys(score.label for score in scores)
     return Summary(
         people=len(people),
@@ -200,7 +204,7 @@ def _read_number(cell: str | None, where: str) -> float:
         raise BadDataError(f"{where}: {cell!r} is neither a number nor {NOT_AVAILABLE}") from None
 
 
-def _draw_people(count: int, seed: int) -> Values:
+def draw_people(count: int, seed: int) -> Values:
     """How often each person is drawn in each resample, shape (RESAMPLES, count)."""
     drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     cells = drawn + count * np.arange(RESAMPLES)[:, None]
@@ -223,14 +227,14 @@ def _summarise_values(values: Values, person: NDArray[np.int_], draws: Values) -
     return MeasureSummary(
         mean=float(kept.mean()) if kept.size else None,
         sd=float(kept.std(ddof=1)) if kept.size > 1 else None,
-        interval_95=_bootstrap_interval(kept, owner, draws),
+        interval_95=bootstrap_interval(kept, owner, draws),
         people=len(np.unique(owner)),
         scores=int(kept.size),
         undefined=int(values.size - kept.size),
     )
 
 
-def _bootstrap_interval(values: Values, person: NDArray[np.int_], draws: Values) -> tuple[float, float] | None:
+def bootstrap_interval(values: Values, person: NDArray[np.int_], draws: Values) -> tuple[float, float] | None:
     """2.5th and 97.5th percentile of the mean under `draws`; None with fewer than two people."""
     if len(np.unique(person)) < 2:
         return None

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bidsapp import __version__
-from bidsapp.bids.dataset import BIDS_VERSION, HEMI_LINE, TOOL
+from bidsapp.bids.dataset import BIDS_VERSION, HEMI_LINE, TOOL, describe_names
 from bidsapp.bids.links import bids_uri
 from bidsapp.files import create_once
 from bidsapp.layout import OutputLayout
@@ -69,8 +69,7 @@ def describe_labels_dataset(layout: OutputLayout) -> None:
     }
     create_once(layout.labels_description, json.dumps(description, indent=2) + "\n")
     create_once(layout.labels_bidsignore, "".join(f"{line}\n" for line in LABELS_BIDSIGNORE))
-    rows = [("desc_id", "description"), *LABELS_DESCRIPTIONS.items()]
-    create_once(layout.labels_descriptions, "".join("\t".join(row) + "\n" for row in rows))
+    describe_names(layout.labels_descriptions, LABELS_DESCRIPTIONS)
     create_once(layout.labels_readme, _README)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import logging
-import urllib.error
-import urllib.request
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
+
+import requests
+import urllib3
+from pooch import HTTPDownloader
 
 from bidsapp import __version__
 from bidsapp.errors import BadDataError, CannotWriteError, NoInputError, UsageError
@@ -32,7 +34,6 @@ from bidsapp.models.shelf import (
     read_record,
     sha256_of,
 )
-from bidsapp.progress import progress_over
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,11 @@ def fetch_model(entry: RegistryEntry, places: ModelPlaces, *, accept_unverified:
             f"If you trust it: {fetch_line(entry, places)}",
         )
     if there:
-        log.warning("%s is not the model %s and is replaced", there, entry.name)
-    target = there or places.fetched(entry.name, _suffix(entry.url))
-    _download(entry, entry.url, target, places)
-    return target
+        log.warning("%s is not the model %s, which is fetched", there, entry.name)
+    if there is None or there.parent != places.models:  # other folders may not be ours to write to
+        there = places.fetched(entry.name, _suffix(entry.url))
+    _download(entry, entry.url, there, places)
+    return there
 
 
 def _is_good(there: Path, entry: RegistryEntry, places: ModelPlaces) -> bool:
@@ -109,9 +111,11 @@ def _suffix(url: str) -> str:
 
 
 def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces) -> None:
+    """Let pooch bring the file; `pooch.retrieve` would leave it unsynced and readable for its owner alone."""
+
     def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream, _explain_network(url, entry, places), _open(url) as response:
-            digest = _copy(response, stream, entry.name, url)
+        with temporary.open("wb") as file, _explain_network(url, entry, places):
+            digest = _transfer(url, file)
         if entry.sha256 and digest != entry.sha256:
             raise BadDataError(
                 f"{url} gave a file whose sha256 is {digest}, the registry says {entry.sha256}; nothing was kept",
@@ -128,73 +132,71 @@ def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces)
         raise CannotWriteError(error.message, "Free some space, or name another folder with --to DIR.") from error
 
 
-def _open(url: str) -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, headers={"User-Agent": f"hippotune/{__version__}"})
-    opener = urllib.request.build_opener(_SafeRedirects)
-    try:
-        response: http.client.HTTPResponse = opener.open(request, timeout=SECONDS_WITHOUT_A_BYTE)
-    except urllib.error.URLError:
-        raise
-    except (OSError, UnicodeError) as error:  # a name that nobody can look up is a UnicodeError
-        raise urllib.error.URLError(error) from error
-    return response
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """From https nobody is led to an address that anyone on the way could answer for."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        schemes = ("https",) if req.type == "https" else ("http", "https")
-        if urlsplit(newurl).scheme not in schemes:
-            raise urllib.error.URLError(f"it leads from {req.full_url} to {newurl}, which is not safe")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _copy(response: http.client.HTTPResponse, stream: IO[bytes], name: str, url: str) -> str:
+def _transfer(url: str, file: IO[bytes]) -> str:
     """Write what comes; returns its sha256."""
-    if response.headers.get_content_type() == "text/html":
-        raise BadDataError(f"{url} gave a web page, not a model", "Is there a login page on the way? Open it once.")
-    declared = _declared_length(response)
-    if declared is not None and declared > MAX_TOTAL_BYTES:
-        raise _too_large(url)
-    digest, size = hashlib.sha256(), 0
-    chunks = _chunks(response)
-    for chunk in progress_over(chunks, f"{name} (MiB)", total=-(-declared // MIB)) if declared else chunks:
-        size += len(chunk)
-        if size > MAX_TOTAL_BYTES:
-            raise _too_large(url)
-        digest.update(chunk)
-        stream.write(chunk)
-    if declared is not None and size != declared:
-        raise http.client.IncompleteRead(b"", declared - size)
-    if size == 0:
+    guarded = _Guarded(file, url)
+    bring = HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=MIB,
+        timeout=SECONDS_WITHOUT_A_BYTE,
+        headers={"User-Agent": f"hippotune/{__version__}", "Accept-Encoding": "identity"},
+        hooks={"response": check_answer},
+    )
+    bring(url, guarded, None)
+    if guarded.size == 0:
         raise BadDataError(f"{url} gave an empty file", "Look at the address in the registry.")
-    return digest.hexdigest()
+    return guarded.sha256.hexdigest()
 
 
-def _declared_length(response: http.client.HTTPResponse) -> int | None:
-    text = response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+class _NotGivenError(Exception):
+    """What a server says instead of giving the file."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code, self.reason = code, reason
 
 
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Errors of the network become `URLError`, so that those of the disk are told from them."""
-    while True:
-        try:
-            chunk = response.read(MIB)
-        except OSError as error:
-            raise urllib.error.URLError(error) from error
-        if not chunk:
-            return
-        yield chunk
+class _Guarded:
+    """A file that takes no more than a model may have, and the fingerprint of what it takes."""
+
+    def __init__(self, file: IO[bytes], url: str) -> None:
+        self.size, self.sha256 = 0, hashlib.sha256()
+        self._file, self._url = file, url
+
+    def write(self, chunk: bytes) -> None:
+        """Take a part, as pooch hands it over."""
+        self.size += len(chunk)
+        if self.size > MAX_TOTAL_BYTES:
+            raise _too_large(self._url)
+        self.sha256.update(chunk)
+        self._file.write(chunk)
+
+    def flush(self) -> None:
+        """Pooch asks for it after every part; the file is synced once, at its end."""
+
+
+def check_answer(response: requests.Response, **_how_it_was_asked: object) -> None:
+    """Look at what a server says before a byte is taken; called at every redirect too.
+
+    From https nobody is led to an address that anyone on the way could answer for.
+    """
+    url, headers = response.url, response.headers
+    if response.is_redirect:
+        target = urljoin(url, headers["Location"])
+        if urlsplit(target).scheme not in (("https",) if url.startswith("https:") else ("http", "https")):
+            raise NoInputError(
+                f"{url} leads to {target} (the server says {response.status_code}), which is not safe and not allowed",
+                "Ask those who wrote the registry entry for another address.",
+            )
+        return
+    if response.status_code != requests.codes.ok:
+        raise _NotGivenError(response.status_code, response.reason)
+    if headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise BadDataError(f"{url} gave a web page, not a model", "Is there a login page on the way? Open it once.")
+    declared = headers.get("Content-Length", "")
+    if not (declared.isascii() and declared.isdigit()):
+        headers.pop("Content-Length", None)  # pooch would take it for a number
+    elif int(declared) > MAX_TOTAL_BYTES:
+        raise _too_large(url)
 
 
 def _too_large(url: str) -> BadDataError:
@@ -206,21 +208,22 @@ def _explain_network(url: str, entry: RegistryEntry, places: ModelPlaces) -> Ite
     """Say which address failed and how; refusals of the disk pass."""
     try:
         yield
-    except urllib.error.HTTPError as error:
-        error.close()
+    except _NotGivenError as error:
         raise NoInputError(
             f"{url} was not found or not given: the server says {error.code} {error.reason}",
             f"Look at the address in {entry.listed_in}." if error.code < 500 else "Try again later.",
         ) from error
-    except http.client.IncompleteRead as error:
+    except requests.exceptions.ChunkedEncodingError as error:
         raise NoInputError(f"{url}: the connection was cut; nothing was kept", "Try again.") from error
-    except (urllib.error.URLError, http.client.HTTPException) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:  # requests lets some pass
         raise NoInputError(f"{url} cannot be reached: {_reason(error)}", _elsewhere(entry, places)) from error
 
 
 def _reason(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or error
-    return str(reason) or type(reason).__name__
+    """What was at the bottom of it: the layers above wrap it in their own words."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error) or type(error).__name__
 
 
 def _elsewhere(entry: RegistryEntry, places: ModelPlaces) -> str:

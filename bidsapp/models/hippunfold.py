@@ -52,8 +52,7 @@ def export_for_hippunfold(
     BadDataError
         When `archive` is no export of ours, was changed, or is of another configuration.
     """
-    if not destination_tar.name.endswith(SUFFIXES):
-        raise UsageError(f"{destination_tar} is no name for a tar", f"Let it end in {', '.join(SUFFIXES)}.")
+    check_tar_name(destination_tar)
     loaded = load_model(archive)  # verifies every file
     packed = read_export(archive)
     if loaded.configuration != NNUNET_CONFIGURATION:
@@ -64,6 +63,14 @@ def export_for_hippunfold(
     if not create_bytes_once(destination_tar, content):
         raise UsageError(f"{destination_tar} exists", "Name a new file.")
     return config_entry(packed.dataset, name or loaded.name, url)
+
+
+def check_tar_name(destination_tar: Path) -> None:
+    """Refuse a name that cannot be written to, before any work; see `export_for_hippunfold`."""
+    if not destination_tar.name.endswith(SUFFIXES):
+        raise UsageError(f"{destination_tar} is no name for a tar", f"Let it end in {', '.join(SUFFIXES)}.")
+    if destination_tar.exists():
+        raise UsageError(f"{destination_tar} exists", "Name a new file.")
 
 
 def config_entry(dataset: str, name: str, url: str) -> str:

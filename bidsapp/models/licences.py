@@ -46,10 +46,17 @@ class Parent:
     ----------
     licence
         SPDX id; None where it is not known.
+    people
+        How many it was trained on; None where that is not known.
+    labels, channels
+        What it segmented, in which images.
     """
 
     name: str
     licence: str | None = None
+    people: int | None = None
+    labels: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def check_licence(licence: str) -> str:
@@ -69,6 +76,14 @@ def check_licence(licence: str) -> str:
         f"{licence!r} is no licence that is known here: {', '.join(HUGGING_FACE)}",
         f"Name one by its SPDX id, or your own terms as {OTHER}name (letters, digits, dots and dashes).",
     )
+
+
+def stated_licence(licence: object) -> str | None:
+    """The licence that a model's file states; None where it states none, or one that is not known here."""
+    try:
+        return check_licence(licence) if isinstance(licence, str) else None
+    except UsageError:
+        return None
 
 
 def demands(licence: str | None) -> tuple[Demand, ...]:

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ EXPECTED = (
     "a checkpoint .pth with plans.json and dataset.json beside it or one folder above, or a HippoTune model folder."
 )
 CHANGED = "Take the export as it was made; a model that was changed since then is another model."
+NO_FACTS = ("sha256", "hippotune", "nnunetv2")
 FOLDER_DEPTH = 4  # nnUNet_results / Dataset / trainer__plans__configuration, or an unpacked archive's folder above
 
 
@@ -51,12 +52,12 @@ FOLDER_DEPTH = 4  # nnUNet_results / Dataset / trainer__plans__configuration, or
 class LoadedModel:
     """What a predictor needs.
 
-    What the network saw in training is part of the model; where its files say nothing, it is taken to be HippUnfold's
-    crop with left sides flipped. SimpleITKIO and NibabelIO both hand over the voxels as
-    they lie in the file, as (z, y, x) with the spacing in the same order: for one file they give the same array.
-    NibabelIOWithReorient first turns the voxels to RAS. A crop of the network grid runs from lateral to medial
-    along x, which is LAS; such a network saw it the other way round, and `bidsapp.prediction.Predictor` turns
-    arrays for it. Readers of pictures and TIFF know no spacing and are refused.
+    What the network saw in training is part of the model. Files of others do not say how it saw left sides: every
+    model, HippUnfold's of both versions of nnU-Net too, is taken to have seen them flipped, in HippUnfold's crop.
+    SimpleITKIO and NibabelIO both hand over the voxels as they lie in the file, as (z, y, x) with the spacing in the
+    same order: for one file they give the same array. NibabelIOWithReorient first turns the voxels to RAS. A crop of
+    the network grid runs from lateral to medial along x, which is LAS; such a network saw it the other way round, and
+    `bidsapp.prediction.Predictor` turns arrays for it. Readers of pictures and TIFF know no spacing and are refused.
 
     Attributes
     ----------
@@ -78,6 +79,8 @@ class LoadedModel:
         nnU-Net's reader, which decides how the voxels of a file reach the network.
     channels
         Names of the images that the network takes, in order.
+    facts
+        What its ``hippotune.json`` says of its training, licence and parents; empty without one.
     """
 
     plans: dict[str, Any]
@@ -90,6 +93,7 @@ class LoadedModel:
     reader: str
     channels: tuple[str, ...]
     configuration: str = NNUNET_CONFIGURATION
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def labels(self) -> dict[int, str]:
@@ -264,7 +268,9 @@ def _choose_checkpoints(folds: dict[str, set[str]], wanted: str | None, path: Pa
 class _VerifiedMembers:
     """Members that must be what the manifest beside the model says, no more and no less."""
 
-    def __init__(self, members: Members, root: str, hashes: dict[str, str]) -> None:
+    def __init__(self, members: Members, root: str, manifest: Json) -> None:
+        hashes = manifest["sha256"]
+        self.facts = {key: value for key, value in manifest.items() if key not in NO_FACTS}
         self.origin, self.names = members.origin, members.names
         self._members = members
         self._hashes = {_join(root, name): digest for name, digest in hashes.items()}
@@ -318,6 +324,7 @@ def _load(members: Members, place: _Place, path: Path) -> LoadedModel:
         reader=network.plans["image_reader_writer"],
         channels=tuple(dataset["channel_names"].values()),
         configuration=network.configuration,
+        facts=verified.facts if isinstance(verified, _VerifiedMembers) else {},
     )
 
 
@@ -342,10 +349,11 @@ def _verified(members: Members, place: _Place, path: Path) -> Members:
     name = _join(root, MANIFEST)
     if name not in members.names:
         return members
-    hashes = _read_json(members, name, path).get("sha256")
+    manifest = _read_json(members, name, path)
+    hashes = manifest.get("sha256")
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
         raise BadDataError(f"{name} in {path} lists no sha256 of its files", CHANGED)
-    verified = _VerifiedMembers(members, root, hashes)
+    verified = _VerifiedMembers(members, root, manifest)
     inside = [one for one in members.names if path.is_file() or not root or one.startswith(f"{root}/")]
     unknown = [one for one in inside if one not in verified.listed and one != name]
     missing = sorted(verified.listed - set(members.names))

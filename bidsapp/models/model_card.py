@@ -75,7 +75,9 @@ class SharedModel:
     demographics
         Lines about ages and sex; empty where not asked for.
     parents
-        Models that it was trained from; empty: from scratch.
+        Models that it was trained from, the nearest first; empty: from scratch.
+    leakage
+        What is known of people whom both it and they knew.
     about
         Markdown of those who share it: which data, for whom, where it ends.
     """
@@ -95,6 +97,7 @@ class SharedModel:
     demographics: tuple[str, ...] = ()
     parents: tuple[Parent, ...] = ()
     about: str = ""
+    leakage: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -215,8 +218,20 @@ def _scores(model: SharedModel) -> list[str]:
 def _parents(model: SharedModel) -> list[str]:
     if not model.parents:
         return ["Trained from scratch, from no other model."]
-    lines = (f"{_inline(one.name)}, licence: {_inline(one.licence or NOT_KNOWN)}" for one in model.parents)
-    return ["Trained further from:", "", *_bullets(lines)]
+    added = f"This model added {model.people.get('train', 0)} people for {_listed(model.labels)}."
+    lines = ["Trained further from, the nearest first:", "", *_bullets(map(_parent_line, model.parents)), "", added]
+    return [*lines, *(["", f"{_inline(model.leakage)}."] if model.leakage else [])]
+
+
+def _parent_line(parent: Parent) -> str:
+    people = "on a number of people that is not known" if parent.people is None else f"on {parent.people} people"
+    what = f" for {_listed(parent.labels)}" if parent.labels else ""
+    images = f" in {_listed(parent.channels)}" if parent.channels else ""
+    return f"{_inline(parent.name)}, licence: {_inline(parent.licence or NOT_KNOWN)}; trained {people}{what}{images}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(_inline(name) for name in names)
 
 
 def _cff_author(author: str) -> str:

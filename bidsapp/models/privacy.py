@@ -41,7 +41,9 @@ EXPECTED_FILES = (
     "Dataset*/*/plans.json", "Dataset*/*/dataset.json", "Dataset*/*/fold_*/checkpoint_*.pth",
 )  # fmt: skip
 SENTENCES = {
-    "hippotune.json": frozenset({"license", "labels", "labels_from", "space", "title", "authors", "parents"}),
+    "hippotune.json": frozenset(
+        {"license", "labels", "labels_from", "space", "title", "authors", "parents", "leakage"}
+    ),
     "dataset.json": frozenset({"labels", "channel_names"}),
 }
 FIELDS = {
@@ -118,7 +120,9 @@ def known_secrets(layout: ModelLayout, state: ModelState | None) -> KnownSecrets
     """The people of a model (state.json and split.tsv), this machine, its user, and where the model lies."""
     people: set[str] = set()
     if state is not None:
-        people |= set(state.split.people) | set(state.image_people.values()) | set(state.cases)
+        people |= (
+            set(state.split.people) | set(state.inherited.people) | set(state.image_people.values()) | set(state.cases)
+        )
         people |= {case.participant for case in state.cases.values()}
     if layout.split.is_file():
         people |= set(read_split(layout.split).people)

@@ -23,14 +23,13 @@ from bidsapp.models.licences import Parent, check_licence, check_parents
 from bidsapp.models.loading import MANIFEST, LoadedModel, load_model
 from bidsapp.models.model_card import LabelScores, Score, SharedModel, citation, model_card
 from bidsapp.models.privacy import known_secrets, scan_for_leaks
-from bidsapp.training.state import ModelState, read_state
+from bidsapp.training.state import SCRATCH, ModelState, read_state
 from bidsapp.tsv import read_tsv
 
 log = logging.getLogger(__name__)
 
 CARD, CITATION = "MODEL_CARD.md", "CITATION.cff"
 FEWEST_PEOPLE = 5  # ages of fewer say too much of each
-SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def _files(packed: Packed, model: SharedModel) -> dict[str, bytes]:
         "license": model.licence,
         "title": model.title,
         "authors": list(model.authors),
-        "parents": [{"name": parent.name, "license": parent.licence} for parent in model.parents],
+        "parents": packed.manifest.get("parents") or [_stated(parent) for parent in model.parents],
     }
     manifest["sha256"] = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     files[MANIFEST] = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
@@ -178,10 +177,23 @@ def _parents(manifest: Mapping[str, Any], state: ModelState | None) -> tuple[Par
     """What the export says of the models that it was trained from, else what state.json says."""
     listed = manifest.get("parents", [])
     if listed:
-        return tuple(Parent(str(one["name"]), one.get("license")) for one in listed)
+        return tuple(_parent(one) for one in listed)
     if state is not None and state.base != SCRATCH:
         return (Parent(f"a model with the digest {state.base}"),)
     return ()
+
+
+def _stated(parent: Parent) -> dict[str, str | None]:
+    return {"name": parent.name, "license": parent.licence}
+
+
+def _parent(facts: Mapping[str, Any]) -> Parent:
+    people = facts.get("people")
+    trained = people.get("train") if isinstance(people, dict) else None
+    labels, channels = (tuple(map(str, facts.get(key) or ())) for key in ("labels", "channels"))
+    return Parent(
+        str(facts["name"]), facts.get("license"), trained if isinstance(trained, int) else None, labels, channels
+    )
 
 
 def _describe(
@@ -214,6 +226,7 @@ def _describe(
         demographics=demographics,
         parents=parents,
         about=about,
+        leakage=str(manifest.get("leakage", "")),
         versions={"HippoTune": manifest["hippotune"], "nnunetv2": manifest["nnunetv2"]},
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
-from bidsapp.layout import ModelPlaces
+from bidsapp.layout import ModelPlaces, OutputLayout
 from bidsapp.models.registry import NAME, Registry, RegistryEntry, load_registry
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,48 @@ class FetchRecord:
     sha256: str
     date: str
     verified: bool
+
+
+def model_path(said: str, places: ModelPlaces | None, output: OutputLayout, *, otherwise: str) -> Path:
+    """The file or folder that ``--model`` means: a path that exists, else a name.
+
+    Parameters
+    ----------
+    places
+        Where names are looked up; None: nowhere.
+    output, otherwise
+        Of `model_choices`, for the message.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file or folder, or the model was not fetched yet.
+    UsageError
+        When nothing has this name.
+    BadDataError
+        When the file is not what was fetched, or a registry is damaged.
+    """
+    path = Path(said).expanduser().absolute()
+    if path.exists():
+        return path
+    if places is None or not is_name(said):
+        raise NoInputError(
+            f"--model {said}: there is no such file or folder",
+            f"Choose one: {model_choices(places, output, otherwise=otherwise)}.",
+        )
+    if said not in names(load_registry(places), places):
+        raise UsageError(
+            f"--model {said}: no model is called so, and there is no such file or folder",
+            f"Choose one: {model_choices(places, output, otherwise=otherwise)}.",
+        )
+    return locate_model(said, places)
+
+
+def model_choices(places: ModelPlaces | None, output: OutputLayout, *, otherwise: str) -> str:
+    """What ``--model`` takes: `otherwise`, the exports of the models in OUTPUT_DIR, names, paths."""
+    trained = sorted(output.models.glob("*/export/current.zip")) if output.models.is_dir() else []
+    named = names(load_registry(places), places) if places else []
+    return ", ".join(f"--model {one}" for one in (otherwise, *map(str, trained), *named, "FILE.zip or FOLDER"))
 
 
 def locate_model(name: str, places: ModelPlaces) -> Path:
@@ -89,22 +131,27 @@ def _own(entry: RegistryEntry) -> Path:
 
 
 def find_file(name: str, places: ModelPlaces) -> Path | None:
-    """The file or folder of that name in the models folder; None: there is none."""
+    """The file or folder of that name in the first models folder that has one; None: there is none."""
     if not is_name(name):
         return None
     there = _files(name, places)
     if len(there) > 1:
         listed = ", ".join(path.name for path in there)
-        raise BadDataError(f"{places.models} holds several models called {name}: {listed}", "Move all but one away.")
+        raise BadDataError(f"{there[0].parent} holds several models called {name}: {listed}", "Move all but one away.")
     return there[0] if there else None
 
 
 def _files(name: str, places: ModelPlaces) -> list[Path]:
-    candidates = [places.fetched(name, suffix) for suffix in (*SUFFIXES, "")]
-    try:
-        return [path for path in candidates if path.exists()]
-    except OSError as error:
-        raise NoInputError(f"{places.models} cannot be read: {error.strerror}", "Give --models-dir.") from error
+    """All of that name in the first folder that has any."""
+    for folder in places.folders:
+        candidates = [places.fetched(name, suffix, folder) for suffix in (*SUFFIXES, "")]
+        try:
+            there = [path for path in candidates if path.exists()]
+        except OSError as error:
+            raise NoInputError(f"{folder} cannot be read: {error.strerror}", "Give --models-dir.") from error
+        if there:
+            return there
+    return []
 
 
 def is_name(text: str) -> bool:
@@ -113,13 +160,14 @@ def is_name(text: str) -> bool:
 
 
 def names(registry: Registry, places: ModelPlaces) -> list[str]:
-    """Everything that can be called by name: the registry's entries, then what else lies in the models folder."""
-    return [*registry, *(name for name in _lying(places) if name not in registry)]
+    """Everything that can be called by name: the registry's entries, then what else lies in the models folders."""
+    lying = dict.fromkeys(name for folder in places.folders for name in _lying(folder))
+    return [*registry, *(name for name in lying if name not in registry)]
 
 
-def _lying(places: ModelPlaces) -> list[str]:
+def _lying(folder: Path) -> list[str]:
     try:
-        files = sorted(places.models.iterdir()) if places.models.is_dir() else []
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError:
         return []
     found = dict.fromkeys(_name_of(file) for file in files if not file.name.startswith("."))
@@ -169,9 +217,10 @@ def by_hand(entry: RegistryEntry, places: ModelPlaces) -> str:
 
 
 def read_record(name: str, places: ModelPlaces) -> FetchRecord | None:
-    """What was noted when the model came; None: nothing, or nothing that can be read."""
+    """What was noted when the model came, beside it; None: nothing, or nothing that can be read."""
+    there = _files(name, places)
     try:
-        content: Any = read_json(places.fetch_record(name))
+        content: Any = read_json(places.fetch_record(name, there[0].parent if there else None))
         url, sha256, date = (str(content[key]) for key in ("url", "sha256", "date"))
         return FetchRecord(url, sha256, date, content["verified"] is True)
     except (OSError, ValueError, KeyError, TypeError):

@@ -89,9 +89,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the crop of each side is: `Job.done` when it was there already, else `Job.unfinished`."""
+    """Where the crop of each side is: `Job.done` when it was there already, else `Job.unfinished`.
+
+    Attributes
+    ----------
+    seconds
+        How long preparing took.
+    """
 
     crops: Mapping[Side, SessionLayout]
+    seconds: float = 0.0
 
     @property
     def sides(self) -> tuple[Side, ...]:

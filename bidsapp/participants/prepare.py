@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -29,7 +29,7 @@ from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.template import TEMPLATE
 from bidsapp.corobl.transforms import read_transform, write_transform
 from bidsapp.corobl.volumes import FileVolume, read_volume, require_content
-from bidsapp.errors import BadDataError
+from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import copy_file, write_bytes, write_image, write_json
 from bidsapp.layout import SessionLayout, sidecar
 from bidsapp.logs import log_to
@@ -55,21 +55,31 @@ def prepare_session(job: Job) -> Prepared:
     HippoTuneError
         When a scan cannot be used, or changed although a person worked on its crop.
     """
+    began = time.monotonic()
     with log_to(job.log):
-        complete_publishing(job)
-        inputs = _fingerprint_scans(job)
-        if job.persons_work and not job.replace_crops and _has_crops(job):
-            return _keep(job, inputs)
-        if job.scans.crops:
-            return _take_ready_made(job)
-        for layout in (job.done, job.unfinished):
-            if not job.force and _are_made(job, layout, inputs):
-                log.info("%s: the crops are there already", job.name)
-                if layout == job.done:
-                    _clear(job)
-                return Prepared(dict.fromkeys(job.options.sides, layout))
-        _clear(job)
-        return _make(job, inputs)
+        try:
+            prepared = _prepare(job)
+        except HippoTuneError as error:
+            error.seconds = time.monotonic() - began
+            raise
+    return replace(prepared, seconds=time.monotonic() - began)
+
+
+def _prepare(job: Job) -> Prepared:
+    complete_publishing(job)
+    inputs = _fingerprint_scans(job)
+    if job.persons_work and not job.replace_crops and _has_crops(job):
+        return _keep(job, inputs)
+    if job.scans.crops:
+        return _take_ready_made(job)
+    for layout in (job.done, job.unfinished):
+        if not job.force and _are_made(job, layout, inputs):
+            log.info("%s: the crops are there already", job.name)
+            if layout == job.done:
+                _clear(job)
+            return Prepared(dict.fromkeys(job.options.sides, layout))
+    _clear(job)
+    return _make(job, inputs)
 
 
 def _clear(job: Job) -> None:

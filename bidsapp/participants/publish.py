@@ -7,6 +7,7 @@ import logging
 import shutil
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError
@@ -79,12 +80,13 @@ def _merge(source: Path, target: Path) -> None:
     if not source.is_dir():
         source.replace(target)
         return
-    try:
-        source.rename(target)
-        return
-    except OSError as error:  # it is there already, or another session of the person came first
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
+    if not target.is_dir():  # OUTPUT_DIR itself may be where a disk is mounted, which nothing can be renamed to
+        try:
+            source.rename(target)
+            return
+        except OSError as error:  # another session of the person came first
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
     for entry in sorted(source.iterdir(), key=lambda path: (path.name == _LAST, path.suffix == ".json", path.name)):
         _merge(entry, target / entry.name)
 
@@ -93,11 +95,27 @@ def _on_the_same_disk(job: Job) -> Path:
     """Where the finished files can be renamed from: where they were made, or a copy in OUTPUT_DIR."""
     made, copy = job.unfinished.root, job.layout.publishing_copy(job.name)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    if made.stat().st_dev == copy.parent.stat().st_dev:
+    if _can_be_renamed(made, copy.parent):
         return made
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(made, copy)
     return copy
+
+
+def _can_be_renamed(source: Path, target: Path) -> bool:
+    """Whether a folder's files can be renamed into another: not across mounts, even of one disk, as containers have."""
+    probe = source / f".{uuid4().hex}"
+    moved = target / probe.name
+    probe.touch()
+    try:
+        probe.rename(moved)
+    except OSError as error:
+        probe.unlink()
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    moved.unlink()
+    return True
 
 
 def _keep_unrecorded(job: Job, side: Side) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bidsapp.errors import BadDataError
+from bidsapp.evaluation.comparison import Comparison, comparison_from_json
 from bidsapp.files import read_json
 from bidsapp.layout import ModelLayout
 from bidsapp.records import CaseScore, Hemi
@@ -19,7 +20,7 @@ from bidsapp.records import CaseScore, Hemi
 if TYPE_CHECKING:
     from bidsapp.config import Settings
     from bidsapp.evaluation.scores import Summary
-    from bidsapp.training.state import ModelState
+    from bidsapp.training.state import ModelState, Segment
 
 _PARTS = ("train", "validation", "test")
 
@@ -58,6 +59,31 @@ class SegmentFacts:
     target: int
     peak_learning_rate: str
     changed: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class GenerationFacts:
+    """What came out of one segment.
+
+    Attributes
+    ----------
+    people
+        Part -> how many; earlier pairs that were rehearsed are counted in `rehearsed`.
+    test_dice
+        Mean, lower and upper end of its 95 % interval; None where there is none.
+    comparisons
+        ``validation`` and ``source test`` -> how it compares with the model before.
+    accepted
+        Whether it became the current export, as far as the comparison had to say.
+    """
+
+    iterations: int
+    generation: int
+    people: dict[str, int]
+    rehearsed: int
+    test_dice: tuple[float | None, float | None, float | None]
+    comparisons: dict[str, Comparison]
+    accepted: bool
 
 
 @dataclass(frozen=True)
@@ -122,6 +148,10 @@ class TrainingReport:
         What the training began with: ``scratch``, or the hash of a model.
     labels
         Value in the label maps of `cases` -> name.
+    source_dice
+        Validation Dice by label of the weights that a training from a model began with; empty from scratch.
+    leakage
+        What is known of leakage against the models before; empty where there are none.
     settings, defaults
         `section.key` -> text.
     files
@@ -136,7 +166,10 @@ class TrainingReport:
     channels: tuple[str, ...]
     parts: tuple[PartSize, ...]
     segments: tuple[SegmentFacts, ...]
+    generations: tuple[GenerationFacts, ...]
+    leakage: str
     history: tuple[HistoryPoint, ...]
+    source_dice: dict[str, float]
     summary: Summary
     cases: tuple[ScoredCase, ...]
     settings: dict[str, str]
@@ -154,6 +187,7 @@ def gather_training_report(
     settings: Settings,
     *,
     history: Sequence[Mapping[str, Any]],
+    source_dice: Mapping[str, float],
     scores: Sequence[CaseScore],
     summary: Summary,
     archive: Path,
@@ -167,6 +201,8 @@ def gather_training_report(
         What this run used.
     history
         The trainer's list of validations; may be empty.
+    source_dice
+        As the trainer measured it before its first step; empty where it began from scratch.
     scores
         Of the test cases, all labels of a case.
     archive
@@ -180,6 +216,7 @@ def gather_training_report(
         When `archive` is not an exported model.
     """
     from bidsapp import config
+    from bidsapp.training.lineage import lineage_so_far, say_leakage
 
     return TrainingReport(
         model=layout.root.name or layout.name,
@@ -188,7 +225,10 @@ def gather_training_report(
         channels=state.channels,
         parts=tuple(_part_size(state, name) for name in _PARTS),
         segments=_segment_facts(state),
+        generations=tuple(_generation_facts(segment) for segment in state.segments if segment.result),
+        leakage=say_leakage(lineage_so_far(state)),
         history=tuple(HistoryPoint(**point) for point in history),
+        source_dice=dict(source_dice),
         summary=summary,
         cases=_tested_cases(layout, state, scores),
         settings=config.as_overrides(settings),
@@ -211,7 +251,7 @@ def _nnunet_labels(layout: ModelLayout) -> dict[int, str]:
 
 
 def _part_size(state: ModelState, name: str) -> PartSize:
-    cases = [known for known in state.cases.values() if known.split == name]
+    cases = [known for known in state.cases.values() if known.split == name and not known.rehearsal]
     return PartSize(name, len({known.participant for known in cases}), len(cases))
 
 
@@ -221,15 +261,33 @@ def _segment_facts(state: ModelState) -> tuple[SegmentFacts, ...]:
     for segment in state.segments:
         now = segment.settings
         changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
-        facts.append(SegmentFacts(segment.start, segment.target, _peak_learning_rate(segment.start, now), changed))
+        peak = _peak_learning_rate(segment.start, now, from_model=state.from_model)
+        facts.append(SegmentFacts(segment.start, segment.target, peak, changed))
         before = now
     return tuple(facts)
 
 
-def _peak_learning_rate(start: int, settings: Mapping[str, str]) -> str:
-    """As in `bidsapp.training.schedule`: later segments begin lower."""
+def _generation_facts(segment: Segment) -> GenerationFacts:
+    result = segment.result
+    dice = result["test_dice"]
+    low, high = dice["interval_95"] or (None, None)
+    return GenerationFacts(
+        iterations=segment.target,
+        generation=result["generation"],
+        people=result["people"],
+        rehearsed=result["rehearsed"],
+        test_dice=(dice["mean"], low, high),
+        comparisons={what: comparison_from_json(one) for what, one in result["comparisons"].items()},
+        accepted=result["accepted"],
+    )
+
+
+def _peak_learning_rate(start: int, settings: Mapping[str, str], *, from_model: bool) -> str:
+    """As in `bidsapp.training.schedule`: later segments begin lower, and so do those that go on from a model."""
     try:
         factor = float(settings["optimizer.next_peak"]) if start else 1.0
+        if from_model and not start:
+            factor = float(settings["finetuning.peak"])
         return f"{float(settings['optimizer.learning_rate']) * factor:g}"
     except KeyError:
         return "n/a"

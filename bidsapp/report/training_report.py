@@ -26,10 +26,11 @@ from bidsapp.report.pictures import (
     dots_picture,
     outline_pictures,
 )
-from bidsapp.report.training_facts import HistoryPoint, ScoredCase, TrainingReport
+from bidsapp.report.training_facts import GenerationFacts, HistoryPoint, ScoredCase, TrainingReport
 from bidsapp.training.volumes import read_volume
 
 if TYPE_CHECKING:
+    from bidsapp.evaluation.comparison import Comparison, Difference
     from bidsapp.evaluation.scores import MeasureSummary
 
 SHORT_HASH = 12
@@ -110,6 +111,9 @@ def render_training_report(report: TrainingReport) -> str:
             "all_cases": _case_rows(report),
             "nothing_defined": not defined,
             "curves": _curves(report),
+            "generations": [_generation_row(number, one) for number, one in enumerate(report.generations, start=1)],
+            "generation_plot": _generation_plot(report),
+            "label_changes": _label_changes(report),
             "loss_colours": (TRAINING_COLOUR, VALIDATION_COLOUR),
             "changed_settings": [name for name, text in report.settings.items() if report.defaults.get(name) != text],
             "commands": _commands(report),
@@ -258,6 +262,12 @@ def _curves(report: TrainingReport) -> dict[str, ThemedPicture]:
         )
         for number, (value, name) in enumerate(report.labels.items())
     ]
+    end = history[-1].iteration
+    dice += [
+        Curve((0, end), (report.source_dice[name],) * 2, colours[value], dashed=True)
+        for value, name in report.labels.items()
+        if name in report.source_dice
+    ]
     rates = [_curve(history, [point.learning_rate for point in history], RATE_COLOUR)]
     return {
         "loss": _themed_curves(losses, boundaries, "Training and validation loss over iterations"),
@@ -281,6 +291,69 @@ def _themed_curves(
         curve_picture(curves, theme=theme, boundaries=boundaries, alt=alt, y_limits=y_limits) for theme in (LIGHT, DARK)
     )
     return ThemedPicture(light, dark)
+
+
+def _generation_row(number: int, one: GenerationFacts) -> dict[str, str]:
+    mean, low, high = one.test_dice
+    interval = f" ({number_text(low, 3)} to {number_text(high, 3)})" if low is not None else ""
+    return {
+        "number": str(number),
+        "iterations": f"{one.iterations:,}",
+        "generation": str(one.generation),
+        "people": " / ".join(str(one.people.get(part, 0)) for part in _NAMES_OF_PARTS),
+        "rehearsed": str(one.rehearsed),
+        "test": f"{number_text(mean, 3)}{interval}",
+        "validation": _change(one.comparisons.get("validation")),
+        "source": _change(one.comparisons.get("source test")),
+        "current": "yes" if one.accepted else "no: worse",
+    }
+
+
+def _change(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return NOT_AVAILABLE
+    return f"{comparison.verdict}: {_gain(comparison.overall)}, {plural(comparison.overall.people, 'person', 'people')}"
+
+
+def _gain(difference: Difference) -> str:
+    interval = difference.interval_95
+    return f"{difference.mean:+.3f}" + (f" ({interval[0]:+.3f} to {interval[1]:+.3f})" if interval else "")
+
+
+def _label_changes(report: TrainingReport) -> list[dict[str, str]]:
+    """Per label, how the last segment compares with the model before."""
+    if not report.generations:
+        return []
+    return [
+        {
+            "people": what,
+            "label": label,
+            "before": number_text(one.before, 3),
+            "after": number_text(one.after, 3),
+            "gain": _gain(one),
+            "p": NOT_AVAILABLE if one.p_adjusted is None else f"{one.p_adjusted:.2g}",
+        }
+        for what, comparison in report.generations[-1].comparisons.items()
+        for label, one in comparison.labels.items()
+    ]
+
+
+def _generation_plot(report: TrainingReport) -> ThemedPicture | None:
+    """Test Dice after each segment with its interval; nothing to see with one."""
+    tested = [one for one in report.generations if one.test_dice[0] is not None]
+    if len(tested) < 2:
+        return None
+    x = tuple(float(one.iterations) for one in tested)
+    mean, low, high = (
+        tuple(math.nan if value is None else value for value in values)
+        for values in zip(*(one.test_dice for one in tested), strict=True)
+    )
+    curves = [
+        Curve(x, mean, VALIDATION_COLOUR),
+        Curve(x, low, VALIDATION_COLOUR, dashed=True),
+        Curve(x, high, VALIDATION_COLOUR, dashed=True),
+    ]
+    return _themed_curves(curves, [], "Test Dice after each segment, with its 95 % interval")
 
 
 def _commands(report: TrainingReport) -> list[Command]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from bidsapp.labels.ledger import Approvals, find_approvals
 from bidsapp.labels.review_table import read_review_table
 from bidsapp.labels.selection import Wanted, select_approvals
 from bidsapp.labels.tables import read_label_table, write_label_table
-from bidsapp.layout import OutputLayout, approved_pairs_file, label_table_file, pair_images, pair_label
+from bidsapp.layout import OutputLayout, annotation_file, approved_pairs_file, label_table_file, pair_images, pair_label
 from bidsapp.records import Approval, LabelTable, Modality, Vouched
+from bidsapp.training.annotated import write_annotated
 from bidsapp.training.check_pairs import label_problems
 from bidsapp.training.volumes import Array, Volume, VolumeError, read_volume
 
@@ -64,18 +65,38 @@ class ApprovedSides:
         return frozenset(f"sub-{approval.participant}" for approval in self.approvals)
 
     @property
+    def annotated(self) -> dict[str, frozenset[str]]:
+        """Case -> names in `table` that its protocol draws, of the cases whose protocol lacks some."""
+        names = self.table.names
+        drawn = {
+            case_of(one): frozenset(names[value] for value in self.values[one.name].values() if value)
+            for one in self.approvals
+        }
+        return {case: known for case, known in drawn.items() if known and known != frozenset(names.values())}
+
+    @property
     def vouched(self) -> Vouched:
         """Who answers for the labels, in numbers."""
         return Vouched("review", len(self.approvals), len({approval.rater for approval in self.approvals}))
 
 
 def gather_approved(
-    output: OutputLayout, wanted: Wanted, *, label_map: Path | None = None, model_table: LabelTable | None = None
+    output: OutputLayout,
+    wanted: Wanted,
+    *,
+    label_map: Path | None = None,
+    model_table: LabelTable | None = None,
+    source_labels: Collection[str] = (),
 ) -> ApprovedSides:
     """Find the approved labels, choose among them, and bring their label tables together.
 
     The common table is OUTPUT_DIR/labels/labels.tsv, else the one that the model was begun with, else that of the
     first approval. Says what is refused, left out and renumbered.
+
+    Parameters
+    ----------
+    source_labels
+        Names of the model that is started from, which `label_map` may list too.
 
     Raises
     ------
@@ -99,7 +120,8 @@ def gather_approved(
         raise NothingMatchesError(f"no approved label can be used: {what}", _REVIEW_HINT)
     names = read_label_map(label_map) if label_map else LabelMap()
     for name in unused_names(names, selection.chosen):
-        logger.warning("%s maps %r, which no approved label has", label_map, name)
+        if name not in source_labels:
+            logger.warning("%s maps %r, which no approved label has", label_map, name)
     standing = read_label_table(output.label_names) if output.label_names.exists() else model_table
     table = common_table(selection.chosen, names, standing=standing)
     values = {approval.name: value_map(approval.labels, table, names) for approval in selection.chosen}
@@ -217,6 +239,9 @@ def update_training_folder(folder: Path, sides: ApprovedSides, modalities: Seque
     table_file = label_table_file(folder)
     if not table_file.exists() or read_label_table(table_file) != sides.table:
         write_label_table(table_file, sides.table)
+    write_annotated(annotation_file(folder), sides.annotated)
+    for case, known in sides.annotated.items():
+        logger.info("%s annotates %s alone: what it does not draw is not learned from it", case, ", ".join(known))
     logger.info("training pairs in %s: %d written, %d as they were", folder, len(written), len(kept))
 
 

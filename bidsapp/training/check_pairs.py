@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from bidsapp.errors import BadDataError
 from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values
 from bidsapp.records import LabelTable, Pair
+from bidsapp.training.annotated import Annotated, table_of_case
 from bidsapp.training.pairs import Finding, FoundPairs
 from bidsapp.training.volumes import (
     Array,
@@ -70,6 +71,8 @@ class CheckedPairs:
         case -> SHA-256 of every channel's voxels: it knows a person's image again under any id.
     findings
         Everything about the pairs that were left out; empty when none was.
+    annotated
+        case -> names of the labels that it annotates, of the cases that do not annotate all.
     """
 
     pairs: tuple[Pair, ...]
@@ -77,6 +80,7 @@ class CheckedPairs:
     content: dict[str, str]
     images: dict[str, list[str]]
     findings: tuple[Finding, ...]
+    annotated: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -94,12 +98,19 @@ class _Examined:
     content: str = ""
 
 
-def check_pairs(found: FoundPairs, *, table: LabelTable | None = None, skip_bad_pairs: bool = False) -> CheckedPairs:
+def check_pairs(
+    found: FoundPairs,
+    *,
+    table: LabelTable | None = None,
+    annotated: Annotated | None = None,
+    skip_bad_pairs: bool = False,
+) -> CheckedPairs:
     """Read every pair once, one at a time, and collect what is wrong with it.
 
     Findings are those of `found` and: files that cannot be read as 3D volumes, grids that differ by more than
     1e-3 mm at a corner, NaN or infinite voxels, empty label maps, label values that are not whole numbers or
-    not in `table`, labels that `table` requires and a pair lacks, and the same image under two people.
+    not in `table` or that a pair does not annotate (`annotated`, see `bidsapp.training.annotated`), labels that
+    `table` requires and a pair lacks, and the same image under two people.
     Without a `table` the values found are named ``label-1``, ``label-2``, ... and a warning says so.
 
     Raises
@@ -110,7 +121,8 @@ def check_pairs(found: FoundPairs, *, table: LabelTable | None = None, skip_bad_
         When no pair is left.
     """
     logger.info("Checking the content of %d pairs", len(found.pairs))
-    examined = [_examine(pair, table) for pair in found.pairs]
+    partly = annotated or {}
+    examined = [_examine(pair, table, partly.get(pair.case)) for pair in found.pairs]
     findings = [*found.findings, *(finding for one in examined for finding in one.findings)]
     findings += _same_image_findings(found.pairs, examined)
     findings = sorted(dict.fromkeys(findings), key=lambda finding: (finding.case, finding.file))
@@ -129,6 +141,7 @@ def check_pairs(found: FoundPairs, *, table: LabelTable | None = None, skip_bad_
         content={pair.case: one.content for pair, one in good},
         images={pair.case: list(one.image_digests.values()) for pair, one in good},
         findings=tuple(findings),
+        annotated={pair.case: partly[pair.case] for pair, _ in good if pair.case in partly},
     )
 
 
@@ -172,19 +185,23 @@ def grid_problems(grid: Grid, reference: Grid) -> list[str]:
     return []
 
 
-def _examine(pair: Pair, table: LabelTable | None) -> _Examined:
+def _examine(pair: Pair, table: LabelTable | None, annotated: frozenset[str] | None) -> _Examined:
     volumes, findings = _read(pair)
+    own_table = table and table_of_case(table, annotated)
     for path, volume in volumes.items():
         is_label = path == pair.label
-        problems = label_problems(volume.array, table) if is_label else image_problems(volume.array)
+        problems = label_problems(volume.array, own_table) if is_label else image_problems(volume.array)
+        if problems and is_label and annotated is not None:
+            problems[-1] += f"; this pair is said to annotate {', '.join(sorted(annotated))} alone"
         if pair.images[0] in volumes:
             problems += grid_problems(volume.grid, volumes[pair.images[0]].grid)
         findings += [Finding(pair.case, path, problem) for problem in problems]
-    digests = {path: _digest(volumes[path].array, "<f4") for path in pair.images if path in volumes}
+    digests = {path: image_digest(volumes[path].array) for path in pair.images if path in volumes}
     if findings:
         return _Examined(findings, digests)
     label = np.rint(volumes[pair.label].array)
     parts = [*digests.values(), _digest(volumes[pair.images[0]].grid.affine, "<f4"), _digest(label, "<i2")]
+    parts += sorted(annotated or ())
     content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return _Examined([], digests, frozenset(_count_values(label)), content)
 
@@ -200,6 +217,11 @@ def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
         else:
             volumes[path] = flip_volume(volume) if pair.flip else volume
     return volumes, findings
+
+
+def image_digest(voxels: Array) -> str:
+    """Fingerprint of an image's voxels as the network sees them, wherever they lie: `ModelState.image_people`."""
+    return _digest(voxels, "<f4")
 
 
 def _digest(array: Array, number_type: str) -> str:

@@ -12,6 +12,7 @@ from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import DATASET, ModelLayout
 from bidsapp.records import LabelTable, Pair, Split
 from bidsapp.training.import_pairs import write_nnunet_case
+from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.split import pairs_in
 
 
@@ -45,7 +46,14 @@ def default_channel_names(count: int) -> tuple[str, ...]:
 
 
 def write_raw_dataset(
-    layout: ModelLayout, parts: Parts, content: Mapping[str, str], table: LabelTable, channels: tuple[str, ...]
+    layout: ModelLayout,
+    parts: Parts,
+    content: Mapping[str, str],
+    table: LabelTable,
+    channels: tuple[str, ...],
+    *,
+    reader: str = "SimpleITKIO",
+    rehearsal: EarlierPairs | None = None,
 ) -> None:
     """Bring imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json up to date.
 
@@ -55,10 +63,17 @@ def write_raw_dataset(
     ----------
     content
         Case -> hash, from `check_pairs`.
+    reader
+        nnU-Net's reader; another one only where the training goes on from a model that was trained with it.
+    rehearsal
+        Earlier pairs that are trained on too.
     """
     values = nnunet_values(table)
     written_from = {case: f"{digest} {sorted(values.items())}" for case, digest in content.items()}
-    for part, pairs in (("Tr", parts.seen_in_training), ("Ts", parts.test)):
+    earlier = rehearsal.pairs if rehearsal else ()
+    written_from |= {pair.case: rehearsal.checked.content[pair.case] for pair in earlier if rehearsal}
+    trained = (*parts.seen_in_training, *earlier)
+    for part, pairs in (("Tr", trained), ("Ts", parts.test)):
         images, labels, known = layout.raw_images(part), layout.raw_labels(part), layout.raw_hashes(part)
         for folder in (images, labels, known):
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +86,8 @@ def write_raw_dataset(
                 _remove_case(marker.name, images, labels)
         for case, pair in wanted.items():
             if not (known / case).exists():
-                write_nnunet_case(pair, images, labels, values=values)
+                own_values = rehearsal.values if rehearsal and pair in earlier else values
+                write_nnunet_case(pair, images, labels, values=own_values)
                 write_text(known / case, written_from[case])
     write_json(
         layout.raw_dataset / "dataset.json",
@@ -79,16 +95,16 @@ def write_raw_dataset(
             "name": DATASET,
             "channel_names": {str(number): name for number, name in enumerate(channels)},
             "labels": {"background": 0} | {table.names[value]: position for value, position in values.items()},
-            "numTraining": len(parts.seen_in_training),
+            "numTraining": len(trained),
             "file_ending": ".nii.gz",
-            "overwrite_image_reader_writer": "SimpleITKIO",
+            "overwrite_image_reader_writer": reader,
             # without this list nnU-Net starts twelve processes to match file names
-            "dataset": {pair.case: _relative_files(pair) for pair in parts.seen_in_training},
+            "dataset": {pair.case: _relative_files(pair) for pair in trained},
         },
     )
     write_json(
         layout.splits_final,
-        [{"train": [pair.case for pair in parts.train], "val": [pair.case for pair in parts.validation]}],
+        [{"train": [pair.case for pair in (*parts.train, *earlier)], "val": [pair.case for pair in parts.validation]}],
     )
 
 

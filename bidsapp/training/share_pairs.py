@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bidsapp import __version__
-from bidsapp.bids.dataset import BIDS_VERSION, HEMI_LINE, TOOL
+from bidsapp.bids.dataset import BIDS_VERSION, HEMI_LINE, TOOL, describe_names
 from bidsapp.bids.sidecars import COROBL_REFERENCE
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.files import create_once, explain_write_errors, read_json, write_bytes, write_json, write_text
@@ -157,7 +157,7 @@ def _describe(root: Path, sides: ApprovedSides, key: bytes) -> None:
     layout = OutputLayout(root)
     people = sorted(f"sub-{new_label(key, person)}" for person in sides.people)
     write_tsv(layout.participants, ("participant_id",), [(person,) for person in people])
-    write_tsv(layout.descriptions, ("desc_id", "description"), _DESCRIPTIONS.items())
+    describe_names(layout.descriptions, _DESCRIPTIONS)
     write_text(layout.bidsignore, HEMI_LINE + "\n")
     labels = "\n".join(f"{value:>5}  {name}" for value, name in sides.table.names.items())
     write_text(

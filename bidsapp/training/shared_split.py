@@ -11,7 +11,7 @@ from bidsapp.errors import BadDataError
 from bidsapp.layout import OutputLayout
 from bidsapp.lock import folder_lock
 from bidsapp.records import Split
-from bidsapp.training.split import add_known, decide_split, next_generation, read_split, write_split
+from bidsapp.training.split import add_known, add_places, decide_split, next_generation, read_split, write_split
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ def decide_shared_split(
     *,
     seed: int,
     locked: Split | None = None,
+    inherited: Split | None = None,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
     write: bool = True,
@@ -40,6 +41,8 @@ def decide_shared_split(
         The model's own ``split.tsv``, which the caller writes.
     people, seed, locked, validation_fraction, test_fraction
         As in `bidsapp.training.split.decide_split`.
+    inherited
+        Places of people whom a model before knows; the data set's own come first.
     write
         False: leave the data set's split as it is.
 
@@ -60,7 +63,7 @@ def decide_shared_split(
             people,
             seed=seed,
             locked=locked,
-            known=known,
+            known=add_places(known, inherited or Split()),
             validation_fraction=validation_fraction,
             test_fraction=test_fraction,
         )

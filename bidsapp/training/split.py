@@ -153,6 +153,11 @@ def add_known(split: Split, known: Split, people: Collection[str], *, generation
     return Split((*split.rows, *(replace(row, generation=generation) for row in new)))
 
 
+def add_places(split: Split, further: Split) -> Split:
+    """`split`, and of `further` those whom it does not know."""
+    return Split((*split.rows, *(row for row in further.rows if row.participant_id not in split.people)))
+
+
 def next_generation(split: Split) -> int:
     """The number of the people who come next; 1 for the first."""
     return 1 + max((row.generation for row in split.rows), default=0)

@@ -13,6 +13,7 @@ from bidsapp.training.split import split_from_json, split_to_json
 
 Stage = Literal["training", "testing", "exported"]
 STATE_VERSION = 1
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Segment:
         holds, with the reason.
     vouched
         Who answers for the labels of this segment.
+    result
+        What came out: people and pairs per part, test Dice, comparison with the model before; empty until tested.
     """
 
     start: int
@@ -40,6 +43,7 @@ class Segment:
     settings: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     vouched: Vouched = field(default_factory=Vouched)
+    result: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,18 @@ class TrainedCase:
     ----------
     content
         Hash of the voxels and geometry of image and label.
+    annotated
+        Names of the labels that it annotates; None: all.
+    rehearsal
+        It is of an earlier training (``--rehearse``) and no person of this one.
     """
 
     participant: str
     hemi: Hemi
     split: SplitName
     content: str
+    annotated: tuple[str, ...] | None = None
+    rehearsal: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,18 @@ class ModelState:
         The pairs of the last segment, by case.
     image_people
         Digest of every image that the model was ever given -> its person.
+    parents
+        What is known of the models before this one, the nearest first: name, license, digest, people.
+    new_labels
+        Labels that the model that it began from does not know.
+    inherited
+        Places of everybody whom those models knew.
+    unchecked
+        Names of those models whose people are not known.
+    parent_labels
+        Value of the model that the last segment is compared with -> value of the network; empty: nothing to compare.
+    parent_channels
+        Which images that model takes, by number and in its order.
     """
 
     base: str
@@ -85,6 +107,17 @@ class ModelState:
     cases: dict[str, TrainedCase] = field(default_factory=dict)
     image_people: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    parents: tuple[dict[str, Any], ...] = ()
+    new_labels: tuple[str, ...] = ()
+    inherited: Split = field(default_factory=Split)
+    unchecked: tuple[str, ...] = ()
+    parent_labels: dict[int, int] = field(default_factory=dict)
+    parent_channels: tuple[int, ...] = ()
+
+    @property
+    def from_model(self) -> bool:
+        """Whether the training began from another model."""
+        return self.base != SCRATCH
 
     @property
     def current(self) -> Segment | None:
@@ -100,6 +133,10 @@ class ModelState:
         """The last segment completed with other settings than it began with."""
         return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], settings=settings)))
 
+    def with_result(self, result: dict[str, Any]) -> ModelState:
+        """The last segment tested."""
+        return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], result=result)))
+
     def with_stage(self, stage: Stage) -> ModelState:
         """The last segment moved on to `stage`."""
         return replace(self, segments=(*self.segments[:-1], replace(self.segments[-1], stage=stage)))
@@ -107,7 +144,8 @@ class ModelState:
 
 def write_state(layout: ModelLayout, state: ModelState) -> None:
     """Write state.json."""
-    write_json(layout.state, {"version": STATE_VERSION, **asdict(state), "split": split_to_json(state.split)})
+    splits = {"split": split_to_json(state.split), "inherited": split_to_json(state.inherited)}
+    write_json(layout.state, {"version": STATE_VERSION, **asdict(state), **splits})
 
 
 def read_state(layout: ModelLayout) -> ModelState | None:
@@ -132,13 +170,24 @@ def read_state(layout: ModelLayout) -> ModelState | None:
                 "channels": tuple(content["channels"]),
                 "split": split_from_json(content["split"]),
                 "segments": tuple(_read_segment(segment) for segment in content["segments"]),
-                "cases": {case: TrainedCase(**known) for case, known in content["cases"].items()},
+                "cases": {case: _read_case(known) for case, known in content["cases"].items()},
+                "parents": tuple(content.get("parents", ())),
+                "new_labels": tuple(content.get("new_labels", ())),
+                "inherited": split_from_json(content.get("inherited", ())),
+                "unchecked": tuple(content.get("unchecked", ())),
+                "parent_labels": {int(old): new for old, new in content.get("parent_labels", {}).items()},
+                "parent_channels": tuple(content.get("parent_channels", ())),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadDataError(
             f"{layout.state} cannot be used: {error}", "Restore it from a backup, or choose another --model-dir."
         ) from error
+
+
+def _read_case(content: dict[str, Any]) -> TrainedCase:
+    annotated = content.get("annotated")
+    return TrainedCase(**content | {"annotated": None if annotated is None else tuple(annotated)})
 
 
 def _read_segment(content: dict[str, Any]) -> Segment:

@@ -6,7 +6,7 @@ import ctypes
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -27,11 +27,19 @@ from bidsapp.training.augmentation import training_transforms, validation_transf
 from bidsapp.training.batches import SHARE_OF_MEMORY, Batch, Batches, CasesInMemory, available_memory_bytes, iterate
 from bidsapp.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from bidsapp.training.environment import prints_to_log
+from bidsapp.training.marginal import marginalise
 from bidsapp.training.schedule import learning_rate
-from bidsapp.training.state import Segment
+from bidsapp.training.state import ModelState, Segment
 
 log = logging.getLogger(__name__)
 
+HEADS = "decoder.seg_layers."
+FROZEN = {
+    "none": lambda name: False,
+    "encoder": lambda name: name.startswith("encoder."),
+    "all-but-head": lambda name: not name.startswith(HEADS),
+}
+"""`finetuning.freeze` -> whether a parameter keeps its value."""
 GRADIENT_NORM_LIMIT = 12  # as in nnU-Net
 WORTH_COMPILING = 1000  # iterations; torch.compile takes about a minute
 MOST_WORKERS = 12  # nnU-Net's own default for its augmentation
@@ -78,6 +86,7 @@ class Watcher:
 
     step: Callable[[int, Callable[[], float]], None]
     validated: Callable[[Validation, ValidationPicture], None]
+    source_validated: Callable[[Mapping[str, float]], None]
     stop_requested: Callable[[], bool]
 
 
@@ -107,14 +116,37 @@ class Machine:
         return max(1, self.cores - self.workers) if self.device.type == "cpu" else 1
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a training begins with, as far as the steps depend on it.
+
+    Attributes
+    ----------
+    from_model
+        It goes on from another model, whose weights are the checkpoint of iteration 0.
+    new_labels
+        That model does not know all labels: the heads learn faster.
+    annotated
+        Case -> names of the labels that it annotates, of the cases that do not annotate all.
+    rehearsal
+        Cases of an earlier training; `finetuning.rehearsal_fraction` of the patches are theirs.
+    """
+
+    from_model: bool = False
+    new_labels: bool = False
+    annotated: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    rehearsal: frozenset[str] = frozenset()
+
+
 @dataclass
 class _Progress:
-    """What a checkpoint keeps beside weights and optimizer."""
+    """What a checkpoint keeps beside weights and optimizer; `source_dice` is of the weights that it began with."""
 
     iteration: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    source_dice: dict[str, float] = field(default_factory=dict)
 
 
 class HippoTuneTrainer(nnUNetTrainer):
@@ -137,7 +169,9 @@ class HippoTuneTrainer(nnUNetTrainer):
         self.label_names = {value: name for name, value in dataset_json["labels"].items() if value}
         self._compile = False
 
-    def prepare(self, layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine) -> None:
+    def prepare(
+        self, layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine, start: Start
+    ) -> None:
         """Build network, optimizer and loss, and take up the newest checkpoint.
 
         Raises
@@ -146,6 +180,7 @@ class HippoTuneTrainer(nnUNetTrainer):
             When the checkpoints are damaged or gone.
         """
         self.layout, self.settings, self.segments, self.machine = layout, settings, segments, machine
+        self.start = start
         self.progress = _Progress()
         self._batches: dict[str, Batches] = {}
         self._precision = _training_dtype(settings.training.precision, self.device)
@@ -156,7 +191,7 @@ class HippoTuneTrainer(nnUNetTrainer):
             _keep_freed_memory()
         checkpoint = load_checkpoint(layout)
         done = checkpoint["iteration"] if checkpoint else 0
-        if checkpoint is None and segments[-1].start > 0:
+        if checkpoint is None and (segments[-1].start > 0 or start.from_model):
             raise BadDataError(f"{layout.checkpoint} is gone", "Restore it, or train anew in another --model-dir.")
         self._compile = segments[-1].target - done >= WORTH_COMPILING and shutil.which("cc") is not None
         torch.manual_seed(settings.training.seed)
@@ -171,7 +206,7 @@ class HippoTuneTrainer(nnUNetTrainer):
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, None]:
         """A fresh optimizer; its learning rate is set at every iteration."""
         chosen = self.settings.optimizer
-        parameters, rate, decay = self.network.parameters(), chosen.learning_rate, chosen.weight_decay
+        parameters, rate, decay = self._parameter_groups(), chosen.learning_rate, chosen.weight_decay
         optimizer: torch.optim.Optimizer
         if chosen.name == "sgd":
             optimizer = torch.optim.SGD(
@@ -181,6 +216,30 @@ class HippoTuneTrainer(nnUNetTrainer):
             kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
             optimizer = kind(parameters, rate, weight_decay=decay)
         return optimizer, None
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """What learns, the heads apart; `factor` is on the learning rate of the first segment."""
+        frozen = FROZEN[self.settings.finetuning.freeze if self.start.from_model else "none"]
+        body: list[torch.nn.Parameter] = []
+        heads: list[torch.nn.Parameter] = []
+        for name, parameter in self._plain_network.named_parameters():
+            parameter.requires_grad_(not frozen(name))
+            if parameter.requires_grad:
+                (heads if name.startswith(HEADS) else body).append(parameter)
+        factor = self.settings.finetuning.new_head_factor if self.start.new_labels else 1.0
+        groups = [{"params": body, "factor": 1.0}, {"params": heads, "factor": factor}]
+        return [group for group in groups if group["params"]]
+
+    @property
+    def _optimizer_kind(self) -> str:
+        """What must be the same for an optimizer's memory to be taken up."""
+        freeze = self.settings.finetuning.freeze if self.start.from_model else "none"
+        return self.settings.optimizer.name + ("" if freeze == "none" else f", frozen: {freeze}")
+
+    @property
+    def _plain_network(self) -> torch.nn.Module:
+        """The network itself, compiled or not."""
+        return self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
 
     def _build_loss(self) -> torch.nn.Module:
         loss = super()._build_loss()
@@ -196,6 +255,10 @@ class HippoTuneTrainer(nnUNetTrainer):
         target = self.segments[-1].target
         self._make_batches()
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        if self.start.from_model and not self.progress.source_dice:
+            self.progress.source_dice = self._validate()[1]
+        if self.progress.source_dice:
+            watcher.source_validated(self.progress.source_dice)
         every = self.settings.training
         batches = iterate(
             self._batches["training"],
@@ -230,7 +293,7 @@ class HippoTuneTrainer(nnUNetTrainer):
         data = batch["data"].to(self.device, non_blocking=True)
         target = [scale.to(self.device, non_blocking=True) for scale in batch["target"]]
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self._forward(data), target)
+        loss = self.loss(self._known_to(batch, self._forward(data)), target)
         if self.grad_scaler is None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM_LIMIT)
@@ -249,6 +312,16 @@ class HippoTuneTrainer(nnUNetTrainer):
             outputs = self.network(data)
         return [output.float() for output in outputs]
 
+    def _known_to(self, batch: Batch, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Outputs in which what a case does not annotate is background."""
+        partly = self.start.annotated
+        if not any(str(case) in partly for case in batch["keys"]):
+            return outputs
+        names = [self.label_names[value] for value in sorted(self.label_names)]
+        rows = [[True, *(name in partly.get(str(case), names) for name in names)] for case in batch["keys"]]
+        annotated = torch.tensor(rows, device=outputs[0].device)
+        return [marginalise(output, annotated) for output in outputs]
+
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._precision == torch.float32:
             return nullcontext()
@@ -258,9 +331,15 @@ class HippoTuneTrainer(nnUNetTrainer):
         segment = next(segment for segment in self.segments if segment.start <= iteration < segment.target)
         if iteration == segment.start and self.progress.iteration > 0:
             self.optimizer, _ = self.configure_optimizers()
-        rate = learning_rate(iteration, start=segment.start, target=segment.target, settings=self.settings.optimizer)
+        rate = learning_rate(
+            iteration,
+            start=segment.start,
+            target=segment.target,
+            settings=self.settings.optimizer,
+            finetuning=self.settings.finetuning if self.start.from_model else None,
+        )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * (group["factor"] if segment.start == 0 else 1)
         return rate
 
     def _record(self, loss_sum: float, rate: float, watcher: Watcher) -> None:
@@ -292,7 +371,7 @@ class HippoTuneTrainer(nnUNetTrainer):
         for number in range(self.settings.training.validation_batches):
             batch = self._batches["validation"][number]
             target = [scale.to(self.device) for scale in batch["target"]]
-            outputs = self._forward(batch["data"].to(self.device))
+            outputs = self._known_to(batch, self._forward(batch["data"].to(self.device)))
             losses.append(float(self.loss(outputs, target)))
             prediction = outputs[0].argmax(1, keepdim=True)
             one_hot = torch.zeros_like(outputs[0]).scatter_(1, prediction, 1)
@@ -310,13 +389,12 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     def save(self) -> None:
         """Write a checkpoint from which `prepare` goes on exactly here."""
-        network = self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
         save_checkpoint(
             self.layout,
             {
                 **asdict(self.progress),
-                "network_weights": network.state_dict(),
-                "optimizer": self.settings.optimizer.name,
+                "network_weights": self._plain_network.state_dict(),
+                "optimizer": self._optimizer_kind,
                 "optimizer_state": self.optimizer.state_dict(),
                 "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler else None,
                 "trainer_name": type(self).__name__,
@@ -326,10 +404,9 @@ class HippoTuneTrainer(nnUNetTrainer):
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        network = self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
-        network.load_state_dict(checkpoint["network_weights"])
-        self.progress = _Progress(**{key: checkpoint[key] for key in asdict(_Progress())})
-        same_kind = checkpoint["optimizer"] == self.settings.optimizer.name
+        self._plain_network.load_state_dict(checkpoint["network_weights"])
+        self.progress = _Progress(**{key: checkpoint[key] for key in asdict(_Progress()) if key in checkpoint})
+        same_kind = checkpoint["optimizer"] == self._optimizer_kind
         if same_kind and all(segment.start != self.progress.iteration for segment in self.segments):
             chosen = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(checkpoint["optimizer_state"])
@@ -367,9 +444,18 @@ class HippoTuneTrainer(nnUNetTrainer):
                 patch_size,
                 self.label_manager,
                 oversample_foreground_percent=self.oversample_foreground_percent,
+                sampling_probabilities=self._shares(cases) if stream == "training" else None,
                 transforms=transforms[stream],
             )
             self._batches[stream] = Batches(loader, seed=self.settings.training.seed, stream=stream)  # type: ignore[arg-type]
+
+    def _shares(self, cases: Sequence[str]) -> np.ndarray | None:
+        """How often each case is drawn; None: all alike."""
+        earlier = np.array([case in self.start.rehearsal for case in sorted(cases)])
+        if not earlier.any() or earlier.all():
+            return None
+        fraction = self.settings.finetuning.rehearsal_fraction
+        return np.where(earlier, fraction / earlier.sum(), (1 - fraction) / (~earlier).sum())
 
     def _affordable_workers(self) -> int:
         """Workers whose batches fit into shared memory (containers often have 64 MB of it)."""
@@ -384,15 +470,22 @@ class HippoTuneTrainer(nnUNetTrainer):
         return affordable
 
 
+def start_of(state: ModelState) -> Start:
+    """What a model's training began with."""
+    annotated = {case: frozenset(one.annotated) for case, one in state.cases.items() if one.annotated is not None}
+    rehearsal = frozenset(case for case, one in state.cases.items() if one.rehearsal)
+    return Start(state.from_model, bool(state.new_labels), annotated, rehearsal)
+
+
 def make_trainer(
-    layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine
+    layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine, start: Start
 ) -> HippoTuneTrainer:
     """The trainer of a planned and preprocessed model, at its newest checkpoint."""
     plans = read_json(layout.plans) | {"continue_training": layout.checkpoint.exists()}
     dataset_json = read_json(layout.raw_dataset / "dataset.json")
     with prints_to_log():
         trainer = HippoTuneTrainer(plans, NNUNET_CONFIGURATION, 0, dataset_json, machine.device)
-    trainer.prepare(layout, settings, segments, machine)
+    trainer.prepare(layout, settings, segments, machine, start)
     return trainer
 
 

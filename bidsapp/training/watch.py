@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -45,6 +45,7 @@ def watch_training(layout: ModelLayout, *, start: int, target: int, slow_device:
             yield Watcher(
                 step=progress.step,
                 validated=lambda validation, picture: _validated(layout, writer, progress, validation, picture),
+                source_validated=lambda dice: _draw_source_line(layout, dice, target),
                 stop_requested=stop_requested,
             )
         finally:
@@ -131,6 +132,18 @@ def _validated(
         writer.flush()
     details = ", ".join(f"{label} {dice:.3f}" for label, dice in validation.dice.items())
     log.debug("validation at %d: loss %.4f, Dice %s", step, validation.validation_loss, details)
+
+
+def _draw_source_line(layout: ModelLayout, dice: Mapping[str, float], target: int) -> None:
+    """What the training began with, from iteration 0 to `target`: a second run in the same charts."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    log.info("before training, validation Dice %s", ", ".join(f"{name} {value:.3f}" for name, value in dice.items()))
+    scalars = {"dice/mean": float(np.mean(list(dice.values()))), **{f"dice/{name}": one for name, one in dice.items()}}
+    with explain_write_errors(layout.tensorboard_source), SummaryWriter(str(layout.tensorboard_source)) as writer:
+        for tag, value in scalars.items():
+            for step in (0, target):
+                writer.add_scalar(tag, value, step)
 
 
 def _paint(picture: ValidationPicture) -> np.ndarray:

@@ -39,6 +39,7 @@ def test_the_description_names_us_and_the_inputs(tmp_path):
         "dataset_description.json",
         ".bidsignore",
         "descriptions.tsv",
+        "descriptions.json",
         "README",
     }
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,3 +51,66 @@ def trained(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     done = train(pairs, tmp_path_factory.mktemp("model") / "small")
     assert done.run.code == 0, done.run.output
     return done
+
+
+@dataclass(frozen=True)
+class PlainModel:
+    """What untouched nnU-Net trained, exported and predicted.
+
+    Attributes
+    ----------
+    results
+        ``Dataset042_Plain/nnUNetTrainer__nnUNetPlans__3d_fullres``.
+    archive
+        Of nnUNetv2_export_model_to_zip.
+    images, predictions
+        ``<case>_0000.nii.gz`` that it never saw, and ``<case>.nii.gz`` of nnUNetv2_predict --disable_tta.
+    """
+
+    results: Path
+    archive: Path
+    images: Path
+    predictions: Path
+
+
+@pytest.fixture(scope="session")
+def plain_nnunet(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> PlainModel:
+    """A model of nnU-Net's own planner and trainer, on a coarser grid and in another network than ours."""
+    home = tmp_path_factory.mktemp("plain_nnunet")
+    folders = {name: home / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    dataset = "Dataset042_Plain"
+    raw = folders["nnUNet_raw"] / dataset
+    images, labels, unseen = raw / "imagesTr", raw / "labelsTr", home / "unseen"
+    for folder in (images, labels, unseen, *folders.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+    cases = sorted(path.name.removesuffix("_img.nii.gz") for path in pairs.glob("*_img.nii.gz"))
+    taught, left = cases[:6], cases[-2:]
+    for case in (*taught, *left):
+        shutil.copy(pairs / f"{case}_img.nii.gz", (images if case in taught else unseen) / f"{case}_0000.nii.gz")
+    for case in taught:
+        shutil.copy(pairs / f"{case}_lbl.nii.gz", labels / f"{case}.nii.gz")
+    description = {
+        "channel_names": {"0": "T1w"},
+        "labels": {"background": 0, "Anterior": 1, "Posterior": 2},
+        "numTraining": len(taught),
+        "file_ending": ".nii.gz",
+    }
+    (raw / "dataset.json").write_text(json.dumps(description))
+    model = PlainModel(
+        folders["nnUNet_results"] / dataset / "nnUNetTrainer__nnUNetPlans__3d_fullres",
+        home / "plain.zip",
+        unseen,
+        home / "predictions",
+    )
+    script = Path(__file__).parent / "plain_nnunet.py"
+    places = {name: str(folder) for name, folder in folders.items()}
+    done = subprocess.run(
+        [sys.executable, script, "42", model.images, model.predictions, model.archive],
+        env=os.environ | places | {"nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return model

@@ -13,6 +13,7 @@ import pytest
 from bidsapp.cli import main
 from bidsapp.corobl.grid import GRIDS, LEFT_FLIPPED_GRID, SHAPE
 from bidsapp.layout import ModelLayout
+from bidsapp.models_cli import main as hippotune_models
 from bidsapp.training.split import read_split
 from tests.approvals import ApprovedLabels
 from tests.validation import errors_of
@@ -71,6 +72,10 @@ def test_approved_labels_become_a_model_that_says_so(
         "raters": 1,
     }
     assert facts["channels"] == ["T1w"]
+    crops = [str(approved.layout.session("P01", None).crop(side, "T1w")) for side in ("L", "R")]
+    assert hippotune_models(["contains", str(layout.root), *crops]) == 0
+    said = capsys.readouterr().out
+    assert [f"of sub-P01{flipped}\n" in said for flipped in (", flipped", "")] == [True, True]
     assert "Ada" not in json.dumps(facts)
     assert "P0" not in json.dumps(facts)
     assert read_split(approved.layout.people_split) == read_split(layout.split)

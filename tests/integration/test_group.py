@@ -20,6 +20,8 @@ import torch
 
 from bidsapp.evaluation.scores import read_scores
 from bidsapp.layout import ModelLayout
+from bidsapp.models.share import export_model
+from bidsapp.models_cli import main as hippotune_models
 from bidsapp.training.split import read_split
 from demo.simulate import simulate_people
 from tests.conftest import run_py
@@ -119,15 +121,20 @@ def test_shuffled_labels_make_the_scores_collapse(trained: Trained, tmp_path: Pa
     assert mean_dice(done.layout) < mean_dice(trained.layout) - 0.3
 
 
-@pytest.fixture(scope="module")
-def installed(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An untouched nnU-Net with our export installed, as its environment."""
+@pytest.fixture(scope="module", params=["current.zip", "published"])
+def installed(
+    trained: Trained, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, str]:
+    """An untouched nnU-Net with our export installed, the one of a run or the one to publish, as its environment."""
     home = tmp_path_factory.mktemp("plain")
+    archive = trained.layout.current_export
+    if request.param == "published":
+        archive = export_model(trained.layout.root, home / "ours.zip", licence="CC-BY-4.0")
     folders = {name: str(home / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     for folder in folders.values():
         Path(folder).mkdir()
     environment = os.environ | folders
-    command = [BIN / "nnUNetv2_install_pretrained_model_from_zip", trained.layout.current_export]
+    command = [BIN / "nnUNetv2_install_pretrained_model_from_zip", archive]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return environment
 
@@ -174,6 +181,20 @@ def test_the_export_gives_nothing_away(trained: Trained) -> None:
     for name, content in entries.items():
         for secret in secrets:
             assert secret.encode() not in content, (name, secret)
+
+
+def test_the_model_dir_tells_whom_it_knew(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    places = {row.participant_id: row.split for row in read_split(trained.layout.split).rows}
+    images = {path.name.split("_")[0]: path for path in trained.pairs.glob("*_img.nii.gz")}
+    asked = [*places, *map(str, images.values()), "sub-nobody"]
+    assert hippotune_models(["contains", str(trained.layout.root), *asked]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        *(f"{person}: contained, {part}" for person, part in places.items()),
+        *(f"{path}: contained, {places[person]} of {person}" for person, path in images.items()),
+        "sub-nobody: not contained",
+    ]
+    assert hippotune_models(["contains", str(trained.layout.current_export), *places]) == 66
+    assert "could not be checked" in capsys.readouterr().out
 
 
 def test_relative_paths_work_from_anywhere(pairs: Path, tmp_path: Path) -> None:

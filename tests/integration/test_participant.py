@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,7 +62,8 @@ def make_data_set(root: Path, *names: str) -> Path:
 
 
 def participant(data: Path, layout: OutputLayout, *options: object) -> Finished:
-    return run_py(data, layout.root, "participant", "--device", "cpu", *options)
+    """Run the level on a data set whose names were validated elsewhere: half a second each."""
+    return run_py(data, layout.root, "participant", "--device", "cpu", "--skip-bids-validation", *options)
 
 
 def times(layout: OutputLayout) -> dict[Path, int]:
@@ -76,7 +78,8 @@ def first_pass(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Fi
     broken = data / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
     broken.write_bytes(broken.read_bytes()[:100_000])
     layout = OutputLayout(data / "derivatives" / "hippotune")
-    run = participant(data, layout, "--model", trained.layout.current_export, "--nprocs", 2)
+    options = ("--device", "cpu", "--model", trained.layout.current_export, "--nprocs", 2)
+    run = run_py(data, layout.root, "participant", *options)
     return FirstPass(data, layout, trained.layout.current_export, run)
 
 
@@ -85,7 +88,10 @@ def test_one_broken_scan_costs_one_person(first_pass: FirstPass) -> None:
     assert first_pass.run.code == 1, output
     assert "sub-02_T1w.nii.gz is truncated or damaged" in output
     assert "sub-01_run-1_T1w.nii.gz was left aside" in output
+    assert "BIDS validation: no errors that stop us" in output
     assert "1 of 2 sessions are done" in output
+    assert re.search(r"^  ok       sub-01 +[1-9]\d* s$", output, re.MULTILINE)
+    assert re.search(r"^  failed   sub-02 +\d+ s$", output, re.MULTILINE)
     assert not (first_pass.layout.root / "sub-02").exists()
     failure = json.loads(first_pass.layout.failure("sub-02").read_text())
     assert "truncated" in failure["reason"]
@@ -191,6 +197,7 @@ def test_what_is_done_is_not_done_again_until_asked(first_pass: FirstPass) -> No
     options = ("--model", first_pass.model, "--participant-label", "sub-01")
     again = participant(first_pass.data, first_pass.layout, *options)
     assert again.code == 0, again.output
+    assert "0 ok, 1 skipped, 0 failed" in again.output
     assert times(first_pass.layout) == before
     forced = participant(first_pass.data, first_pass.layout, *options, "--hemi", "R", "--model", "none", "--force")
     assert forced.code == 0, forced.output

@@ -17,11 +17,11 @@ from bidsapp.records import SIDES, Side, SideKey
 from tests.conftest import ROOT, SHARED_DATA, Finished, run_py
 from tests.integration.conftest import Trained
 from tests.integration.test_participant import make_data_set
-from tests.validation import errors_of
+from tests.validation import complaints, errors_of
 
 COLIN = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"
 PEOPLE = ("A", "B", "C", "D", "E")
-CHEAP = ("--no-bias-correction", "--device", "cpu")
+CHEAP = ("--no-bias-correction", "--device", "cpu", "--skip-bids-validation")
 HEADER = "participant_id\tsession_id\themi\tstatus\trater\tdate\taccept\tcomment\n"
 
 
@@ -129,6 +129,7 @@ def test_only_what_passed_the_door_reaches_nnunet(loop: tuple[Path, OutputLayout
 
     assert errors_of(layout.root) == (0, [])
     assert errors_of(layout.labels) == (0, [])
+    assert complaints(layout.root) == {("warning", "TOO_FEW_AUTHORS")}
 
 
 def test_a_decision_is_about_what_was_seen(loop: tuple[Path, OutputLayout], trained: Trained) -> None:

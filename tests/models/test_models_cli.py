@@ -11,17 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
-from urllib.request import Request
 
 import pytest
+import requests
 
 from bidsapp.cli import main as run_py
-from bidsapp.models.fetching import _SafeRedirects
+from bidsapp.errors import NoInputError
+from bidsapp.models import fetching
 from bidsapp.models_cli import main
 
 from ..conftest import ROOT
@@ -38,6 +36,7 @@ class Server:
     port: int
     asked: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    content: bytes = CONTENT
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}"
@@ -64,10 +63,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.send_header("Content-Type", "text/html" if "login" in self.path else "application/zip")
             if "nolength" not in self.path:
                 self.send_header(
-                    "Content-Length", str(len(CONTENT) + (1000 if "cut" in self.path or "slow" in self.path else 0))
+                    "Content-Length",
+                    str(len(state.content) + (1000 if "cut" in self.path or "slow" in self.path else 0)),
                 )
             self.end_headers()
-            self.wfile.write(b"" if "empty" in self.path else CONTENT)
+            self.wfile.write(b"" if "empty" in self.path else state.content)
             if "slow" in self.path:
                 self.wfile.flush()
                 state.released.wait(20)
@@ -165,13 +165,26 @@ def test_what_fails_leaves_nothing(
     [("https", "https", True), ("http", "https", True), ("http", "http", True), ("https", "http", False)],
 )
 def test_nobody_is_led_from_https_to_http(start: str, end: str, safe: bool) -> None:
-    request = Request(f"{start}://example.org/a")
-    answer: tuple[Any, ...] = (None, 302, "Found", HTTPMessage(), f"{end}://example.org/b")
+    answer = requests.Response()
+    answer.status_code, answer.url = 302, f"{start}://example.org/a"
+    answer.headers["Location"] = f"{end}://example.org/b"
     if safe:
-        assert _SafeRedirects().redirect_request(request, *answer) is not None
+        fetching.check_answer(answer)
         return
-    with pytest.raises(URLError, match="not safe"):
-        _SafeRedirects().redirect_request(request, *answer)
+    with pytest.raises(NoInputError, match=r"leads to http://example\.org/b .*not safe"):
+        fetching.check_answer(answer)
+
+
+@pytest.mark.parametrize("path", ["ours.zip", "nolength/ours.zip"])
+def test_more_than_any_model_is_not_taken(lab: Lab, server: Server, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "MAX_TOTAL_BYTES", len(CONTENT) - 1)
+    lab.list_model(server.url(path))
+    code, said = lab("fetch", "ours")
+    assert code == 65, said
+    assert "is larger than any model" in said
+    assert lab.left() == []
+    monkeypatch.setattr(fetching, "MAX_TOTAL_BYTES", len(CONTENT))
+    assert lab("fetch", "ours")[0] == 0
 
 
 def test_a_failed_fetch_keeps_what_was_there(lab: Lab, server: Server) -> None:
@@ -243,6 +256,41 @@ def test_a_folder_that_cannot_be_written_is_said(lab: Lab, server: Server, tmp_p
     assert "--to DIR" in said
 
 
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user whose home lies below a file, where not even root can write; their folder to work in."""
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", "/dev/null/home")
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return here
+
+
+def test_without_a_data_folder_models_go_to_the_work_folder(
+    lab: Lab, server: Server, homeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.list_model(server.url("ours.zip"))
+    registry = ["--registry", str(lab.registry)]
+    assert main(["fetch", "ours", *registry]) == 0
+    said = lab.capsys.readouterr().out
+    file = homeless / "work" / "models" / "ours.zip"
+    assert file.read_bytes() == CONTENT
+    assert f"/dev/null/home/.local/share/hippotune/models cannot be written, so {file.parent} stands in for it" in said
+    assert main(["fetch", "ours", *registry]) == 0
+    assert len(server.asked) == 1
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # another day, another place to write: still found
+    assert main(["list", *registry]) == 0
+    said = lab.capsys.readouterr().out
+    assert "ours             T1w       fetched" in said
+    assert f"models folder: {tmp_path}/home/.local/share/hippotune/models" in said
+    file.write_bytes(b"spoiled")
+    assert main(["fetch", "ours", *registry]) == 0
+    assert (tmp_path / "home/.local/share/hippotune/models/ours.zip").read_bytes() == CONTENT
+    assert file.read_bytes() == b"spoiled"
+
+
 def test_where_only_a_page_is_known_it_is_named(lab: Lab) -> None:
     lab.registry.write_text("")
     code, said = lab("fetch", "neonateT2w_v2", "--accept-unverified")
@@ -307,9 +355,9 @@ def segment(lab: Lab, tmp_path: Path) -> Callable[..., tuple[int, str]]:
     (bids / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
     (anat / "sub-01_T1w.nii.gz").write_bytes(b"")
 
-    def run(model: object) -> tuple[int, str]:
+    def run(model: object, *places: object) -> tuple[int, str]:
         words = [bids, tmp_path / "out", "participant", "--model", model, "--device", "cpu", "--dry-run"]
-        places = ["--registry", lab.registry, "--models-dir", lab.models]
+        places = places or ("--registry", lab.registry, "--models-dir", lab.models)
         code = run_py([str(word) for word in (*words, *places)])
         return code, lab.capsys.readouterr().out
 
@@ -335,6 +383,22 @@ def test_participant_takes_names(
     lab.models.mkdir()
     (lab.models / "ours.zip").write_bytes(archive.read_bytes())
     code, said = segment("ours")
+    assert code == 0, said
+    assert "model tiny on cpu" in said
+
+
+def test_participant_finds_what_its_own_line_fetched_without_a_data_folder(
+    lab: Lab, segment: Callable[..., tuple[int, str]], export: Export, server: Server, homeless: Path, tmp_path: Path
+) -> None:
+    archive = export().archive
+    lab.list_model(server.url("model.zip"), hashlib.sha256(archive.read_bytes()).hexdigest())
+    server.content = archive.read_bytes()
+    code, said = segment("ours", "--registry", lab.registry)
+    assert code == 66
+    line = f"hippotune-models fetch ours --to {tmp_path}/out/work/models --registry {lab.registry}"
+    assert f"Run: {line}\n" in said
+    assert main(line.split()[1:]) == 0
+    code, said = segment("ours", "--registry", lab.registry)
     assert code == 0, said
     assert "model tiny on cpu" in said
 

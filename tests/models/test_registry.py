@@ -98,14 +98,27 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 def test_where_lists_and_models_lie(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "XDG_DATA_HOME": "relative counts as none"}
-    assert model_places(None, None, environment) == ModelPlaces(None, tmp_path / ".local/share/hippotune/models")
+    work = tmp_path / "work"
+    usual = ModelPlaces(None, tmp_path / ".local/share/hippotune/models", others=(work,))
+    assert model_places(None, None, environment, in_work=work) == usual
     own = tmp_path / "config" / "hippotune" / "registry.toml"
     own.parent.mkdir(parents=True)
     own.write_text("")
     environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_DATA_HOME": str(tmp_path / "data")}
-    assert model_places(None, None, environment) == ModelPlaces(own, tmp_path / "data" / "hippotune" / "models")
-    assert model_places(tmp_path / "r", tmp_path / "m", environment) == ModelPlaces(tmp_path / "r", tmp_path / "m")
-    assert model_places(None, None, {}).models.is_absolute()
+    data = tmp_path / "data" / "hippotune" / "models"
+    assert model_places(None, None, environment, in_work=work) == ModelPlaces(own, data, others=(work,))
+    said = model_places(tmp_path / "r", tmp_path / "m", environment, in_work=work)
+    assert said == ModelPlaces(tmp_path / "r", tmp_path / "m")
+    assert model_places(None, None, {}, in_work=work).models.is_absolute()
+
+
+def test_where_the_data_folder_cannot_be_written_the_work_folder_stands_in(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (tmp_path / "file").write_text("")
+    for home in (Path("/dev/null/home"), tmp_path / "file", tmp_path / "file" / "x"):
+        data = home / ".local/share/hippotune/models"
+        found = model_places(None, None, {"HOME": str(home)}, in_work=work)
+        assert found == ModelPlaces(None, work, others=(data,), unwritable=data)
 
 
 def test_models_are_found_by_name(places: ModelPlaces, tmp_path: Path) -> None:
@@ -133,6 +146,12 @@ def test_models_are_found_by_name(places: ModelPlaces, tmp_path: Path) -> None:
     (places.models / "ours.zip").write_text("something else")
     with pytest.raises(BadDataError, match="its sha256 is another"):
         locate_model("ours", places)
+    more = ModelPlaces(places.registry, tmp_path / "first", others=(places.models,))
+    assert locate_model("theirs", more) == places.models / "theirs.tar.gz"
+    assert names(registry, more) == [*registry, "theirs"]
+    more.models.mkdir()
+    (more.models / "theirs.zip").write_text("")
+    assert locate_model("theirs", more) == more.models / "theirs.zip"
     (places.models / "theirs.zip").write_text("")
     with pytest.raises(BadDataError, match="several models called theirs"):
         locate_model("theirs", places)

@@ -16,6 +16,7 @@ from bidsapp.models.export import build_model_folder, zip_model
 from bidsapp.models.licences import Parent, check_licence, check_parents
 from bidsapp.models.loading import load_model
 from bidsapp.models.share import export_model
+from bidsapp.models_cli import main
 from bidsapp.records import CaseScore, Split, SplitRow
 from bidsapp.training.state import ModelState, Segment, TrainedCase, write_state
 from tests.models.conftest import Json, random_weights, tiny_dataset, tiny_plans
@@ -211,10 +212,57 @@ def test_parents_are_named_and_their_licence_is_kept(tmp_path: Path) -> None:
     assert "- old one, licence: CC-BY-SA-4.0" in card
 
 
+def test_the_command_writes_both_archives_and_prints_the_entry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = model_dir(tmp_path, facts=FACTS | {"parents": [{"name": "old one", "license": "CC-BY-SA-4.0"}]})
+    archive, tar = tmp_path / "ours.zip", tmp_path / "ours.tar.gz"
+
+    def export(*words: object) -> tuple[int, str]:
+        return main(["export", str(layout.root), *map(str, words)]), capsys.readouterr().out
+
+    for words, code, message in (
+        ([archive, "--license", "CC-BY-4.0"], 2, "conflicts with the licence of old one"),
+        ([archive, "--license", "mine"], 2, "no licence that is known"),
+        ([archive], 2, "--license"),
+        ([archive, "--license", "CC-BY-SA-4.0", "--hippunfold", tmp_path / "ours.7z"], 2, "no name for a tar"),
+        ([archive, "--license", "CC-BY-SA-4.0", "--title", "sub-P0003 alone"], 65, "MODEL_CARD.md"),
+    ):
+        got, said = export(*words)
+        assert (got, message in said) == (code, True), said
+        assert not archive.exists()
+    code, said = export(archive, "--license", "CC-BY-SA-4.0", "--author", "Doe, Jane", "--hippunfold", tar)
+    assert code == 0, said
+    assert 'family-names: "Doe"' in inside(archive, "CITATION.cff")
+    ((name, entry),) = yaml.safe_load(said[said.index("nnunet_models:") :])["nnunet_models"].items()
+    assert (name, entry["arch_version"], entry["checkpoint"]) == ("tiny", "nnunet_v2", "checkpoint_best.pth")
+    assert len({load_model(path).digest for path in (archive, tar, layout.current_export)}) == 1
+    assert export(archive, "--license", "CC-BY-SA-4.0")[0] == 2
+
+
 def test_a_parent_that_is_only_a_digest_is_said(tmp_path: Path) -> None:
     layout = model_dir(tmp_path, base="ab" * 32)
     card = inside(export_model(layout.root, tmp_path / "a.zip", licence="MIT"), "MODEL_CARD.md")
     assert f"a model with the digest {'ab' * 32}, licence: not known" in card
+
+
+def test_the_card_tells_the_genealogy_and_what_was_added(tmp_path: Path) -> None:
+    parents = [
+        {"name": "theirs", "license": "CC-BY-SA-4.0", "digest": "cd" * 32, "people": {"train": 120, "test": 40},
+         "labels": ["Anterior", "Posterior"], "channels": ["T1w"]},
+        {"name": "older", "license": None, "digest": "ef" * 32, "people": None, "labels": [], "channels": []},
+    ]  # fmt: skip
+    facts = FACTS | {"parents": parents, "leakage": "leakage against older could not be checked"}
+    layout = model_dir(tmp_path, facts=facts, base="cd" * 32)
+    with pytest.raises(UsageError, match="MIT conflicts with the licence of theirs, CC-BY-SA-4"):
+        export_model(layout.root, tmp_path / "refused.zip", licence="MIT")
+    archive = export_model(layout.root, tmp_path / "a.zip", licence="CC-BY-SA-4.0")
+    card = inside(archive, "MODEL_CARD.md")
+    assert "theirs, licence: CC-BY-SA-4.0; trained on 120 people for Anterior, Posterior in T1w" in card
+    assert "older, licence: not known; trained on a number of people that is not known" in card
+    assert "This model added 5 people for Anterior," in card
+    assert "leakage against older could not be checked" in card
+    assert json.loads(inside(archive, "hippotune.json"))["parents"] == parents
 
 
 @pytest.mark.parametrize(

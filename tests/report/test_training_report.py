@@ -126,6 +126,7 @@ def make_model(
             }
             for iteration in ((50, 100) if history else ())
         ],
+        source_dice={},
         scores=scores,
         summary=summarise(scores, seed=1),
         archive=archive,

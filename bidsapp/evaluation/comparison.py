@@ -1,0 +1,154 @@
+"""Is a new model better or worse than the one that it came from: paired by person, on people neither was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from bidsapp.evaluation.scores import bootstrap_interval, draw_people
+from bidsapp.records import CaseScore
+
+FEWEST_PEOPLE = 6
+"""Below, no interval of a mean deserves its name; six people is the least at which a sign test can reach 0.05."""
+
+MARGIN = 0.01
+"""A loss of mean Dice up to this much is no loss: raters differ by more."""
+
+Verdict = Literal["better", "no difference shown", "worse", "too few to tell"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Dice of the new model less Dice of the one before, over people.
+
+    Attributes
+    ----------
+    interval_95
+        Percentile bootstrap interval of the mean over people; None with fewer than two.
+    p_adjusted
+        Of a Wilcoxon signed-rank test, Holm-adjusted over the labels; None where nothing was tested.
+    """
+
+    before: float
+    after: float
+    mean: float
+    interval_95: tuple[float, float] | None
+    people: int
+    p_adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two models' scores of the same people say.
+
+    Attributes
+    ----------
+    overall
+        Of each person's mean over labels.
+    labels
+        Label name -> the same of this label alone.
+    """
+
+    verdict: Verdict
+    overall: Difference
+    labels: dict[str, Difference]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `comparison_from_json` reads it."""
+        return asdict(self)
+
+
+def compare(before: Sequence[CaseScore], after: Sequence[CaseScore], *, seed: int) -> Comparison | None:
+    """Compare the Dice of two models on the same cases; None where no label has a Dice in both.
+
+    A person's value is the mean over their cases (sides, sessions) with a Dice in both, so that sides do not count
+    as people. ``worse`` needs a mean below -`MARGIN` and an interval below 0; ``better`` an interval above 0.
+    """
+    values = _paired(before, after)
+    if not values:
+        return None
+    people = sorted({person for person, _ in values})
+    labels = sorted({label for _, label in values})
+    of_label = {label: [two for (_, name), two in sorted(values.items()) if name == label] for label in labels}
+    of_person = [_mean([two for (name, _), two in values.items() if name == person]) for person in people]
+    p_values = _holm({label: _wilcoxon_p(pairs) for label, pairs in of_label.items()})
+    overall = _difference(of_person, seed)
+    return Comparison(
+        _verdict(overall),
+        overall,
+        {label: replace(_difference(pairs, seed), p_adjusted=p_values[label]) for label, pairs in of_label.items()},
+    )
+
+
+def comparison_from_json(content: dict[str, Any]) -> Comparison:
+    """Take back what `Comparison.to_json` gave."""
+    return Comparison(
+        content["verdict"],
+        _difference_from_json(content["overall"]),
+        {label: _difference_from_json(one) for label, one in content["labels"].items()},
+    )
+
+
+def _difference_from_json(content: dict[str, Any]) -> Difference:
+    interval = content["interval_95"]
+    return Difference(**content | {"interval_95": tuple(interval) if interval else None})
+
+
+_Two = tuple[float, float]
+"""Dice before and after."""
+
+
+def _paired(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> dict[tuple[str, str], _Two]:
+    """(person, label) -> mean Dice before and after over the cases where both are defined."""
+    old = {(score.case, score.label): score.dice for score in before}
+    both: dict[tuple[str, str], list[_Two]] = {}
+    for score in after:
+        was = old.get((score.case, score.label), math.nan)
+        if not (math.isnan(was) or math.isnan(score.dice)):
+            both.setdefault((score.participant_id, score.label), []).append((was, score.dice))
+    return {key: _mean(pairs) for key, pairs in both.items()}
+
+
+def _mean(pairs: Sequence[_Two]) -> _Two:
+    before, after = np.mean(pairs, axis=0)
+    return float(before), float(after)
+
+
+def _difference(pairs: Sequence[_Two], seed: int) -> Difference:
+    before, after = np.transpose(pairs)
+    gained = after - before
+    interval = bootstrap_interval(gained, np.arange(len(gained)), draw_people(len(gained), seed))
+    return Difference(float(before.mean()), float(after.mean()), float(gained.mean()), interval, len(gained))
+
+
+def _verdict(overall: Difference) -> Verdict:
+    if overall.people < FEWEST_PEOPLE or overall.interval_95 is None:
+        return "too few to tell"
+    low, high = overall.interval_95
+    if overall.mean < -MARGIN and high < 0:
+        return "worse"
+    return "better" if low > 0 else "no difference shown"
+
+
+def _wilcoxon_p(pairs: Sequence[_Two]) -> float | None:
+    from scipy.stats import wilcoxon
+
+    gained = [after - before for before, after in pairs]
+    if len(gained) < FEWEST_PEOPLE:
+        return None
+    return float(wilcoxon(gained).pvalue) if any(gained) else 1.0
+
+
+def _holm(p_values: dict[str, float | None]) -> dict[str, float | None]:
+    """Holm 1979: the k-th smallest of n times n - k + 1, never below the one before."""
+    tested = sorted((p, label) for label, p in p_values.items() if p is not None)
+    adjusted: dict[str, float | None] = dict.fromkeys(p_values)
+    largest = 0.0
+    for rank, (p, label) in enumerate(tested):
+        largest = max(largest, min(1.0, p * (len(tested) - rank)))
+        adjusted[label] = largest
+    return adjusted

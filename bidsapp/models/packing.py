@@ -1,0 +1,67 @@
+"""Pack a trained model, and search it before it may leave."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bidsapp.files import copy_file
+from bidsapp.layout import ModelLayout
+from bidsapp.models.export import zip_model
+from bidsapp.models.privacy import known_secrets, scan_archive
+from bidsapp.records import Vouched
+from bidsapp.training.lineage import lineage_so_far, say_leakage
+from bidsapp.training.state import ModelState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed model, and what it holds that must not leave, with the places."""
+
+    archive: Path
+    leaks: tuple[str, ...]
+
+
+def pack_model(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) -> Packed:
+    """Pack the model in `folder` and search it; with a finding it lies where nobody takes it for an export."""
+    staged = layout.staged_export(iteration)
+    zip_model(folder, staged)
+    leaks = tuple(str(leak) for leak in scan_archive(staged, known_secrets(layout, state)))
+    for leak in leaks:
+        log.debug("must not leave: %s", leak)
+    date = datetime.now().strftime("%Y-%m-%d")
+    archive = layout.refused_export(iteration, date) if leaks else layout.exported_model(iteration)
+    copy_file(staged, archive)
+    return Packed(archive, leaks)
+
+
+def public_facts(state: ModelState, iteration: int) -> dict[str, object]:
+    """What an export says of its training: numbers, never people."""
+    own = [case for case in state.cases.values() if not case.rehearsal]
+    people = {part: len({case.participant for case in own if case.split == part})
+              for part in ("train", "validation", "test")}  # fmt: skip
+    return {
+        "iterations": iteration,
+        "people": people,
+        "labels": list(state.labels.values()),
+        "channels": list(state.channels),
+        "labels_from": _say_trust([segment.vouched for segment in state.segments]),
+        "space": "network space: left hemispheres are flipped along the first axis",
+        "parents": list(state.parents),
+        "leakage": say_leakage(lineage_so_far(state)),
+    }
+
+
+def _say_trust(vouched: list[Vouched]) -> dict[str, object]:
+    """Who answers for the labels of all segments: the user as soon as one segment took their word; numbers."""
+    last = vouched[-1]
+    in_part = any(one.by == "user" for one in vouched)
+    statement = Vouched("user") if in_part else last
+    facts: dict[str, object] = {"statement": str(statement)}
+    if last.by == "review":
+        facts |= {"approvals": last.approvals, "raters": last.raters}
+    return facts

@@ -1,0 +1,139 @@
+"""Where a model comes from, and the places that people had there: nobody whom it was tested on is ever trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bidsapp.errors import BadDataError
+from bidsapp.layout import ModelLayout
+from bidsapp.models.licences import stated_licence
+from bidsapp.models.loading import LoadedModel
+from bidsapp.records import Pair, Split, SplitRow
+from bidsapp.training.split import add_places
+from bidsapp.training.state import ModelState, read_state
+
+logger = logging.getLogger(__name__)
+
+FACTS_OF_A_PARENT = ("name", "license", "digest", "people", "labels", "channels")
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What is known of the models before a new one.
+
+    Attributes
+    ----------
+    parents
+        Facts that may leave, the nearest model first; see `FACTS_OF_A_PARENT`.
+    inherited
+        Places of everybody whom the models before knew.
+    image_people
+        Digest of their images -> their person.
+    unchecked
+        Names of the models before whose people are not known: no leakage can be ruled out.
+    """
+
+    parents: tuple[dict[str, Any], ...] = ()
+    inherited: Split = field(default_factory=Split)
+    image_people: Mapping[str, str] = field(default_factory=dict)
+    unchecked: tuple[str, ...] = ()
+
+
+def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -> Lineage:
+    """What becomes of the people of a model that is started from.
+
+    Parameters
+    ----------
+    asked
+        What was given as the model: its MODEL_DIR, a file in its ``export``, or any other file.
+    licence
+        What a registry says, for models that state none themselves.
+    """
+    parents = _genealogy(model, licence)
+    home = _home(asked)
+    state = read_state(home) if home is not None else None
+    if state is None:
+        return Lineage(parents, unchecked=tuple(str(one["name"]) for one in parents))
+    return Lineage(
+        parents,
+        inherited=add_places(state.split, state.inherited),
+        image_people=dict(state.image_people),
+        unchecked=state.unchecked,
+    )
+
+
+def lineage_so_far(state: ModelState) -> Lineage:
+    """The same of a model that was begun before."""
+    return Lineage(state.parents, state.inherited, state.image_people, state.unchecked)
+
+
+def refuse_leaks(lineage: Lineage, split: Split, pairs: Iterable[Pair], images: Mapping[str, list[str]]) -> None:
+    """Refuse a split in which somebody has another place than in a model before, by id or by what the images show.
+
+    Parameters
+    ----------
+    split
+        As decided.
+    images
+        case -> digests of its images.
+
+    Raises
+    ------
+    BadDataError
+        Naming everybody concerned.
+    """
+    before = {row.participant_id: row for row in lineage.inherited.rows}
+    now = {row.participant_id: row for row in split.rows}
+    moved = [_moved(person, before[person], row) for person, row in now.items()
+             if person in before and before[person].split != row.split]  # fmt: skip
+    for pair in pairs:
+        known = {lineage.image_people[image] for image in images[pair.case] if image in lineage.image_people}
+        for person in sorted(known - {pair.participant}):
+            place, row = before.get(person), now[pair.participant]
+            if place is not None and place.split != row.split:
+                moved.append(f"{pair.case} shows {_moved(person, place, row)}")
+    if moved:
+        raise BadDataError(
+            f"people whom a model before knows would change their part: {'; '.join(dict.fromkeys(moved))}",
+            "A test person must never be trained on, in no later model. Correct split.tsv, or leave these people out.",
+        )
+
+
+def say_leakage(lineage: Lineage) -> str:
+    """What is known of leakage, in words for the log, the report and the card; empty for a model from scratch."""
+    if lineage.unchecked:
+        return (
+            f"leakage against {', '.join(lineage.unchecked)} could not be checked: whom it was trained on is not known"
+        )
+    if lineage.parents:
+        return f"nobody changed their part: {len(lineage.inherited.rows)} people of the models before were checked"
+    return ""
+
+
+def _moved(person: str, before: SplitRow, now: SplitRow) -> str:
+    return f"{person}, who was in {before.split}, in {now.split}"
+
+
+def _home(asked: Path) -> ModelLayout | None:
+    """The MODEL_DIR that a path is, or is exported from."""
+    candidates = [asked] if asked.is_dir() else [asked.parent.parent] if asked.parent.name == "export" else []
+    return next((ModelLayout(folder) for folder in candidates if ModelLayout(folder).state.is_file()), None)
+
+
+def _genealogy(model: LoadedModel, licence: str | None) -> tuple[dict[str, Any], ...]:
+    facts = model.facts
+    own = {
+        "name": model.name,
+        "license": stated_licence(facts.get("license")) or stated_licence(licence),
+        "digest": model.digest,
+        "people": facts.get("people"),
+        "labels": list(model.labels.values()),
+        "channels": list(model.channels),
+    }
+    before = facts.get("parents")
+    listed = before if isinstance(before, list) else []
+    return (own, *({key: one.get(key) for key in FACTS_OF_A_PARENT} for one in listed if isinstance(one, dict)))

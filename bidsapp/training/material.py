@@ -1,0 +1,276 @@
+"""What a training is given: pairs that passed all checks, and everybody's place."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bidsapp.config import Settings
+from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.labels.label_map import read_label_map
+from bidsapp.labels.tables import read_label_table
+from bidsapp.layout import ModelLayout, annotation_file, label_table_file
+from bidsapp.records import LabelTable, Split, Vouched
+from bidsapp.training.annotated import read_annotated
+from bidsapp.training.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
+from bidsapp.training.check_pairs import CheckedPairs, check_pairs
+from bidsapp.training.dataset import Parts, default_channel_names
+from bidsapp.training.lineage import Lineage, refuse_leaks
+from bidsapp.training.pairs import find_pairs
+from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
+from bidsapp.training.request import GroupRequest
+from bidsapp.training.shared_split import decide_shared_split
+from bidsapp.training.split import decide_split
+from bidsapp.training.state import ModelState, TrainedCase
+
+if TYPE_CHECKING:
+    from bidsapp.models.loading import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Where the pairs of a segment come from.
+
+    Attributes
+    ----------
+    folder
+        Laid out as `bidsapp.training.pairs.find_pairs` wants it.
+    vouched
+        Who answers for the labels.
+    channels
+        What the images are; empty when nobody says.
+    table
+        Names of the label values; None: what the folder or the model says.
+    refused
+        Labels whose approval no longer holds -> why.
+    """
+
+    folder: Path
+    vouched: Vouched
+    channels: tuple[str, ...] = ()
+    table: LabelTable | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a segment is trained on: pairs that passed all checks, everybody's place, and earlier pairs, if any."""
+
+    source: PairSource
+    checked: CheckedPairs
+    split: Split
+    channels: tuple[str, ...]
+    rehearsal: EarlierPairs | None = None
+
+    @property
+    def left_out(self) -> list[str]:
+        """Pairs and approvals that a user expects and that are not used."""
+        return [*self.checked.left_out, *(f"{name} ({reason})" for name, reason in self.source.refused.items())]
+
+
+@contextmanager
+def source_of_pairs(request: GroupRequest, state: ModelState | None, base: LoadedModel | None) -> Iterator[PairSource]:
+    """The user's folder, or MODEL_DIR/training brought up to date; for a dry run, in a place that vanishes."""
+    if request.training_dir is not None:
+        yield PairSource(_existing_folder(request.training_dir), Vouched("user"))
+        return
+    model_table = LabelTable(state.labels, frozenset(state.required_labels)) if state else None
+    sides = gather_approved(
+        request.output,
+        request.wanted,
+        label_map=request.label_map,
+        model_table=model_table,
+        source_labels=base.labels.values() if base is not None else (),
+    )
+    if request.dry_run:
+        with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
+            yield _write_approved(Path(folder), sides)
+    else:
+        yield _write_approved(request.layout.training, sides)
+
+
+def _existing_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise NoInputError(f"--training-dir {folder} does not exist", "Name the folder that holds the pairs.")
+    return folder
+
+
+def _write_approved(folder: Path, sides: ApprovedSides) -> PairSource:
+    modalities = common_modalities(sides.approvals)
+    update_training_folder(folder, sides, modalities)
+    return PairSource(folder, sides.vouched, modalities, sides.table, sides.refused)
+
+
+def check_material(
+    request: GroupRequest,
+    source: PairSource,
+    state: ModelState | None,
+    settings: Settings,
+    *,
+    base: LoadedModel | None,
+    lineage: Lineage,
+) -> Material:
+    """Check every pair and the match with the model so far and the one before, and place everybody.
+
+    Raises
+    ------
+    HippoTuneError
+        For everything that stands in the way; nothing of the model was touched then.
+    """
+    found = find_pairs(source.folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
+    labels = label_table_file(source.folder)
+    table = source.table or (read_label_table(labels) if labels.exists() else None)
+    if table is None and state is not None:
+        table = LabelTable(state.labels, frozenset(state.required_labels))
+    partly = annotation_file(source.folder)
+    cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
+    annotated = read_annotated(partly, cases, table) if partly.exists() else {}
+    checked = check_pairs(found, table=table, annotated=annotated, skip_bad_pairs=request.skip_bad_pairs)
+    channels = _channel_names(checked, source, state, settings)
+    if base is not None:
+        from bidsapp.training.adoption import channel_names, refuse_other_network
+
+        refuse_other_network(base, settings.training)
+        channels = channel_names(base, channels)
+    if state is not None:
+        _refuse_renamed_people(state, checked)
+        _refuse_other_labels(state, checked.table, channels, request.layout)
+    split = _place(request, source, checked, state, settings, lineage)
+    refuse_leaks(lineage, split, checked.pairs, checked.images)
+    rehearsal = _rehearsal(request, checked, split) if request.rehearse else None
+    return Material(source, checked, split, channels, rehearsal)
+
+
+def label_renames(request: GroupRequest) -> dict[str, str | None]:
+    """What --label-map says of other trainings' names."""
+    return dict(read_label_map(request.label_map).names) if request.label_map else {}
+
+
+def _rehearsal(request: GroupRequest, checked: CheckedPairs, split: Split) -> EarlierPairs:
+    earlier = earlier_pairs(
+        request.rehearse or Path(), checked.table, len(checked.pairs[0].images), label_renames(request),
+        part="train", participant_pattern=request.participant_pattern,
+    )  # fmt: skip
+    known = {image for images in checked.images.values() for image in images}
+    return choose_rehearsal(earlier, split, known)
+
+
+def _place(
+    request: GroupRequest,
+    source: PairSource,
+    checked: CheckedPairs,
+    state: ModelState | None,
+    settings: Settings,
+    lineage: Lineage,
+) -> Split:
+    """Approved people have one place in all models of a data set; people of a user's folder only in this one.
+
+    Whoever a model before knows keeps their place.
+    """
+    people = {pair.participant for pair in checked.pairs}
+    seed, locked = settings.training.seed, state.split if state else None
+    validation, test = settings.split.validation_fraction, settings.split.test_fraction
+    if source.vouched.by == "user":
+        return decide_split(
+            request.layout.split, people, seed=seed, locked=locked, known=lineage.inherited,
+            validation_fraction=validation, test_fraction=test,
+        )  # fmt: skip
+    return decide_shared_split(
+        request.output, request.layout.split, people, seed=seed, locked=locked, inherited=lineage.inherited,
+        validation_fraction=validation, test_fraction=test, write=not request.dry_run,
+    )  # fmt: skip
+
+
+def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
+    """The same image under another person would be placed anew, and a test person could enter the training."""
+    renamed = [
+        f"{pair.case} belongs to {pair.participant}, before to {state.image_people[image]}"
+        for pair in checked.pairs
+        for image in checked.images[pair.case][:1]
+        if state.image_people.get(image, pair.participant) != pair.participant
+    ]
+    if renamed:
+        raise BadDataError(
+            f"images that this model knows changed their person: {'; '.join(renamed)}",
+            "Use the ids and the --participant-pattern of the first run, or train anew in another --model-dir.",
+        )
+
+
+def _channel_names(
+    checked: CheckedPairs, source: PairSource, state: ModelState | None, settings: Settings
+) -> tuple[str, ...]:
+    """The setting, else the modalities of the approved labels; where nobody says, what the model began with."""
+    count = len(checked.pairs[0].images)
+    unnamed = default_channel_names(count)
+    names = settings.training.channels or source.channels or unnamed
+    if len(names) != count:
+        raise UsageError(
+            f"training.channels names {len(names)} channels ({', '.join(names)}), the pairs have {count}",
+            "Give one name per channel.",
+        )
+    same_count = state is not None and len(state.channels) == count
+    if state is not None and same_count and unnamed in (names, state.channels):
+        return state.channels
+    return names
+
+
+def _refuse_other_labels(state: ModelState, table: LabelTable, channels: tuple[str, ...], layout: ModelLayout) -> None:
+    if table.names != state.labels:
+        raise BadDataError(
+            f"the label table changed: {_spell(state.labels)} became {_spell(table.names)}",
+            f"{layout.root} was trained with the former; train the latter in another --model-dir.",
+        )
+    if channels != state.channels:
+        raise BadDataError(
+            f"the image channels changed: {', '.join(state.channels)} became {', '.join(channels)}",
+            f"{layout.root} was trained with the former; train the latter in another --model-dir.",
+        )
+
+
+def _spell(labels: dict[int, str]) -> str:
+    return ", ".join(f"{value} {name}" for value, name in sorted(labels.items()))
+
+
+def trained_cases(parts: Parts, material: Material) -> dict[str, TrainedCase]:
+    """What is noted of every pair, the rehearsed ones included."""
+    checked, places = material.checked, {row.participant_id: row.split for row in material.split.rows}
+    cases = {
+        pair.case: TrainedCase(
+            pair.participant,
+            pair.hemi,
+            places[pair.participant],
+            checked.content[pair.case],
+            _names(checked.annotated, pair.case),
+        )
+        for pair in (*parts.seen_in_training, *parts.test)
+    }
+    earlier = material.rehearsal
+    if earlier is None:
+        return cases
+    return cases | {
+        pair.case: TrainedCase(
+            pair.participant,
+            pair.hemi,
+            "train",
+            earlier.checked.content[pair.case],
+            _names(earlier.checked.annotated, pair.case),
+            rehearsal=True,
+        )
+        for pair in earlier.pairs
+    }
+
+
+def _names(annotated: Mapping[str, frozenset[str]], case: str) -> tuple[str, ...] | None:
+    return tuple(sorted(annotated[case])) if case in annotated else None
+
+
+def image_people(checked: CheckedPairs) -> dict[str, str]:
+    """Digest of every image -> its person."""
+    return {image: pair.participant for pair in checked.pairs for image in checked.images[pair.case]}

@@ -1,0 +1,152 @@
+"""Predict and score people, and hold a model against the one before it."""
+
+from __future__ import annotations
+
+import glob
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bidsapp.evaluation.comparison import Comparison, compare
+from bidsapp.evaluation.scores import score_case
+from bidsapp.files import read_json
+from bidsapp.layout import ModelLayout
+from bidsapp.prediction import Predictor
+from bidsapp.progress import progress_over
+from bidsapp.records import CaseScore, Hemi, LabelTable, SplitName
+from bidsapp.training.import_pairs import write_nnunet_case
+from bidsapp.training.rehearsal import EarlierPairs
+from bidsapp.training.state import ModelState
+from bidsapp.training.volumes import read_volume
+
+
+@dataclass(frozen=True)
+class ScoredPair:
+    """A pair to predict, as it lies in nnU-Net's raw data: in network space, with the values that the network learns.
+
+    Attributes
+    ----------
+    annotated
+        Names of the labels that it annotates; None: all.
+    """
+
+    case: str
+    participant: str
+    hemi: Hemi
+    images: tuple[Path, ...]
+    label: Path
+    annotated: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model with what it says of our labels.
+
+    Attributes
+    ----------
+    values
+        The model's value -> ours; None: they are the same.
+    channels
+        Which of our images it takes, in its order; None: all as they are.
+    """
+
+    predictor: Predictor
+    values: Mapping[int, int] | None = None
+    channels: tuple[int, ...] | None = None
+
+    def predict(self, pair: ScoredPair, output: Path) -> np.ndarray:
+        """Write the model's label map to `output`, and give it with our values."""
+        images = pair.images if self.channels is None else [pair.images[channel] for channel in self.channels]
+        self.predictor.predict_files(images, output)
+        return _renumber(read_volume(output).array, self.values)
+
+
+def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> list[ScoredPair]:
+    """The model's own people in one part, as they lie in nnU-Net's raw data set."""
+    folder = "Ts" if part == "test" else "Tr"
+    return [
+        ScoredPair(
+            case, known.participant, known.hemi,
+            tuple(sorted(layout.raw_images(folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))),
+            layout.raw_labels(folder) / f"{case}.nii.gz", annotated=known.annotated,
+        )
+        for case, known in sorted(state.cases.items())
+        if known.split == part and not known.rehearsal
+    ]  # fmt: skip
+
+
+def pairs_of_others(earlier: EarlierPairs, folder: Path) -> list[ScoredPair]:
+    """Pairs of another training, written below `folder` as this network would have been given them."""
+    annotated = None if earlier.annotated is None else tuple(sorted(earlier.annotated))
+    for pair in earlier.pairs:
+        write_nnunet_case(pair, folder, folder, values=earlier.values)
+    return [
+        ScoredPair(
+            pair.case, pair.participant, pair.hemi,
+            tuple(folder / f"{pair.case}_{channel:04d}.nii.gz" for channel in range(len(pair.images))),
+            folder / f"{pair.case}.nii.gz", annotated,
+        )
+        for pair in earlier.pairs
+    ]  # fmt: skip
+
+
+def predict_and_score(
+    pairs: Iterable[ScoredPair], labels: LabelTable, contender: Contender, folder: Path, *, what: str
+) -> list[CaseScore]:
+    """Predict every pair to ``<case>_dseg.nii.gz`` in `folder`, and compare it with its label.
+
+    Parameters
+    ----------
+    labels
+        Names of the values that are learned here.
+    what
+        For the progress bar.
+    """
+    scores: list[CaseScore] = []
+    for pair in progress_over(list(pairs), what):
+        prediction = contender.predict(pair, folder / f"{pair.case}_dseg.nii.gz")
+        reference = read_volume(pair.label)
+        scores += score_case(
+            prediction,
+            reference.array,
+            reference.grid.spacing_mm,
+            labels,
+            participant=pair.participant,
+            case=pair.case,
+            hemi=pair.hemi,
+            annotated=pair.annotated,
+        )
+    return scores
+
+
+def network_labels(layout: ModelLayout) -> LabelTable:
+    """The values that the network of a MODEL_DIR learns, and their names."""
+    labels = read_json(layout.raw_dataset / "dataset.json")["labels"]
+    return LabelTable({value: name for name, value in sorted(labels.items(), key=lambda item: item[1]) if value})
+
+
+def compare_models(
+    pairs: Sequence[ScoredPair], labels: LabelTable, before: Contender, after: Contender, *, what: str, seed: int
+) -> Comparison | None:
+    """Predict the same pairs with both models, and compare by person; None where nothing can be compared."""
+    with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
+        old, new = (
+            predict_and_score(pairs, labels, one, Path(folder), what=f"{name} on {what}")
+            for name, one in (("the model before", before), ("the new model", after))
+        )
+    return compare(old, new, seed=seed)
+
+
+def _renumber(label: np.ndarray, values: Mapping[int, int] | None) -> np.ndarray:
+    """Values that are not in `values` become background."""
+    whole = np.rint(label).astype(np.int64)
+    if values is None:
+        return whole
+    lookup = np.zeros(int(whole.max(initial=0)) + 1, dtype=np.int64)
+    for old, new in values.items():
+        if old < len(lookup):
+            lookup[old] = new
+    return lookup[whole]

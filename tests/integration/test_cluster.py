@@ -1,0 +1,112 @@
+"""The scripts of docs/cluster.md, as a scheduler runs them; and what the tutorial does first, done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from bidsapp.corobl.grid import reverse_axis_0
+from bidsapp.layout import OutputLayout
+from demo.recorded_review import DESCRIPTION
+from demo.simulate import simulate_side
+from tests.conftest import ROOT, run_py
+from tests.integration.test_participant import make_data_set
+from tests.test_documented import commands
+from tests.validation import errors_of
+
+PEOPLE = ("01", "02", "03")
+SCRIPTS = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs" / "cluster.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.write_text("#!/bin/bash\n" + text)
+    path.chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Three people with crops of another tool, and `hippotune` on the PATH."""
+    folder = tmp_path_factory.mktemp("study")
+    make_data_set(folder / "data", *(f"sub-{label}_T1w" for label in PEOPLE))
+    crops = OutputLayout(folder / "crops")
+    for number, label in enumerate(PEOPLE):
+        path = crops.session(label, None).crop("L", "T1w")
+        path.parent.mkdir(parents=True)
+        nib.save(reverse_axis_0(simulate_side(number, "L", 3, ("T1w",), 0.3)[0][0]), path)
+    crops.dataset_description.write_text(json.dumps(DESCRIPTION))
+    (folder / "bin").mkdir()
+    program(folder / "bin", "hippotune", f'exec {shlex.quote(sys.executable)} {shlex.quote(str(ROOT / "run.py"))} "$@"')
+    yield folder
+
+
+def start(script: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_an_array_of_jobs_shares_an_output(study: Path) -> None:
+    options = {"MODEL": "none", "HIPPOTUNE_OPTIONS": "--derivatives crops --hemi L", "SLURM_CPUS_PER_TASK": "1"}
+    tasks = [start(SCRIPTS[0], study, SLURM_ARRAY_TASK_ID=str(n), **options) for n in range(1, len(PEOPLE) + 1)]
+    for task in tasks:
+        output, _ = task.communicate(timeout=300)
+        assert task.returncode == 0, output
+        assert "1 ok, 0 skipped, 0 failed" in output
+    layout = OutputLayout(study / "data" / "derivatives" / "hippotune")
+    logs = list(layout.logs.glob("*/participant.log"))
+    assert len(logs) == len(PEOPLE)
+    assert all(log.read_text().count("HippoTune 0") == 1 for log in logs)
+    assert not layout.index.exists()
+    done = run_py(study / "data", layout.root, "participant", "--reports-only")
+    assert done.code == 0, done.output
+    assert all(f"sub-{label}" in layout.index.read_text() for label in PEOPLE)
+    assert errors_of(layout.root) == (0, [])
+
+
+def test_the_first_commands_of_the_tutorial_do_what_it_says(study: Path) -> None:
+    lines = commands(ROOT / "docs" / "tutorial.md")
+    dry, first = (shlex.split(line.replace("--model default", "--model none"))[1:] for line in lines[:2])
+    review = next(shlex.split(line)[1:] for line in lines if line.endswith(" review"))
+    planned = run_py(*dry, cwd=study)
+    assert (planned.code, (study / "out").exists()) == (0, False), planned.output
+    assert "would process sub-03" in planned.output
+    done = run_py(*first, "--derivatives", "crops", "--hemi", "L", "--nprocs", "1", cwd=study)
+    assert "3 ok, 0 skipped, 0 failed" in done.output
+    assert run_py(*review, cwd=study).code == 0
+    rows = (study / "out" / "labels" / "review.tsv").read_text().splitlines()
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    assert rows[0] in tutorial
+    assert [row.split("\t")[:4] for row in rows[1:]] == [[f"sub-{one}", "n/a", "L", "pending"] for one in PEOPLE]
+
+
+def test_the_training_script_waits_for_the_checkpoint_and_requeues(study: Path) -> None:
+    (study / "bin" / "hippotune").rename(study / "bin" / "real")
+    program(
+        study / "bin", "hippotune", "trap 'sleep 0.3; exit 75' TERM\ntouch started\nwhile true; do sleep 0.05; done"
+    )
+    program(study / "bin", "scontrol", 'echo "asked to $*"')
+    job = start(SCRIPTS[1], study, SLURM_JOB_ID="7")
+    deadline = time.monotonic() + 20
+    while not (study / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)  # until the script waits
+    job.send_signal(signal.SIGTERM)
+    output, _ = job.communicate(timeout=20)
+    assert (job.returncode, output) == (75, "asked to requeue 7\n")

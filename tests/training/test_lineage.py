@@ -1,0 +1,65 @@
+"""Places that people had in models before, by id and by image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bidsapp.errors import BadDataError
+from bidsapp.records import Pair, Split, SplitName, SplitRow
+from bidsapp.training.lineage import Lineage, refuse_leaks, say_leakage
+from bidsapp.training.split import add_places
+
+BEFORE = Split((SplitRow("sub-01", "train"), SplitRow("sub-02", "test"), SplitRow("sub-03", "validation")))
+LINEAGE = Lineage(({"name": "theirs"},), BEFORE, {"image of 02": "sub-02", "image of 01": "sub-01"})
+
+
+def pair(person: str) -> Pair:
+    return Pair(f"{person}_hemi-R", person, "R", (Path("img"),), Path("lbl"))
+
+
+def check(person: str, part: SplitName, image: str) -> None:
+    split = Split((SplitRow(person, part),))
+    refuse_leaks(LINEAGE, split, [pair(person)], {f"{person}_hemi-R": [image]})
+
+
+@pytest.mark.parametrize(
+    ("person", "part", "image"),
+    [
+        ("sub-02", "test", "image of 02"),
+        ("sub-09", "train", "new image"),
+        ("sub-09", "test", "image of 02"),  # another name, the same part
+        ("sub-01", "train", "new image"),  # a second session
+    ],
+)
+def test_who_keeps_their_part_is_welcome(person: str, part: SplitName, image: str) -> None:
+    check(person, part, image)
+
+
+@pytest.mark.parametrize(
+    ("person", "part", "image", "said"),
+    [
+        ("sub-02", "train", "new image", "sub-02, who was in test, in train"),
+        ("sub-02", "validation", "new image", "sub-02, who was in test, in validation"),
+        ("sub-01", "test", "new image", "sub-01, who was in train, in test"),
+        ("sub-09", "train", "image of 02", "sub-09_hemi-R shows sub-02, who was in test, in train"),
+        ("sub-09", "test", "image of 01", "sub-09_hemi-R shows sub-01, who was in train, in test"),
+    ],
+)
+def test_who_would_change_their_part_is_named(person: str, part: SplitName, image: str, said: str) -> None:
+    with pytest.raises(BadDataError, match=said):
+        check(person, part, image)
+
+
+def test_never_passed_where_it_could_not_be_checked() -> None:
+    assert say_leakage(Lineage()) == ""
+    assert "3 people of the models before were checked" in say_leakage(LINEAGE)
+    said = say_leakage(Lineage(({"name": "theirs"},), BEFORE, {}, unchecked=("older",)))
+    assert "leakage against older could not be checked" in said
+    assert "were checked" not in said
+
+
+def test_places_are_added_and_never_moved() -> None:
+    further = Split((SplitRow("sub-02", "train"), SplitRow("sub-04", "train")))
+    assert add_places(BEFORE, further).rows == (*BEFORE.rows, SplitRow("sub-04", "train"))
