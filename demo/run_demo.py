@@ -35,7 +35,7 @@ def run() -> int:
     began = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
     pairs, model = OUTPUT / "pairs", ModelLayout(OUTPUT / "model")
-    head, study = OutputLayout(OUTPUT / "colin27"), OutputLayout(OUTPUT / "study")
+    head, own_head, study = (OutputLayout(OUTPUT / name) for name in ("colin27", "colin27-own-model", "study"))
     code = _run("1. A real head through the built-in model", HEAD, head.root, "participant")
     if code:
         return code
@@ -52,6 +52,11 @@ def run() -> int:
                 *(pairs, OUTPUT / "unused", "group", "--training-dir", pairs, "--model-dir", model.root),
                 *("--preset", "tiny", "--iterations", ITERATIONS),
             ),
+            0,
+        ),
+        (
+            "   The same head through that model",
+            (HEAD, own_head.root, "participant", "--model", model.current_export),
             0,
         ),
         (

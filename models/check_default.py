@@ -229,14 +229,12 @@ def check_msd(folder: Path, output: Path, model: str) -> None:
 
 
 def _predictor(model: str) -> Predictor:
-    import os
-
-    from bidsapp.layout import model_places
+    from bidsapp.layout import ModelPlaces
     from bidsapp.models.loading import load_model
     from bidsapp.models.shelf import locate_model
     from bidsapp.prediction import Predictor, choose_device
 
-    path = Path(model) if Path(model).exists() else locate_model(model, model_places(None, None, os.environ))
+    path = Path(model) if Path(model).exists() else locate_model(model, ModelPlaces(None, OUTPUT))
     return Predictor(load_model(path), choose_device("cpu"), cores=1)
 
 
