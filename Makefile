@@ -7,13 +7,17 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test lint format generated image-check clean
+# Task04_Hippocampus of the Medical Segmentation Decathlon
+MSD ?= ../shared/data/msd_hippocampus
+
+.PHONY: help demo test lint format generated image-check default-model clean
 
 help:
-	@echo "make demo    train, test and export a model on simulated people made from a real atlas (CPU, minutes)"
+	@echo "make demo    segment a real head, then train, test and export a model on simulated people (CPU, minutes)"
 	@echo "make test    run the tests"
 	@echo "make lint    check style and types"
 	@echo "make format  bring the code into our style"
+	@echo "make default-model MSD=FOLDER  train the built-in model anew (hours), see docs/default-model.md"
 	@echo "make generated    write the Boutiques descriptors and docs/reference.md again from the parsers"
 	@echo "make image-check  build the container image and run it without network, home and root (as root; 30 GB)"
 
@@ -37,6 +41,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+default-model: $(READY)
+	$(BIN)/python models/train_default.py --msd $(MSD)
 
 generated: $(READY)
 	$(BIN)/python tools/make_boutiques.py

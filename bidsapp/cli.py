@@ -39,6 +39,8 @@ _OF_READING: tuple[str, ...] = ("skip_bids_validation", "bids_filter_file", "sto
 
 _EPILOG = """\
 examples
+  run.py data out participant
+        segment the hippocampi of every T1w of the BIDS data set `data` with the built-in model; pages to look at
   run.py data out participant --model none
         bring every T1w of the BIDS data set `data` to CorObl space: crops, transforms, pages to look at
   run.py data out participant --model models/ours/export/current.zip --participant-label 01 02
@@ -107,9 +109,9 @@ def _add_people(group: argparse._ArgumentGroup) -> None:
 def _add_model(group: argparse._ArgumentGroup) -> None:
     _flag(
         group, "--model", metavar="NAME|FILE|FOLDER|none|scratch",
-        help="participant: the model that segments (a name that hippotune-models list shows, an exported zip, a "
-        "model's folder), or none for crops alone; group: the model to start from (its network and plans are taken "
-        "over, labels and channels matched by name), or scratch (default)",
+        help="participant: the model that segments: a name that hippotune-models list shows (default: default, the "
+        "built-in one), an exported zip or a model's folder, or none for crops alone; group: the model to start from "
+        "(its network and plans are taken over, labels and channels matched by name), or scratch (default)",
     )  # fmt: skip
 
 

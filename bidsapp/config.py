@@ -79,13 +79,15 @@ def _numbers(count: int | None, minimum: float, what: str) -> Callable[[str], tu
     return parse
 
 
-def _range(minimum: float) -> Callable[[str], Range]:
+def _range(minimum: float, maximum: float = float("inf")) -> Callable[[str], Range]:
     parse_two = _numbers(2, minimum, f"two numbers of at least {minimum:g}, the lower one first")
 
     def parse(text: str) -> Range:
         low, high = parse_two(text)
         if low > high:
             raise _BadValueError("two numbers, the lower one first")
+        if high > maximum:
+            raise _BadValueError(f"two numbers from {minimum:g} to {maximum:g}, the lower one first")
         return low, high
 
     return parse
@@ -337,6 +339,13 @@ class AugmentationSettings:
         _range(0),
         "Coefficients of the order-3 polynomial in the exponent are drawn within +- this.",
     )
+    field_of_view_probability: float = _setting(
+        0.0,
+        _probability,
+        "Cut off a side of the patch, as where a scan ends: what lies beyond is dark, or noise, and unlabelled.\n"
+        "Not in nnU-Net. Our built-in model uses it: it learns from crops that are smaller than CorObl crops.",
+    )
+    field_of_view_cut: Range = _setting((0.0, 0.3), _range(0, 0.9), "Part of the patch's edge that is cut off.")
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--author", action="append", default=[], metavar="NAME", help="for the citation; may be repeated"
     )
+    parser.add_argument(
+        "--about", type=Path, metavar="FILE",
+        help="Markdown for the card, in your words: which data, for whom, where the model ends",
+    )  # fmt: skip
     add_flag(parser, "--include-demographics", action="store_true", help="ages and sexes, as means and counts")
     parser.add_argument("--participants", type=Path, metavar="FILE", help="participants.tsv, for the demographics")
     parser.add_argument(
@@ -170,11 +174,19 @@ def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
         participants=arguments.participants,
         title=arguments.title,
         authors=arguments.author,
+        about=_read_about(arguments.about) if arguments.about else "",
     )
     log.info("to publish: %s", archive)
     if arguments.hippunfold:
         entry = export_for_hippunfold(archive, arguments.hippunfold.absolute())
         log.info("for HippUnfold: %s; its configuration wants:\n%s", arguments.hippunfold, entry)
+
+
+def _read_about(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise NoInputError(f"--about {path} cannot be read: {error}", "Name a text file in UTF-8.") from error
 
 
 def _add_contains(parser: argparse.ArgumentParser) -> None:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_MODEL = "none"
+DEFAULT_MODEL = "default"
+"""The built-in model's name in the registry that we ship."""
 WITHOUT_MODEL = f"{NO_MODEL} (crops alone)"
 MOST_PROCESSES = 8
 """People at a time, unless told otherwise: each needs up to 1.5 GB."""
@@ -65,9 +67,9 @@ class ParticipantRequest:
     Attributes
     ----------
     model
-        A model's name, file or folder, ``none`` for crops alone; None where nothing was said.
+        A model's name, file or folder, ``none`` for crops alone; None where nothing was said: the built-in one.
     models
-        Where names are looked up; None: nowhere.
+        Where names are looked up.
     modalities
         The channels, in the order that the model wants.
     processes
@@ -77,7 +79,7 @@ class ParticipantRequest:
     bids_dir: Path
     layout: OutputLayout
     model: str | None
-    models: ModelPlaces | None = None
+    models: ModelPlaces
     modalities: tuple[Modality, ...] = ("T1w",)
     sides: tuple[Side, ...] = SIDES
     participants: tuple[str, ...] = ()
@@ -112,11 +114,6 @@ def run(request: ParticipantRequest) -> None:
     if request.reports_only:
         _rebuild_pages(request)
         return
-    if request.model is None:
-        from bidsapp.models.shelf import model_choices
-
-        choices = model_choices(request.models, layout, otherwise=WITHOUT_MODEL)
-        raise UsageError("participant needs --model", f"Choose one: {choices}.")
     validation = Validation() if request.skip_validation else _validate(request)
     found = _find(request)
     segmenter = None if request.model == NO_MODEL else _load(request)
@@ -184,32 +181,50 @@ def _find(request: ParticipantRequest) -> Found:
 
 def _load(request: ParticipantRequest) -> Segmenter:
     from bidsapp.models.loading import load_model
-    from bidsapp.models.shelf import model_path
     from bidsapp.prediction import Predictor, choose_device
 
     device = choose_device(request.device)
-    path = model_path(str(request.model), request.models, request.layout, otherwise=WITHOUT_MODEL)
-    model = load_model(path)
+    model = load_model(_model_path(request))
     _refuse_other_channels(request, model)
     log.info("model %s on %s: %s", model.name, device, ", ".join(model.labels.values()))
     predictor = Predictor(model, device, tta=request.tta, cores=request.processes)
     return Segmenter(predictor, model.name, model.digest, request.tta)
 
 
+def _model_path(request: ParticipantRequest) -> Path:
+    """The file or folder that --model means; the built-in one without it."""
+    from bidsapp.models.shelf import locate_model, model_path
+
+    if request.model is None:
+        return locate_model(DEFAULT_MODEL, request.models)
+    return model_path(request.model, request.models, request.layout, otherwise=WITHOUT_MODEL)
+
+
 def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> None:
-    wanted = model.channels
-    if len(wanted) != len(request.modalities):
+    """Refuse channels that the network cannot take or that stand in another order.
+
+    One image of another contrast is taken with a warning: some networks cope, and who looks at the result can tell.
+    """
+    wanted, given = model.channels, request.modalities
+    if len(wanted) != len(given):
         raise UsageError(
             f"the model {model.name} takes {len(wanted)} channels ({', '.join(wanted)}), "
-            f"--modality {'+'.join(request.modalities)} gives {len(request.modalities)}",
+            f"--modality {'+'.join(given)} gives {len(given)}",
             "Choose the --modality that it was trained on.",
         )
-    for channel, modality in zip(wanted, request.modalities, strict=True):
-        if channel in ("T1w", "T2w") and channel != modality:
-            raise UsageError(
-                f"the model {model.name} was trained on {', '.join(wanted)}, not {'+'.join(request.modalities)}",
-                f"Give --modality {'+'.join(wanted)}.",
-            )
+    named = ("T1w", "T2w")  # what another name means, nobody can tell
+    if not any(channel in named and channel != modality for channel, modality in zip(wanted, given, strict=True)):
+        return
+    if len(wanted) > 1:
+        raise UsageError(
+            f"the model {model.name} was trained on {', '.join(wanted)}, not {'+'.join(given)}",
+            f"Give --modality {'+'.join(wanted)}.",
+        )
+    log.warning(
+        "the model %s was trained on %s and now gets %s: its labels may be wrong everywhere. Look at every side, or "
+        "train a model on corrected %s labels first",
+        model.name, wanted[0], given[0], given[0],
+    )  # fmt: skip
 
 
 def _process(request: ParticipantRequest, found: Found, segmenter: Segmenter | None, run_name: str) -> list[Ending]:

@@ -1,7 +1,7 @@
-"""The whole loop on this machine's CPU: train, segment, correct and approve, train on what was approved.
+"""A real head through the built-in model, then the whole loop: train, segment, correct and approve, train on that.
 
-The people of the training are simulated from the CIT168 atlas (see simulate.py): their scores show that everything
-works, not how well the model does on real heads. The one real head is Colin27 (see data/colin27/README).
+The real head is Colin27 (see data/colin27/README). The people of the training are simulated from the CIT168 atlas (see
+simulate.py): their scores show that everything works, not how well a model does on real heads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bidsapp.cli import main  # noqa: E402
-from bidsapp.layout import ModelLayout, OutputLayout  # noqa: E402
+from bidsapp.layout import ModelLayout, OutputLayout, label_names  # noqa: E402
+from bidsapp.participants.job import read_facts  # noqa: E402
+from bidsapp.records import SIDES  # noqa: E402
+from bidsapp.tsv import read_tsv  # noqa: E402
 from demo.recorded_review import PATIENTS, record_review, write_crops  # noqa: E402
 from demo.simulate import simulate_people  # noqa: E402
 
@@ -32,14 +35,19 @@ def run() -> int:
     began = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
     pairs, model = OUTPUT / "pairs", ModelLayout(OUTPUT / "model")
-    head, study = OutputLayout(OUTPUT / "colin27"), OutputLayout(OUTPUT / "study")
-    _say(f"1. Simulating {PEOPLE} people (two sides each) from the CIT168 atlas in {_shown(pairs)}")
+    head, own_head, study = (OutputLayout(OUTPUT / name) for name in ("colin27", "colin27-own-model", "study"))
+    code = _run("1. A real head through the built-in model", HEAD, head.root, "participant")
+    if code:
+        return code
+    show_hippocampi(head, "colin27")
+    print(f"  {time.monotonic() - began:.0f} s in all")
+    _say(f"2. Simulating {PEOPLE} people (two sides each) from the CIT168 atlas in {_shown(pairs)}")
     pairs.mkdir(parents=True)
     simulate_people(pairs, PEOPLE, SEED)
     patients = write_crops(OUTPUT / "patients")
     steps: list[tuple[str, tuple[object, ...], int]] = [
         (
-            "2. A first model, on pairs that were made elsewhere",
+            "3. A first model of one's own, on pairs that were made elsewhere",
             (
                 *(pairs, OUTPUT / "unused", "group", "--training-dir", pairs, "--model-dir", model.root),
                 *("--preset", "tiny", "--iterations", ITERATIONS),
@@ -47,8 +55,8 @@ def run() -> int:
             0,
         ),
         (
-            "3. A real head through that model",
-            (HEAD, head.root, "participant", "--model", model.current_export),
+            "   The same head through that model",
+            (HEAD, own_head.root, "participant", "--model", model.current_export),
             0,
         ),
         (
@@ -79,6 +87,18 @@ def run() -> int:
     return 0
 
 
+def show_hippocampi(output: OutputLayout, person: str) -> None:
+    """Print volumes and judgements of both hippocampi of a person."""
+    for side in SIDES:
+        path = output.session(person, None).prediction(side)
+        volumes = {row.cells["name"]: float(row.cells["volume_mm3"]) for row in read_tsv(label_names(path), ["name"])}
+        facts = read_facts(path) or {"level": "unknown", "judgements": []}
+        parts = ", ".join(f"{name.lower()} {volume:.0f}" for name, volume in volumes.items())
+        print(f"  hemi-{side}: {sum(volumes.values()):.0f} mm3 ({parts}), {facts['level']}")
+        for judgement in facts["judgements"]:
+            print(f"    {judgement['level']}: {judgement['words']}")
+
+
 def _run(title: str, *words: object) -> int:
     """Run a command line as a user would, and show it."""
     shown = [_shown(word) if isinstance(word, Path) else str(word) for word in words]
@@ -91,7 +111,7 @@ def _conclude(seconds: float, model: ModelLayout, head: OutputLayout, study: Out
     print(f"\nThe demo took {seconds:.0f} s. Test Dice of the first model: {scores:.3f}, on people simulated from one")
     print("atlas: that says that everything works here, not how good the model is on real heads.")
     print(f"Open {model.report}: the training and its scores,")
-    print(f"     {head.index}: a real head, segmented with that model,")
+    print(f"     {head.index}: a real head, segmented by the built-in model,")
     print(f"     {study.review_page}: who approved what, and what was refused.")
 
 

@@ -41,6 +41,7 @@ def test_an_edit_with_comments_keeps_its_meaning(tmp_path: Path) -> None:
         ("[training]\n# longer\niterations = many\n", 3, "training.iterations = 'many' does not fit"),
         ("[loss]\nname = focal\n", 2, "loss.name = 'focal' does not fit"),
         ("[augmentation]\n\nrotation_degrees = 30 -30\n", 3, "augmentation.rotation_degrees"),
+        ("[augmentation]\nfield_of_view_cut = 0.2 1.5\n", 2, "augmentation.field_of_view_cut"),
         ("[training]\npatch_size = 64 64\n", 2, "training.patch_size"),
         ("[split]\ntest_fraction = nan\n", 2, "split.test_fraction"),
         ("[los]\nname = dice\n", 2, "there is no setting 'los.name'"),

@@ -78,6 +78,8 @@ class SharedModel:
         Models that it was trained from, the nearest first; empty: from scratch.
     leakage
         What is known of people whom both it and they knew.
+    about
+        Markdown of those who share it: which data, for whom, where it ends.
     """
 
     title: str
@@ -94,6 +96,7 @@ class SharedModel:
     scores: tuple[LabelScores, ...] = ()
     demographics: tuple[str, ...] = ()
     parents: tuple[Parent, ...] = ()
+    about: str = ""
     leakage: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -107,6 +110,7 @@ def model_card(model: SharedModel) -> str:
     """MODEL_CARD.md."""
     sections = (
         ("What it is", _about(model)),
+        *([("From its authors", [model.about.strip()])] if model.about.strip() else []),
         ("Run it in plain nnU-Net", _usage(model)),
         ("Trained on", _training(model)),
         ("Test scores", _scores(model)),

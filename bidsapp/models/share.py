@@ -58,6 +58,7 @@ def export_model(
     participants: Path | None = None,
     title: str | None = None,
     authors: Sequence[str] = (),
+    about: str = "",
 ) -> Path:
     """Write the newest export of `model_dir` as an archive to publish.
 
@@ -72,6 +73,8 @@ def export_model(
         Say how old the people are (mean, SD, range) and of which sex, from this participants.tsv.
     authors
         As ``Family, Given``, or names of groups.
+    about
+        Markdown for the card: which data, for whom, where the model ends.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def export_model(
     demographics = _demographics(participants, state) if include_demographics and participants else ()
     model = _describe(
         packed, loaded, layout, state, licence=licence, title=title, authors=tuple(authors), parents=parents,
-        demographics=demographics,
+        demographics=demographics, about=about,
     )  # fmt: skip
     files = _files(packed, model)
     _refuse_leaks(files, layout, state, destination, model.authors)
@@ -204,6 +207,7 @@ def _describe(
     authors: tuple[str, ...],
     parents: tuple[Parent, ...],
     demographics: tuple[str, ...],
+    about: str,
 ) -> SharedModel:
     manifest = packed.manifest
     return SharedModel(
@@ -221,6 +225,7 @@ def _describe(
         scores=_scores(layout, state, manifest),
         demographics=demographics,
         parents=parents,
+        about=about,
         leakage=str(manifest.get("leakage", "")),
         versions={"HippoTune": manifest["hippotune"], "nnunetv2": manifest["nnunetv2"]},
     )

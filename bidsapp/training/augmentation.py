@@ -1,8 +1,9 @@
-"""What a training patch goes through: nnU-Net's augmentation, elastic deformation, bias field; no mirroring."""
+"""What a training patch goes through: nnU-Net's, elastic deformation, bias field, cut fields; no mirroring."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,47 @@ class BiasFieldTransform(ImageOnlyTransform):
         return (image - darkest) * parameters["field"] + darkest
 
 
+class FieldOfViewTransform(BasicTransform):
+    """Cut off one side of a patch, as where the scan ends; nothing is labelled there.
+
+    What lies beyond is, by the toss of a coin, the darkest value of the patch (a crop is 0 outside the scan) or noise
+    with the patch's mean and standard deviation.
+
+    Parameters
+    ----------
+    cut
+        Smallest and largest part of the edge that goes.
+    """
+
+    def __init__(self, cut: tuple[float, float]) -> None:
+        super().__init__()
+        self.cut = cut
+
+    def get_parameters(self, **data_dict: torch.Tensor) -> dict[str, object]:
+        """Draw the side, how much goes, and what takes its place."""
+        shape = data_dict["image"].shape[1:]
+        axis = np.random.randint(len(shape))
+        gone = int(np.random.uniform(*self.cut) * shape[axis])
+        first = 0 if np.random.uniform() < 0.5 else shape[axis] - gone
+        beyond = (slice(None), *[slice(None)] * axis, slice(first, first + gone))
+        return {"beyond": beyond, "noisy": np.random.uniform() < 0.5}
+
+    def _apply_to_image(self, image: torch.Tensor, **parameters: Any) -> torch.Tensor:
+        beyond, axes = parameters["beyond"], tuple(range(1, image.ndim))
+        image = image.clone()
+        if parameters["noisy"]:
+            deviation, mean = torch.std_mean(image, dim=axes, keepdim=True)
+            image[beyond] = mean + deviation * torch.randn(image[beyond].shape)
+        else:
+            image[beyond] = image.amin(dim=axes, keepdim=True)
+        return image
+
+    def _apply_to_segmentation(self, segmentation: torch.Tensor, **parameters: Any) -> torch.Tensor:
+        segmentation = segmentation.clone()
+        segmentation[parameters["beyond"]] = 0
+        return segmentation
+
+
 def training_transforms(
     patch_size: tuple[int, ...],
     *,
@@ -88,6 +130,7 @@ def training_transforms(
             border_mode_seg="constant",
             padding_value_seg=-1,
         ),
+        _sometimes(settings.field_of_view_probability, FieldOfViewTransform(settings.field_of_view_cut)),
         _sometimes(
             settings.noise_probability,
             GaussianNoiseTransform(noise_variance=settings.noise_variance, p_per_channel=1, synchronize_channels=True),

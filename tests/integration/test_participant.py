@@ -283,7 +283,7 @@ def test_sigterm_ends_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        ((), 2, "--model none (crops alone)"),
+        (("--model", "nobodys"), 2, "--model none (crops alone)"),
         (("--model", "nowhere.zip"), 66, "nowhere.zip: there is no such file"),
         (("--model", "none", "--participant-label", "99"), 18, "01"),
         (("--model", "none", "--modality", "T2w"), 18, "T2w"),

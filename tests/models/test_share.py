@@ -156,6 +156,17 @@ def test_a_title_that_gives_away_is_refused(tmp_path: Path, text: str) -> None:
     assert not (tmp_path / "a.zip").exists()
 
 
+def test_the_card_says_what_its_authors_say_of_it(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path)
+    about = "Children of 8 to 12 years.\n\n- one scanner\n"
+    archive = export_model(layout.root, tmp_path / "hippo.zip", licence="CC0-1.0", about=about)
+    assert f"\n## From its authors\n\n{about}\n## Run it" in inside(archive, "MODEL_CARD.md")
+    silent = export_model(layout.root, tmp_path / "silent.zip", licence="CC0-1.0")
+    assert "From its authors" not in inside(silent, "MODEL_CARD.md")
+    with pytest.raises(BadDataError, match=r"MODEL_CARD.md"):
+        export_model(layout.root, tmp_path / "no.zip", licence="CC0-1.0", about=f"Mostly of {PEOPLE[0]}.")
+
+
 def test_authors_may_have_the_name_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "meyer")
     layout = model_dir(tmp_path)

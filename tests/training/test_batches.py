@@ -11,7 +11,7 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from bidsapp.config import AugmentationSettings, preset_settings
-from bidsapp.training.augmentation import BiasFieldTransform, training_transforms
+from bidsapp.training.augmentation import BiasFieldTransform, FieldOfViewTransform, training_transforms
 from bidsapp.training.batches import Batches, iterate
 
 PATCH = (16, 24, 16)
@@ -92,6 +92,31 @@ def test_the_bias_field_shades_smoothly_and_keeps_the_mean() -> None:
     shaded = transform._apply_to_image(image, field=field)
     assert shaded[0, 0, 0, 0] == -1
     assert torch.allclose(shaded[0, 5:, 5:, 5:], 4 * field[5:, 5:, 5:] - 1)
+
+
+def test_beyond_a_cut_field_it_is_dark_or_noise_and_unlabelled() -> None:
+    np.random.seed(0)
+    torch.manual_seed(0)
+    transform = FieldOfViewTransform((0.25, 0.25))
+    image, label = torch.randn(2, 16, 24, 32) + 5, torch.ones(1, 16, 24, 32, dtype=torch.int16)
+    seen = set()
+    for _ in range(150):
+        result = transform(image=image, segmentation=label)
+        gone = result["segmentation"][0] == 0
+        assert gone.sum() == label.numel() // 4  # a quarter of one edge
+        profiles = [gone.movedim(axis, 0).flatten(1).any(1) for axis in range(3)]
+        axis = next(axis for axis in range(3) if not profiles[axis].all())
+        first = profiles[axis][0].item()
+        assert torch.equal(result["image"][:, ~gone], image[:, ~gone])
+        noisy = result["image"][0, gone].std() > 0.01
+        if noisy:
+            assert abs(result["image"][1, gone].mean() - image[1].mean()) < 0.2
+            assert abs(result["image"][1, gone].std() - image[1].std()) < 0.2
+        else:
+            assert torch.equal(result["image"][:, gone].amax(1), image.amin((1, 2, 3)))
+        seen.add((axis, first, bool(noisy)))
+    assert seen == {(axis, first, noisy) for axis in range(3) for first in (True, False) for noisy in (True, False)}
+    assert label.all()  # what was given stays as it is
 
 
 def test_labels_stay_whole_numbers_and_nothing_is_mirrored() -> None:

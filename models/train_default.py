@@ -1,0 +1,119 @@
+"""Train the built-in model: real people of the Decathlon and simulated ones, through our own group level.
+
+    python models/train_default.py --msd ../shared/data/msd_hippocampus
+
+Writes pairs, the model's folder and ``default.zip`` below models/output; given again, it goes on where it stopped.
+Options that are not its own go to `group` (``--nprocs 1``, ``--set optimizer.learning_rate=1e-3``, ...).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import accumulate
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bidsapp.cli import main as run_py  # noqa: E402
+from bidsapp.layout import ModelLayout  # noqa: E402
+from bidsapp.models_cli import main as models_cli  # noqa: E402
+from bidsapp.records import Split, SplitRow  # noqa: E402
+from bidsapp.training.split import place_people, write_split  # noqa: E402
+from bidsapp.training.state import read_state  # noqa: E402
+from demo.simulate import simulate_people  # noqa: E402
+from models.msd_pairs import GRID_MM, read_blocks, write_held_out_pair, write_training_pairs  # noqa: E402
+
+MSD = ROOT.parent / "shared" / "data" / "msd_hippocampus"
+OUTPUT = ROOT / "models" / "output"
+SEED = 42
+SIMULATED_PEOPLE = 60
+VALIDATION, TEST = 0.1, 0.2
+"""Parts of the 200 people of the Decathlon: 20 and 40; simulated people are trained on only."""
+
+ITERATIONS = (2500, 4000)
+"""Of each training segment: the first from scratch, the others from a lower peak of the learning rate."""
+SETTINGS = {
+    "training.channels": "T1w",
+    "training.seed": str(SEED),
+    "training.batch_size": "2",
+    "training.patch_size": "40 72 40",
+    "training.spacing_mm": "1 1 1",
+    "training.features": "16 32 64 128",
+    "training.validation_interval": "100",
+    "training.validation_batches": "10",
+    "training.checkpoint_interval": "100",
+    "optimizer.name": "adamw",
+    "optimizer.learning_rate": "5e-3",
+    "optimizer.warmup_iterations": "50",
+    "optimizer.next_peak": "0.4",
+    # crops of real heads are turned by what registration leaves, and by how people differ
+    "augmentation.rotation_probability": "0.6",
+    "augmentation.rotation_degrees": "-20 20",
+    "augmentation.scaling_probability": "0.5",
+    "augmentation.scaling_factor": "0.75 1.3",
+    "augmentation.elastic_probability": "0.3",
+    "augmentation.bias_field_probability": "0.3",
+    "augmentation.field_of_view_probability": "0.2",
+}
+TITLE = "HippoTune's built-in model: anterior and posterior hippocampus on T1w"
+LICENCE = "CC-BY-SA-4.0"
+ABOUT = ROOT / "models" / "about.md"
+
+
+def main() -> int:
+    """Make what is missing of pairs, train, test, export; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--msd", type=Path, default=MSD, help="Task04_Hippocampus of the Decathlon")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--iterations", type=int, nargs="+", default=ITERATIONS, help="of each segment")
+    parser.add_argument("--pairs-only", action="store_true")
+    arguments, of_group = parser.parse_known_args()
+    pairs, model = arguments.output / "pairs", ModelLayout(arguments.output / "default")
+    if not pairs.exists():
+        print(f"making pairs in {pairs}", flush=True)
+        write_split(arguments.output / "split.tsv", make_pairs(arguments.msd, pairs))
+    if arguments.pairs_only:
+        return 0
+    if not model.split.exists():
+        model.root.mkdir(parents=True, exist_ok=True)
+        model.split.write_bytes((arguments.output / "split.tsv").read_bytes())
+    for target, length in zip(accumulate(arguments.iterations), arguments.iterations, strict=True):
+        if not _is_done(model, target):
+            settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+            words = [pairs, arguments.output, "group", "--training-dir", pairs, "--model-dir", model.root, *settings]
+            code = run_py([*map(str, words), "--iterations", str(length), *of_group])
+            if code:
+                return code
+    archive = arguments.output / "default.zip"
+    archive.unlink(missing_ok=True)
+    words = [model.root, archive, "--license", LICENCE, "--title", TITLE, "--about", ABOUT]
+    return models_cli(["export", *map(str, words)])
+
+
+def _is_done(model: ModelLayout, target: int) -> bool:
+    """Whether the segment that ends at iteration `target` is trained, tested and exported."""
+    state = read_state(model)
+    return state is not None and any(one.target == target and one.stage == "exported" for one in state.segments)
+
+
+def make_pairs(msd: Path, folder: Path) -> Split:
+    """Write all pairs and labels.tsv to `folder`; returns everybody's place."""
+    blocks = {f"sub-{block.person}": block for block in read_blocks(msd)}
+    split = place_people(Split(), blocks, seed=SEED, validation_fraction=VALIDATION, test_fraction=TEST)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    simulate_people(unfinished, SIMULATED_PEOPLE, SEED, spacing_mm=GRID_MM)
+    simulated = {path.name.split("_")[0] for path in unfinished.glob("sub-*_lbl.nii.gz")}
+    for row in split.rows:
+        block = blocks[row.participant_id]
+        if row.split == "train":
+            write_training_pairs(unfinished, block, SEED)
+        else:
+            write_held_out_pair(unfinished, block)
+    unfinished.rename(folder)
+    return Split((*split.rows, *(SplitRow(person, "train", 1) for person in sorted(simulated))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
