@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import torch
 
 from bidsapp.models.loading import load_model
 from bidsapp.prediction import Predictor
-from tests.integration.conftest import PlainModel
+from tests.integration.conftest import PlainModel, train
 
 
 @pytest.mark.parametrize("packing", ["results", "archive"])
@@ -38,3 +39,24 @@ def test_it_was_trained_by_its_own_trainer(plain_nnunet: PlainModel) -> None:
     content = torch.load(checkpoint, weights_only=False)
     assert content["trainer_name"] == "nnUNetTrainer"
     assert content["current_epoch"] == 1
+
+
+def test_it_is_trained_further_here_in_one_command(plain_nnunet: PlainModel, pairs: Path, tmp_path: Path) -> None:
+    """Another spacing, patch and network than ours: its plans are taken over, its weights are where the steps begin."""
+    options = ("--model", plain_nnunet.archive, "--set", "training.validation_batches=1")
+    done = train(pairs, tmp_path / "model", *options, iterations=2)
+    assert done.run.code == 0, done.run.output
+    assert "channels are those of the source, in its order: T1w" in done.run.output
+    assert "leakage against Plain could not be checked" in done.run.output
+    adopted, theirs = (
+        json.loads(path.read_text()) for path in (done.layout.plans, plain_nnunet.results / "plans.json")
+    )
+    for key in ("spacing", "patch_size", "batch_size", "architecture"):
+        assert adopted["configurations"]["3d_fullres"][key] == theirs["configurations"]["3d_fullres"][key]
+    before = load_model(plain_nnunet.archive).weights[0]
+    after = torch.load(done.layout.checkpoint, weights_only=True)["network_weights"]
+    assert before.keys() == after.keys()
+    change = max(float((after[name] - tensor.float()).abs().max()) for name, tensor in before.items())
+    assert 0 < change < 0.01
+    parent = load_model(done.layout.parent_model)
+    assert (parent.labels, parent.channels) == ({1: "Anterior", 2: "Posterior"}, ("T1w",))
