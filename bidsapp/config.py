@@ -236,7 +236,10 @@ class FineTuningSettings:
         "Dice .820 after 20 iterations on 20 people, from scratch .704 (measured on MSD Task04, see README).",
     )
     warmup: float = _setting(
-        0.05, _number(0, 1), "Part of the first segment over which its rate rises from 0 to its peak."
+        0.05,
+        _number(0, 1),
+        "Part of the first segment over which its rate rises from 0 to its peak (Goyal et al. 2017): a fresh\n"
+        "optimizer does not throw off trained weights.",
     )
     new_head_factor: float = _setting(
         20.0,
@@ -254,13 +257,14 @@ class FineTuningSettings:
     rehearsal_fraction: float = _setting(
         0.25,
         _number(0, 0.9),
-        "Part of all training patches that come from the earlier pairs of --rehearse, where that is given.",
+        "Part of all training patches that come from the earlier pairs of --rehearse, where that is given. What it\n"
+        "keeps is measured in the README (benchmarks/grow.py).",
     )
     freeze: str = _setting(
         "none",
         _choice("none", "encoder", "all-but-head"),
         "What keeps the source's weights. none: everything learns, as in nnU-Net. encoder, all-but-head: for very\n"
-        "few people; fewer weights can overfit, and less is forgotten.",
+        "few people; trained features are not distorted (Kumar et al., ICLR 2022), but the gain is smaller.",
     )
 
 

@@ -415,7 +415,7 @@ def _source_test(request: GroupRequest, table: LabelTable, channels: int) -> Ear
         return None
     return earlier_pairs(
         request.source_test, table, channels, label_renames(request),
-        part="test", participant_pattern=request.participant_pattern,
+        part="test", participant_pattern=request.participant_pattern, left_is=request.left_is,
     )  # fmt: skip
 
 
@@ -582,7 +582,9 @@ def _compare_with_parent(
 
     parent = Predictor(load_model(layout.parent_model), choose_device(request.device), cores=request.cores)
     before = Contender(parent, state.parent_labels, state.parent_channels)
-    labels, seed = network_labels(layout), settings.training.seed
+    both = set(state.parent_labels.values())  # a label that is new has nothing to be compared with
+    labels = LabelTable({value: name for value, name in network_labels(layout).names.items() if value in both})
+    seed = settings.training.seed
     pairs = {"validation": pairs_of_part(layout, state, "validation")}
     found: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:

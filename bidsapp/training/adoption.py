@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def keep_parent(layout: ModelLayout, model: LoadedModel) -> None:
     staging = layout.parent_model.with_suffix("")
     folder = build_model_folder(
         staging,
-        name=layout.name,
+        name=re.sub(r"[^A-Za-z0-9]", "", model.name) or "parent",
         weights=weights[0],
         more_folds=weights[1:],
         plans=plans,

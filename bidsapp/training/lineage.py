@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout
 from bidsapp.models.licences import stated_licence
 from bidsapp.models.loading import LoadedModel
-from bidsapp.records import Pair, Split, SplitRow
+from bidsapp.records import Pair, Split, SplitName, SplitRow
 from bidsapp.training.split import add_places
 from bidsapp.training.state import ModelState, read_state
 
 logger = logging.getLogger(__name__)
 
-FACTS_OF_A_PARENT = ("name", "license", "digest", "people", "labels", "channels")
+MOST_PARENTS, MOST_NAMES = 50, 255
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Lineage:
     Attributes
     ----------
     parents
-        Facts that may leave, the nearest model first; see `FACTS_OF_A_PARENT`.
+        Facts that may leave, the nearest model first: name, license, digest, people, labels, channels.
     inherited
         Places of everybody whom the models before knew.
     image_people
@@ -135,5 +136,25 @@ def _genealogy(model: LoadedModel, licence: str | None) -> tuple[dict[str, Any],
         "channels": list(model.channels),
     }
     before = facts.get("parents")
-    listed = before if isinstance(before, list) else []
-    return (own, *({key: one.get(key) for key in FACTS_OF_A_PARENT} for one in listed if isinstance(one, dict)))
+    listed = before[:MOST_PARENTS] if isinstance(before, list) else []
+    return tuple(_checked(one) for one in (own, *listed) if isinstance(one, dict))
+
+
+def _checked(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model's file says of a model before it, as far as it is of the right kind: it will be passed on."""
+    people = stated.get("people")
+    counts = people if isinstance(people, dict) else {}
+    return {
+        "name": _words([stated.get("name")])[0] if _words([stated.get("name")]) else "a model without a name",
+        "license": stated_licence(stated.get("license")),
+        "digest": digest if re.fullmatch(r"[0-9a-f]{64}", digest := str(stated.get("digest"))) else None,
+        "people": {part: counts[part] for part in get_args(SplitName) if isinstance(counts.get(part), int)} or None,
+        "labels": _words(stated.get("labels")),
+        "channels": _words(stated.get("channels")),
+    }
+
+
+def _words(stated: object) -> list[str]:
+    """Names of letters, digits and a few signs; whatever else is listed is left out."""
+    listed = stated[:MOST_NAMES] if isinstance(stated, list) else []
+    return [one for one in listed if isinstance(one, str) and re.fullmatch(r"[\w .+'-]{1,100}", one)]

@@ -156,7 +156,7 @@ def label_renames(request: GroupRequest) -> dict[str, str | None]:
 def _rehearsal(request: GroupRequest, checked: CheckedPairs, split: Split) -> EarlierPairs:
     earlier = earlier_pairs(
         request.rehearse or Path(), checked.table, len(checked.pairs[0].images), label_renames(request),
-        part="train", participant_pattern=request.participant_pattern,
+        part="train", participant_pattern=request.participant_pattern, left_is=request.left_is,
     )  # fmt: skip
     known = {image for images in checked.images.values() for image in images}
     return choose_rehearsal(earlier, split, known)

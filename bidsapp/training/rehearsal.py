@@ -14,7 +14,7 @@ from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
 from bidsapp.labels.tables import nnunet_values, read_label_table
 from bidsapp.layout import ModelLayout, label_table_file
-from bidsapp.records import LabelTable, Pair, Split, SplitName
+from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
 from bidsapp.training.pairs import FoundPairs, find_pairs
 from bidsapp.training.state import read_state
@@ -55,6 +55,7 @@ def earlier_pairs(
     *,
     part: SplitName,
     participant_pattern: str | None = None,
+    left_is: LeftIs | None = None,
 ) -> EarlierPairs:
     """Read the pairs of a MODEL_DIR (those of one `part`) or of a folder of pairs (all).
 
@@ -66,6 +67,8 @@ def earlier_pairs(
         How many images a pair must have.
     renames
         Name in the earlier training -> name in `table`, None for background.
+    participant_pattern, left_is
+        Of a folder of pairs, as `bidsapp.training.pairs.find_pairs` takes them.
 
     Raises
     ------
@@ -80,7 +83,11 @@ def earlier_pairs(
         raise NoInputError(f"{folder} does not exist", "Name a MODEL_DIR, or a folder of <id>_img and <id>_lbl.")
     layout = ModelLayout(folder)
     is_model = layout.state.is_file()
-    found = _pairs_of_model(layout, part) if is_model else find_pairs(folder, participant_pattern=participant_pattern)
+    found = (
+        _pairs_of_model(layout, part)
+        if is_model
+        else find_pairs(folder, participant_pattern=participant_pattern, left_is=left_is)
+    )
     if not found.pairs:
         raise NoInputError(f"{folder} has no pairs{f' in {part}' if is_model else ''}", "Name another one.")
     if any(len(pair.images) != channels for pair in found.pairs):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bidsapp.errors import BadDataError
+from bidsapp.models.loading import LoadedModel
 from bidsapp.records import Pair, Split, SplitName, SplitRow
-from bidsapp.training.lineage import Lineage, refuse_leaks, say_leakage
+from bidsapp.training.lineage import Lineage, lineage_of, refuse_leaks, say_leakage
 from bidsapp.training.split import add_places
 
 BEFORE = Split((SplitRow("sub-01", "train"), SplitRow("sub-02", "test"), SplitRow("sub-03", "validation")))
@@ -58,6 +59,29 @@ def test_never_passed_where_it_could_not_be_checked() -> None:
     said = say_leakage(Lineage(({"name": "theirs"},), BEFORE, {}, unchecked=("older",)))
     assert "leakage against older could not be checked" in said
     assert "were checked" not in said
+
+
+def test_of_a_strangers_parents_only_plain_facts_are_passed_on(tmp_path: Path) -> None:
+    facts = {
+        "license": "CC-BY-4.0",
+        "people": {"train": 7, "test": "many", "secret": 3},
+        "parents": [
+            {"name": "older", "license": "do as you like", "digest": "/home/me", "labels": ["CA1", "<script>", 5]},
+            "no object",
+            {"name": {"nested": "x"}, "people": [1, 2]},
+        ],
+    }
+    dataset = {"labels": {"background": 0, "CA1": 1}}
+    model = LoadedModel({}, dataset, (), None, "theirs", "ab" * 32, tmp_path, "SimpleITKIO", ("T1w",), facts=facts)
+    lineage = lineage_of(model, tmp_path / "theirs.zip")
+    plain = {"license": None, "digest": None, "people": None, "labels": [], "channels": []}
+    assert lineage.parents == (
+        {"name": "theirs", "license": "CC-BY-4.0", "digest": "ab" * 32, "people": {"train": 7}, "labels": ["CA1"],
+         "channels": ["T1w"]},
+        plain | {"name": "older", "labels": ["CA1"]},
+        plain | {"name": "a model without a name"},
+    )  # fmt: skip
+    assert lineage.unchecked == ("theirs", "older", "a model without a name")
 
 
 def test_places_are_added_and_never_moved() -> None:
