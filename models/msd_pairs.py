@@ -4,7 +4,8 @@ The Medical Segmentation Decathlon (Task04) gives blocks of 1 mm voxels, cut alo
 millimetres of room around one hippocampus, a left one (`check_side` in check_default.py; the brainstem lies on the
 high end of axis 0). Here each block is turned by `PITCH_DEGREES` into the oblique plane and put where the template's
 hippocampus lies, on the grid of network space at 1 mm. Nothing in that uses a person's label but that one angle, so
-test people are treated like new ones. What the block does not show of the larger crop is filled in several ways, see `OUTSIDE`.
+test people are treated like new ones. What the block does not show of the larger crop is filled in several ways, see
+`OUTSIDE`.
 """
 
 from __future__ import annotations
