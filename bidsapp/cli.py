@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bidsapp import __version__
 from bidsapp.console import Parser, run_command
@@ -281,7 +283,15 @@ def _run(arguments: argparse.Namespace) -> None:
     _refuse_writing_into_input(bids_dir, output_dir)
     _refuse_flags_of_other_levels(arguments)
     output = OutputLayout(output_dir, _work_dir(arguments, bids_dir, output_dir))
-    keep_caches_in(output.caches, os.environ)
+    with ExitStack() as at_the_end:
+        caches = output.caches
+        if arguments.dry_run:  # which leaves nothing behind, what libraries keep included
+            caches = Path(at_the_end.enter_context(TemporaryDirectory(prefix="hippotune-", ignore_cleanup_errors=True)))
+        keep_caches_in(caches, os.environ)
+        _run_level(arguments, bids_dir, output)
+
+
+def _run_level(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayout) -> None:
     if arguments.level == "participant":
         _run_participant(arguments, bids_dir, output)
     elif arguments.level == "review":

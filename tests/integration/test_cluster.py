@@ -1,4 +1,4 @@
-"""The scripts of docs/cluster.md, as a scheduler runs them; and what the tutorial does first, done."""
+"""The scripts of docs/cluster.md, as a scheduler runs them; and what the tutorial does, done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import nibabel as nib
 import pytest
 
 from bidsapp.corobl.grid import reverse_axis_0
-from bidsapp.layout import OutputLayout
+from bidsapp.layout import ModelLayout, OutputLayout
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.conftest import ROOT, run_py
@@ -81,9 +81,11 @@ def test_an_array_of_jobs_shares_an_output(study: Path) -> None:
 
 
 def test_the_first_commands_of_the_tutorial_do_what_it_says(study: Path) -> None:
-    lines = commands(ROOT / "docs" / "tutorial.md")
-    dry, first = (shlex.split(line.replace("--model default", "--model none"))[1:] for line in lines[:2])
-    review = next(shlex.split(line)[1:] for line in lines if line.endswith(" review"))
+    """Looked at, approved, trained on: the built-in model's labels of three people, a training of two iterations."""
+    lines = [shlex.split(line)[1:] for line in commands(ROOT / "docs" / "tutorial.md")]
+    dry, first = lines[:2]
+    review = next(line for line in lines if line[-1] == "review")
+    training = [line for line in lines if "group" in line and line[-1] in ("--dry-run", "300")]
     planned = run_py(*dry, cwd=study)
     assert (planned.code, (study / "out").exists()) == (0, False), planned.output
     assert "would process sub-03" in planned.output
@@ -94,6 +96,17 @@ def test_the_first_commands_of_the_tutorial_do_what_it_says(study: Path) -> None
     tutorial = (ROOT / "docs" / "tutorial.md").read_text()
     assert rows[0] in tutorial
     assert [row.split("\t")[:4] for row in rows[1:]] == [[f"sub-{one}", "n/a", "L", "pending"] for one in PEOPLE]
+    decided = [re.sub(r"pending\tn/a\tn/a", "approved\tAda\t2026-11-24", row) for row in rows]
+    (study / "out" / "labels" / "review.tsv").write_text("\n".join(decided) + "\n")
+    reviewed = run_py(*review, cwd=study)
+    assert reviewed.code == 0, reviewed.output
+    short = ("--iterations", "2", "--set", "training.validation_batches=1", "--nprocs", "1")
+    for line in training:
+        done = run_py(*line, *short, cwd=study)
+        assert done.code == 0, done.output
+    assert len(training) == 2
+    assert ModelLayout(study / "models" / "ours").current_export.is_file()
+    assert ModelLayout(study / "models" / "ours").report.is_file()
 
 
 def test_the_training_script_waits_for_the_checkpoint_and_requeues(study: Path) -> None:
