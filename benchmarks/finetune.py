@@ -133,7 +133,7 @@ def place(layout: ModelLayout, images: list[Path], train: int, validation: int) 
 
 def run_group(pairs: Path, layout: ModelLayout, *options: object) -> None:
     """Train the tiny preset in a process of its own."""
-    if layout.scores.exists():  # --keep: made by an earlier call
+    if layout.report.exists():  # --keep: made by an earlier call
         return
     words = [pairs, layout.root.parent / "out", "group", "--training-dir", pairs, "--model-dir", layout.root]
     command = [sys.executable, ROOT / "run.py", *words, "--preset", "tiny", *options]

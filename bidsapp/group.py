@@ -20,6 +20,7 @@ from bidsapp import __version__, config
 from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import (
+    BadDataError,
     HippoTuneError,
     InterruptedRunError,
     NoInputError,
@@ -35,7 +36,7 @@ from bidsapp.layout import ModelLayout
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.machine import usable_cores
-from bidsapp.records import LabelTable
+from bidsapp.records import LabelTable, Split, SplitRow
 from bidsapp.training.approved import gather_approved
 from bidsapp.training.check_pairs import CheckedPairs
 from bidsapp.training.dataset import Parts, divide, write_raw_dataset
@@ -46,13 +47,14 @@ from bidsapp.training.material import (
     check_material,
     image_people,
     label_renames,
+    others_pairs,
     source_of_pairs,
     trained_cases,
 )
-from bidsapp.training.rehearsal import EarlierPairs, earlier_pairs
+from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.share_pairs import check_destination, export_pairs
-from bidsapp.training.split import write_split
+from bidsapp.training.split import add_places, write_split
 from bidsapp.training.state import SCRATCH, ModelState, Segment, read_state, write_state
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ def run(request: GroupRequest) -> None:
     _check_machine(request)
     with folder_lock(layout.lock), nnunet_environment(layout):
         state = read_state(layout)  # another run may have ended while this one waited for nothing
+        base = None if state else base
         _start_log(request, settings)
         if state is None or state.current is None or state.current.stage == "exported":
             if state is not None and not request.extend:
@@ -170,10 +173,11 @@ def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel |
 
     try:
         model = load_model(_base_path(request))
-    except (NoInputError, UsageError):
+    except (NoInputError, UsageError, BadDataError) as error:
         if state is None:
             raise
-        return None  # it was moved since; the copy in MODEL_DIR is enough
+        log.warning("%s; the copy in %s is enough", error, request.layout.root)
+        return None
     if state is None:
         return model
     if model.digest != state.base:  # a MODEL_DIR that was trained on since, or not what is meant
@@ -214,7 +218,7 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
     with source_of_pairs(request, state, base) as source:
         material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
-    _source_test(request, checked.table, len(material.channels))
+    _source_test(request, checked.table, material.channels)
     log.info("model      %s", request.layout.root)
     if base is not None:
         matching = _match(request, base, material).matching
@@ -271,6 +275,7 @@ def _take_up_unfinished(request: GroupRequest, state: ModelState, settings: Sett
         log.warning("--iterations %s has no effect on it; give the command again afterwards", request.iterations)
     settings = config.apply_overrides(settings, {"training.iterations": str(length)}, source="segment")
     _refuse_other_network(state, settings)
+    _source_test(request, LabelTable(state.labels, frozenset(state.required_labels)), state.channels)
     for name, text in config.as_overrides(settings).items():
         if segment.settings.get(name, text) != text:
             log.info("changed since the segment began: %s = %s (was %s)", name, text, segment.settings[name])
@@ -296,7 +301,9 @@ def _open_segment(
         log.info("%s", source.vouched)
         material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
-    _source_test(request, checked.table, len(material.channels))  # before hours of training
+    _source_test(request, checked.table, material.channels)  # before hours of training
+    if said := say_leakage(lineage):
+        log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
     begin = _match(request, base, material) if base is not None else None
     if state:
         _log_changes(state, checked)
@@ -314,10 +321,15 @@ def _open_segment(
     if begin is not None:
         _begin_from(layout, begin, settings)
     else:
+        if state is None:  # what a killed start from another model left
+            for path in (layout.checkpoint, layout.previous_checkpoint, layout.parent_model, layout.transfer):
+                path.unlink(missing_ok=True)
         _plan(layout, settings)
     if not layout.config.exists():
         config.write_config(layout.config, settings)
         log.info("the settings of this first run are now the model's: %s", layout.config)
+    rehearsed_images = material.rehearsal.image_people if material.rehearsal else {}
+    rehearsed = Split(tuple(SplitRow(person, "train") for person in sorted(set(rehearsed_images.values()))))
     segment = Segment(
         start, target, "training", config.as_overrides(settings), material.left_out, vouched=source.vouched
     )
@@ -329,11 +341,11 @@ def _open_segment(
         split=split,
         segments=(*(state.segments if state else ()), segment),
         cases=trained_cases(parts, material),
-        image_people=dict(lineage.image_people) | image_people(checked),
+        image_people=dict(lineage.image_people) | rehearsed_images | image_people(checked),
         versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
         parents=lineage.parents,
         new_labels=state.new_labels if state else begin.matching.new_labels if begin else (),
-        inherited=lineage.inherited,
+        inherited=add_places(lineage.inherited, rehearsed),
         unchecked=lineage.unchecked,
         **_parent(layout, state, begin, values),
     )
@@ -357,7 +369,7 @@ def _refuse_other_network(state: ModelState, settings: Settings) -> None:
 
 def _log_changes(state: ModelState, checked: CheckedPairs) -> None:
     """Say which pairs are new, changed or gone since the segment before."""
-    before = {case: known.content for case, known in state.cases.items()}
+    before = {case: known.content for case, known in state.cases.items() if not known.rehearsal}
     now = checked.content
     for what, cases in (
         ("new", now.keys() - before.keys()),
@@ -374,17 +386,12 @@ def _log_parts(parts: Parts) -> None:
 
 
 def _lineage(request: GroupRequest, state: ModelState | None, base: LoadedModel | None) -> Lineage:
-    """Where the model comes from; says what is known of leakage."""
+    """Where the model comes from."""
     if state is not None:
-        lineage = lineage_so_far(state)
-    elif base is None:
+        return lineage_so_far(state)
+    if base is None:
         return Lineage()
-    else:
-        lineage = lineage_of(base, _base_path(request), licence=_registry_licence(request))
-    said = say_leakage(lineage)
-    if said:
-        log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
-    return lineage
+    return lineage_of(base, _base_path(request), licence=_registry_licence(request))
 
 
 def _registry_licence(request: GroupRequest) -> str | None:
@@ -400,8 +407,10 @@ def _parent(
     """What the segment will be compared with: what it is started from, or the model's current export, kept aside."""
     if begin is not None:
         return {"parent_labels": begin.parent_values, "parent_channels": begin.parent_channels}
-    if state is None or not layout.current_export.exists():
+    if state is None:
         return {}
+    if not layout.current_export.exists():  # the first model was worse than its parent, which stays the measure
+        return {"parent_labels": state.parent_labels, "parent_channels": state.parent_channels}
     copy_file(layout.current_export, layout.parent_model)
     return {
         "parent_labels": {position: position for position in values.values()},
@@ -409,14 +418,11 @@ def _parent(
     }
 
 
-def _source_test(request: GroupRequest, table: LabelTable, channels: int) -> EarlierPairs | None:
+def _source_test(request: GroupRequest, table: LabelTable, channels: tuple[str, ...]) -> EarlierPairs | None:
     """The pairs of --source-test, checked."""
     if request.source_test is None:
         return None
-    return earlier_pairs(
-        request.source_test, table, channels, label_renames(request),
-        part="test", participant_pattern=request.participant_pattern, left_is=request.left_is,
-    )  # fmt: skip
+    return others_pairs(request, request.source_test, table, channels, part="test")
 
 
 def _match(request: GroupRequest, base: LoadedModel, material: Material) -> Source:
@@ -573,8 +579,10 @@ def _compare_with_parent(
     """Hold the new model against the one before: on the validation people, and on those of --source-test."""
     layout = request.layout
     if not state.parent_labels or not layout.parent_model.exists():
-        if state.from_model:
-            log.warning("the model before cannot be compared: its labels or channels are not among those here")
+        if state.from_model or request.source_test:
+            log.warning(
+                "there is no model before, or none whose labels and channels are among those here, to compare with"
+            )
         return {}
     from bidsapp.models.loading import load_model
     from bidsapp.prediction import Predictor, choose_device
@@ -589,9 +597,10 @@ def _compare_with_parent(
     found: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
         table = LabelTable(state.labels, frozenset(state.required_labels))
-        others = _source_test(request, table, len(state.channels))
+        others = _source_test(request, table, state.channels)
         if others is not None:
-            pairs["source test"] = pairs_of_others(others, Path(folder))
+            reader = _reader(layout, state)
+            pairs["source test"] = pairs_of_others(others, state, Path(folder), reader=reader)
         for what, of_part in pairs.items():
             comparison = compare_models(of_part, labels, before, model, what=f"{what} people", seed=seed)
             if comparison is not None:

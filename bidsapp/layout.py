@@ -14,6 +14,8 @@ NNUNET_PLANS = "nnUNetPlans"
 TRAINER = "HippoTuneTrainer"
 DATASET = "Dataset001_HippoTune"  # inside MODEL_DIR, which may be renamed; exports carry their own
 EXPORTED_TRAINER = "nnUNetTrainer"
+TURNS_TO_RAS = "NibabelIOWithReorient"
+"""The one reader of nnU-Net that turns voxels by their header."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.files import replace_atomically
+from bidsapp.layout import TURNS_TO_RAS
 from bidsapp.machine import usable_cores
 from bidsapp.models.loading import LoadedModel
 from bidsapp.training.environment import prints_to_log
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
-
-TURNS_TO_RAS = "NibabelIOWithReorient"
 
 
 def choose_device(text: str) -> torch.device:

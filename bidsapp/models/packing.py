@@ -46,6 +46,7 @@ def public_facts(state: ModelState, iteration: int) -> dict[str, object]:
               for part in ("train", "validation", "test")}  # fmt: skip
     return {
         "iterations": iteration,
+        "rehearsed_pairs": len(state.cases) - len(own),
         "people": people,
         "labels": list(state.labels.values()),
         "channels": list(state.channels),

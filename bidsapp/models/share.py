@@ -260,7 +260,8 @@ def _score(measure: Mapping[str, Any]) -> Score:
 
 def _demographics(table: Path, state: ModelState | None) -> tuple[str, ...]:
     """Mean, SD and range of the ages, and how many of each sex, of the people of the model."""
-    people = {case.participant.removeprefix("sub-") for case in state.cases.values()} if state else set()
+    own = [case for case in state.cases.values() if not case.rehearsal] if state else []
+    people = {case.participant.removeprefix("sub-") for case in own}
     rows = read_tsv(table, ["participant_id"])
     cells = [row.cells for row in rows if row.cells["participant_id"].removeprefix("sub-") in people]
     if len(cells) < FEWEST_PEOPLE:

@@ -235,7 +235,8 @@ def _channel_mapper(matching: Matching, new_channels: NewChannels) -> _Remap:
     blind = all(position is None for position in positions)
     how = "average" if blind and new_channels == "zero" else new_channels
     described = "; ".join(matching.channel_lines())
-    scale = len(matching.source_channels) / len(positions) if how == "inflate" else 1.0
+    inflates = how == "inflate" and bool(matching.new_channels)
+    scale = len(matching.source_channels) / len(positions) if inflates else 1.0
 
     def remap(name: str, tensor: torch.Tensor) -> tuple[torch.Tensor, Outcome, str]:
         if same:

@@ -28,8 +28,8 @@ from bidsapp.models.transfer import (
     write_transfer,
 )
 from bidsapp.records import LabelTable
+from bidsapp.training.channels import default_channel_names
 from bidsapp.training.checkpoints import save_checkpoint
-from bidsapp.training.dataset import default_channel_names
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +87,18 @@ def match_source(
     unnamed = len(model.channels) == len(channels) and model.channels == default_channel_names(len(channels))
     if unnamed and tuple(channels) != model.channels:
         log.info("the source names no channels: they are taken in order: %s", ", ".join(channels))
-    found, dropped_channels = match_channels(channels if unnamed else model.channels, channels)
+    alone = len(model.channels) == len(channels) == 1  # its filters are all that there is to begin with
+    found, dropped_channels = match_channels(channels if unnamed or alone else model.channels, channels)
     matching = Matching(labels, dropped_labels, found, dropped_channels, model.labels, model.channels)
     if not any(values for name, values in labels.items() if name != "background"):
         log.warning(
             "no label of %s (%s) is one of yours (%s): the heads begin anew; --label-map FILE says which is which",
             model.source, ", ".join(model.labels.values()), ", ".join(names),
         )  # fmt: skip
-    if all(position is None for position in found.values()):
+    others = alone and not unnamed and model.channels[0].casefold() != channels[0].casefold()
+    if others or all(position is None for position in found.values()):
         log.warning(
-            "%s was trained on %s and these are %s: the first layer begins with the mean of its filters",
+            "%s was trained on %s and these are %s: the first layer begins with what it has",
             model.source, ", ".join(model.channels), ", ".join(channels),
         )  # fmt: skip
     return Source(model, matching)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bidsapp.files import write_json, write_text
 from bidsapp.labels.tables import nnunet_values
-from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.layout import DATASET, TURNS_TO_RAS, ModelLayout
 from bidsapp.records import LabelTable, Pair, Split
 from bidsapp.training.import_pairs import write_nnunet_case
 from bidsapp.training.rehearsal import EarlierPairs
@@ -38,11 +38,6 @@ def divide(pairs: Iterable[Pair], split: Split) -> Parts:
         validation=pairs_in(split, "validation", pairs),
         test=pairs_in(split, "test", pairs),
     )
-
-
-def default_channel_names(count: int) -> tuple[str, ...]:
-    """MRI, or MRI-0, MRI-1, ...: any name that nnU-Net does not take for CT means z-scoring."""
-    return ("MRI",) if count == 1 else tuple(f"MRI-{channel}" for channel in range(count))
 
 
 def write_raw_dataset(
@@ -87,7 +82,7 @@ def write_raw_dataset(
         for case, pair in wanted.items():
             if not (known / case).exists():
                 own_values = rehearsal.values if rehearsal and pair in earlier else values
-                write_nnunet_case(pair, images, labels, values=own_values)
+                write_nnunet_case(pair, images, labels, values=own_values, as_las=reader == TURNS_TO_RAS)
                 write_text(known / case, written_from[case])
     write_json(
         layout.raw_dataset / "dataset.json",

@@ -60,7 +60,12 @@ def load_pair(pair: Pair) -> LoadedPair:
 
 
 def write_nnunet_case(
-    pair: Pair, images_dir: Path, labels_dir: Path, *, values: Mapping[int, int] | None = None
+    pair: Pair,
+    images_dir: Path,
+    labels_dir: Path,
+    *,
+    values: Mapping[int, int] | None = None,
+    as_las: bool = False,
 ) -> None:
     """Write ``<case>_0000.nii.gz``, ... into `images_dir` and ``<case>.nii.gz`` into `labels_dir`.
 
@@ -75,6 +80,9 @@ def write_nnunet_case(
         E.g. imagesTr and labelsTr; made if missing.
     values
         Label value in the pair -> value to write, for all values but 0: see `labels.tables.nnunet_values`.
+    as_las
+        Let the header say that x runs to the left, whatever it does in the head. A reader that turns voxels to RAS
+        then turns right sides and flipped left ones alike, as `bidsapp.prediction.Predictor.predict_array` does.
 
     Raises
     ------
@@ -87,9 +95,17 @@ def write_nnunet_case(
     """
     loaded = load_pair(pair)
     label = loaded.label if values is None else _map_values(pair, loaded.label, values)
+    affine = _to_the_left(loaded.affine) if as_las else loaded.affine
     for channel, image in enumerate(loaded.images):
-        _write_nifti(images_dir / f"{pair.case}_{channel:04d}.nii.gz", image, loaded.affine)
-    _write_nifti(labels_dir / f"{pair.case}.nii.gz", label, loaded.affine)
+        _write_nifti(images_dir / f"{pair.case}_{channel:04d}.nii.gz", image, affine)
+    _write_nifti(labels_dir / f"{pair.case}.nii.gz", label, affine)
+
+
+def _to_the_left(affine: Affine) -> Affine:
+    """The affine in a mirrored world where axis 0 runs to the right; the voxels stay."""
+    if nibabel.aff2axcodes(affine)[0] != "R":
+        return affine
+    return np.diag([-1.0, 1.0, 1.0, 1.0]) @ affine
 
 
 def _read(path: Path, flip: bool) -> Volume:

@@ -100,7 +100,8 @@ def refuse_leaks(lineage: Lineage, split: Split, pairs: Iterable[Pair], images: 
     if moved:
         raise BadDataError(
             f"people whom a model before knows would change their part: {'; '.join(dict.fromkeys(moved))}",
-            "A test person must never be trained on, in no later model. Correct split.tsv, or leave these people out.",
+            "A test person must never be trained on, in no later model. Correct split.tsv (of the model, or "
+            "labels/split.tsv of the data set), or leave these people out.",
         )
 
 
@@ -121,6 +122,7 @@ def _moved(person: str, before: SplitRow, now: SplitRow) -> str:
 
 def _home(asked: Path) -> ModelLayout | None:
     """The MODEL_DIR that a path is, or is exported from."""
+    asked = asked.resolve()
     candidates = [asked] if asked.is_dir() else [asked.parent.parent] if asked.parent.name == "export" else []
     return next((ModelLayout(folder) for folder in candidates if ModelLayout(folder).state.is_file()), None)
 

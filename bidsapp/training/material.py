@@ -15,17 +15,18 @@ from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.tables import read_label_table
 from bidsapp.layout import ModelLayout, annotation_file, label_table_file
-from bidsapp.records import LabelTable, Split, Vouched
+from bidsapp.records import LabelTable, Split, SplitName, Vouched
 from bidsapp.training.annotated import read_annotated
 from bidsapp.training.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
+from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
-from bidsapp.training.dataset import Parts, default_channel_names
+from bidsapp.training.dataset import Parts
 from bidsapp.training.lineage import Lineage, refuse_leaks
 from bidsapp.training.pairs import find_pairs
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.shared_split import decide_shared_split
-from bidsapp.training.split import decide_split
+from bidsapp.training.split import add_places, decide_split
 from bidsapp.training.state import ModelState, TrainedCase
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def check_material(
     Raises
     ------
     HippoTuneError
-        For everything that stands in the way; nothing of the model was touched then.
+        For everything that stands in the way; nobody was given a place then.
     """
     found = find_pairs(source.folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
     labels = label_table_file(source.folder)
@@ -142,9 +143,11 @@ def check_material(
     if state is not None:
         _refuse_renamed_people(state, checked)
         _refuse_other_labels(state, checked.table, channels, request.layout)
-    split = _place(request, source, checked, state, settings, lineage)
+    split = _place(request, source, checked, state, settings, lineage, write=False)
     refuse_leaks(lineage, split, checked.pairs, checked.images)
-    rehearsal = _rehearsal(request, checked, split) if request.rehearse else None
+    rehearsal = _rehearsal(request, checked, channels, split, lineage) if request.rehearse else None
+    if not request.dry_run:
+        split = _place(request, source, checked, state, settings, lineage, write=True)
     return Material(source, checked, split, channels, rehearsal)
 
 
@@ -153,13 +156,26 @@ def label_renames(request: GroupRequest) -> dict[str, str | None]:
     return dict(read_label_map(request.label_map).names) if request.label_map else {}
 
 
-def _rehearsal(request: GroupRequest, checked: CheckedPairs, split: Split) -> EarlierPairs:
-    earlier = earlier_pairs(
-        request.rehearse or Path(), checked.table, len(checked.pairs[0].images), label_renames(request),
-        part="train", participant_pattern=request.participant_pattern, left_is=request.left_is,
+def others_pairs(
+    request: GroupRequest, folder: Path, table: LabelTable, channels: tuple[str, ...], *, part: SplitName
+) -> EarlierPairs:
+    """The pairs of --rehearse and --source-test; raises as `bidsapp.training.rehearsal.earlier_pairs` does."""
+    if folder.resolve() == request.layout.root.resolve():
+        raise UsageError(
+            f"{folder} is the model's own folder", "Its people are trained and tested on as it is; name another one."
+        )
+    return earlier_pairs(
+        folder, table, channels, label_renames(request),
+        part=part, participant_pattern=request.participant_pattern, left_is=request.left_is,
     )  # fmt: skip
-    known = {image for images in checked.images.values() for image in images}
-    return choose_rehearsal(earlier, split, known)
+
+
+def _rehearsal(
+    request: GroupRequest, checked: CheckedPairs, channels: tuple[str, ...], split: Split, lineage: Lineage
+) -> EarlierPairs:
+    earlier = others_pairs(request, request.rehearse or Path(), checked.table, channels, part="train")
+    known = dict(lineage.image_people) | image_people(checked)
+    return choose_rehearsal(earlier, add_places(split, lineage.inherited), known, checked)
 
 
 def _place(
@@ -169,6 +185,8 @@ def _place(
     state: ModelState | None,
     settings: Settings,
     lineage: Lineage,
+    *,
+    write: bool,
 ) -> Split:
     """Approved people have one place in all models of a data set; people of a user's folder only in this one.
 
@@ -184,7 +202,7 @@ def _place(
         )  # fmt: skip
     return decide_shared_split(
         request.output, request.layout.split, people, seed=seed, locked=locked, inherited=lineage.inherited,
-        validation_fraction=validation, test_fraction=test, write=not request.dry_run,
+        validation_fraction=validation, test_fraction=test, write=write,
     )  # fmt: skip
 
 

@@ -13,11 +13,13 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
 from bidsapp.labels.tables import nnunet_values, read_label_table
-from bidsapp.layout import ModelLayout, label_table_file
+from bidsapp.layout import ModelLayout, annotation_file, label_table_file
 from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
+from bidsapp.training.annotated import read_annotated
+from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
 from bidsapp.training.pairs import FoundPairs, find_pairs
-from bidsapp.training.state import read_state
+from bidsapp.training.state import ModelState, read_state
 
 logger = logging.getLogger(__name__)
 
@@ -31,26 +33,37 @@ class EarlierPairs:
 
     Attributes
     ----------
+    checked
+        Its `annotated` has the names of this training.
     values
         Value in their label maps -> value that the network learns; 0 for what is not learned any more.
-    annotated
-        Names of this training that they annotate; None: all.
     """
 
     checked: CheckedPairs
     values: Mapping[int, int] = field(default_factory=dict)
-    annotated: frozenset[str] | None = None
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """In the order of their ids."""
         return self.checked.pairs
 
+    @property
+    def image_people(self) -> dict[str, str]:
+        """Digest of every image -> its person."""
+        return {image: pair.participant for pair in self.pairs for image in self.checked.images[pair.case]}
+
+    def without(self, cases: Collection[str]) -> EarlierPairs:
+        """The same without some pairs."""
+        return replace(
+            self,
+            checked=replace(self.checked, pairs=tuple(pair for pair in self.pairs if pair.case not in cases)),
+        )
+
 
 def earlier_pairs(
     folder: Path,
     table: LabelTable,
-    channels: int,
+    channels: tuple[str, ...],
     renames: Mapping[str, str | None],
     *,
     part: SplitName,
@@ -61,10 +74,8 @@ def earlier_pairs(
 
     Parameters
     ----------
-    table
-        What the network learns.
-    channels
-        How many images a pair must have.
+    table, channels
+        What the network learns, and from which images.
     renames
         Name in the earlier training -> name in `table`, None for background.
     participant_pattern, left_is
@@ -75,81 +86,125 @@ def earlier_pairs(
     NoInputError
         When there is no such folder, or nothing in it.
     UsageError
-        When the number of channels differs, or no label has a known name.
+        When the channels are others, or no label has a known name.
     BadDataError
         When a pair cannot be used.
     """
     if not folder.is_dir():
         raise NoInputError(f"{folder} does not exist", "Name a MODEL_DIR, or a folder of <id>_img and <id>_lbl.")
     layout = ModelLayout(folder)
-    is_model = layout.state.is_file()
-    found = (
-        _pairs_of_model(layout, part)
-        if is_model
-        else find_pairs(folder, participant_pattern=participant_pattern, left_is=left_is)
-    )
+    state = read_state(layout)
+    if state is not None:
+        found, own_table = _pairs_of_model(layout, state, part), _table_of_model(layout)
+        drawn = {case: frozenset(known.annotated) for case, known in state.cases.items() if known.annotated is not None}
+    else:
+        found = find_pairs(folder, participant_pattern=participant_pattern, left_is=left_is)
+        own_table, partly = read_label_table(label_table_file(folder)), annotation_file(folder)
+        cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
+        drawn = read_annotated(partly, cases, own_table) if partly.exists() else {}
     if not found.pairs:
-        raise NoInputError(f"{folder} has no pairs{f' in {part}' if is_model else ''}", "Name another one.")
-    if any(len(pair.images) != channels for pair in found.pairs):
-        raise UsageError(
-            f"{folder} has pairs of {len(found.pairs[0].images)} channels, this training {channels}",
-            "Earlier pairs need the same channels in the same order.",
-        )
-    own_table = _table_of_model(layout) if is_model else read_label_table(label_table_file(folder))
-    checked = check_pairs(found, table=own_table)
+        raise NoInputError(f"{folder} has no pairs{f' in {part}' if state else ''}", "Name another one.")
+    _refuse_other_channels(folder, found, state, channels)
     learned = dict(zip(table.names.values(), nnunet_values(table).values(), strict=True))
     targets = {value: renames.get(name, name) for value, name in own_table.names.items()}
     values = {value: learned.get(name, 0) if name else 0 for value, name in targets.items()}
-    drawn = frozenset(name for name in targets.values() if name in learned)
-    if not drawn:
+    if not any(values.values()):
         raise UsageError(
             f"no label of {folder} ({', '.join(own_table.names.values())}) is one of {', '.join(learned)}",
             "--label-map FILE says which is which.",
         )
-    return EarlierPairs(checked, values, None if drawn == frozenset(learned) else drawn)
+    checked = check_pairs(found, table=own_table, annotated=drawn)
+    annotated = {pair.case: _annotates(own_table, targets, drawn.get(pair.case), learned) for pair in checked.pairs}
+    partly_drawn = {case: names for case, names in annotated.items() if names != frozenset(learned)}
+    return EarlierPairs(replace(checked, annotated=partly_drawn), values)
 
 
-def choose_rehearsal(earlier: EarlierPairs, split: Split, known_images: Collection[str]) -> EarlierPairs:
-    """Leave out whoever is in validation or test of this training, and images that it has; ids get a prefix.
+def choose_rehearsal(
+    earlier: EarlierPairs, places: Split, known_images: Mapping[str, str], own: CheckedPairs
+) -> EarlierPairs:
+    """Leave out whoever is held out here or in a model before, and images that are here already; ids get a prefix.
+
+    Parameters
+    ----------
+    places
+        Of this training and of all models before it.
+    known_images
+        Digest of every image that this model and those before it were ever given -> its person.
+    own
+        This training's own pairs.
 
     Raises
     ------
     BadDataError
-        When nothing is left.
+        When nothing is left, or two ids would be the same.
     """
-    held_out = split.people_in("validation") | split.people_in("test")
-    checked = earlier.checked
-    away = [pair for pair in checked.pairs
-            if pair.participant in held_out or set(checked.images[pair.case]) & set(known_images)]  # fmt: skip
+    held_out = places.people_in("validation") | places.people_in("test")
+    images = earlier.checked.images
+
+    def is_away(pair: Pair) -> bool:
+        people = {known_images[image] for image in images[pair.case] if image in known_images}
+        return pair.participant in held_out or bool(people & held_out)
+
+    here = {image for of_case in own.images.values() for image in of_case}
+    away = [pair.case for pair in earlier.pairs if is_away(pair) or set(images[pair.case]) & here]
     if away:
-        logger.info(
-            "not rehearsed, since held out or here already: %s", shorten_list(sorted(pair.case for pair in away))
-        )
-    kept = [pair for pair in checked.pairs if pair not in away]
-    if not kept:
+        logger.info("not rehearsed, since held out or here already: %s", shorten_list(sorted(away)))
+    kept = earlier.without(away)
+    if not kept.pairs:
         raise BadDataError(
             "--rehearse: nothing is left to rehearse", "Everybody there is held out here, or here already."
         )
-    renamed = {pair.case: PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "-", pair.case) for pair in kept}
+    renamed = {pair.case: PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "-", pair.case) for pair in kept.pairs}
+    if len(set(renamed.values())) < len(renamed) or set(renamed.values()) & set(own.content):
+        raise BadDataError(f"--rehearse: ids collide once they begin with {PREFIX}", "Rename these pairs.")
+    logger.info("rehearsing %d pairs of %d people", len(renamed), len({pair.participant for pair in kept.pairs}))
+    checked = kept.checked
     return replace(
-        earlier,
+        kept,
         checked=CheckedPairs(
-            pairs=tuple(replace(pair, case=renamed[pair.case]) for pair in kept),
+            pairs=tuple(replace(pair, case=renamed[pair.case]) for pair in kept.pairs),
             table=checked.table,
-            content={renamed[case]: f"{checked.content[case]} {sorted(earlier.values.items())}" for case in renamed},
-            images={renamed[case]: checked.images[case] for case in renamed},
+            content={new: f"{checked.content[old]} {sorted(earlier.values.items())}" for old, new in renamed.items()},
+            images={new: checked.images[old] for old, new in renamed.items()},
             findings=(),
-            annotated={} if earlier.annotated is None else dict.fromkeys(renamed.values(), earlier.annotated),
+            annotated={new: checked.annotated[old] for old, new in renamed.items() if old in checked.annotated},
         ),
     )
 
 
-def _pairs_of_model(layout: ModelLayout, part: SplitName) -> FoundPairs:
+def _annotates(
+    own_table: LabelTable,
+    targets: Mapping[int, str | None],
+    drawn: frozenset[str] | None,
+    learned: Collection[str],
+) -> frozenset[str]:
+    """Which labels of this training a case draws: of a merged one, every part must be drawn."""
+    parts: dict[str, list[bool]] = {}
+    for value, target in targets.items():
+        if target in learned:
+            parts.setdefault(str(target), []).append(drawn is None or own_table.names[value] in drawn)
+    return frozenset(name for name, of_parts in parts.items() if all(of_parts))
+
+
+def _refuse_other_channels(
+    folder: Path, found: FoundPairs, state: ModelState | None, channels: tuple[str, ...]
+) -> None:
+    counts = {len(pair.images) for pair in found.pairs}
+    named = state.channels if state else ()
+    unnamed = default_channel_names(len(channels))
+    if counts != {len(channels)} or (named and unnamed not in (named, channels) and named != channels):
+        theirs = ", ".join(named) or " or ".join(f"{count} channels" for count in sorted(counts))
+        raise UsageError(
+            f"{folder} has pairs of {theirs}, this training is of {', '.join(channels)}",
+            "Earlier pairs need the same channels in the same order.",
+        )
+
+
+def _pairs_of_model(layout: ModelLayout, state: ModelState, part: SplitName) -> FoundPairs:
     """The pairs of the last training of a model, as nnU-Net has them; what it rehearsed itself is not passed on."""
-    state = read_state(layout)
     folder = "Ts" if part == "test" else "Tr"
     pairs = []
-    for case, known in sorted(state.cases.items()) if state else ():
+    for case, known in sorted(state.cases.items()):
         if known.split == part and not known.rehearsal:
             images = sorted(layout.raw_images(folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
             label = layout.raw_labels(folder) / f"{case}.nii.gz"

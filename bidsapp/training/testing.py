@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bidsapp.bids.people import shorten_list
 from bidsapp.evaluation.comparison import Comparison, compare
 from bidsapp.evaluation.scores import score_case
 from bidsapp.files import read_json
-from bidsapp.layout import ModelLayout
+from bidsapp.layout import TURNS_TO_RAS, ModelLayout
 from bidsapp.prediction import Predictor
 from bidsapp.progress import progress_over
 from bidsapp.records import CaseScore, Hemi, LabelTable, SplitName
@@ -21,6 +23,8 @@ from bidsapp.training.import_pairs import write_nnunet_case
 from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.state import ModelState
 from bidsapp.training.volumes import read_volume
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,37 @@ def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> li
     ]  # fmt: skip
 
 
-def pairs_of_others(earlier: EarlierPairs, folder: Path) -> list[ScoredPair]:
-    """Pairs of another training, written below `folder` as this network would have been given them."""
-    annotated = None if earlier.annotated is None else tuple(sorted(earlier.annotated))
+def pairs_of_others(earlier: EarlierPairs, state: ModelState, folder: Path, *, reader: str) -> list[ScoredPair]:
+    """Pairs of another training, written below `folder` as this network would have been given them.
+
+    Whoever this model was trained on is left out: nothing of them can be called forgotten.
+    """
+    trained = {known.participant for known in state.cases.values() if known.split == "train"}
+    places = {row.participant_id for row in (*state.split.rows, *state.inherited.rows) if row.split == "train"}
+    images = earlier.checked.images
+    away = [
+        pair.case
+        for pair in earlier.pairs
+        if pair.participant in trained | places or {state.image_people.get(one) for one in images[pair.case]} & places
+    ]
+    if away:
+        log.info("trained on, so not in the source test: %s", shorten_list(sorted(away)))
+    earlier = earlier.without(away)
+    annotated = earlier.checked.annotated
     for pair in earlier.pairs:
-        write_nnunet_case(pair, folder, folder, values=earlier.values)
+        write_nnunet_case(pair, folder, folder, values=earlier.values, as_las=reader == TURNS_TO_RAS)
     return [
         ScoredPair(
             pair.case, pair.participant, pair.hemi,
             tuple(folder / f"{pair.case}_{channel:04d}.nii.gz" for channel in range(len(pair.images))),
-            folder / f"{pair.case}.nii.gz", annotated,
+            folder / f"{pair.case}.nii.gz", _names(annotated.get(pair.case)),
         )
         for pair in earlier.pairs
     ]  # fmt: skip
+
+
+def _names(annotated: frozenset[str] | None) -> tuple[str, ...] | None:
+    return None if annotated is None else tuple(sorted(annotated))
 
 
 def predict_and_score(

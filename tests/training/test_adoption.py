@@ -68,7 +68,9 @@ def test_channels_without_names_go_by_their_order() -> None:
     assert named.matching.channels == {"T1w": 0}
     assert channel_names(model("T1w"), ("MRI",)) == ("T1w",)
     assert channel_names(model("T1w"), ("T2w",)) == ("T2w",)
-    assert match_source(model("T1w"), TABLE, ("T2w",), {}).matching.channels == {"T2w": None}
+    alone = match_source(model("T1w"), TABLE, ("T2w",), {})
+    assert alone.matching.channels == {"T2w": 0}
+    assert (alone.parent_values, alone.parent_channels) == ({1: 1}, (0,))
 
 
 def test_a_map_to_a_label_that_is_not_there_is_refused() -> None:

@@ -169,3 +169,21 @@ def test_a_real_left_crop_is_imported(folder, shared_data, tmp_path: Path):
     image = sitk.ReadImage(str(tmp_path / "sub-CIT168_hemi-Lflip_0000.nii.gz"))
     assert len(set(image.GetSpacing())) == 1
     np.testing.assert_allclose(image.GetOrigin(), (40.4, 51.1, -32.7), atol=1e-4)
+
+
+def test_a_reader_that_turns_to_ras_turns_both_sides_alike(folder, tmp_path):
+    """A right crop runs from lateral to medial as LAS, a flipped left one as RAS: by their headers one would be turned."""
+    from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
+
+    rising = np.arange(5, dtype=np.float32)[:, None, None] * np.ones(SHAPE, np.float32)
+    for case, direction in (("sub-01_hemi-R", -1), ("sub-01_hemi-Lflip", 1)):
+        affine = np.diag([direction * 0.3, 0.3, 0.3, 1])
+        folder.write(f"{case}_img.nii.gz", rising, affine)
+        folder.label(f"{case}_lbl.nii.gz", affine)
+    for pair in find_pairs(folder.path).pairs:
+        write_nnunet_case(pair, tmp_path, tmp_path, as_las=True)
+        data, _ = NibabelIOWithReorient().read_images([str(tmp_path / f"{pair.case}_0000.nii.gz")])
+        np.testing.assert_array_equal(data[0, 0, 0], [4, 3, 2, 1, 0])  # (z, y, x), as predict_array gives it
+        stored = nibabel.load(tmp_path / f"{pair.case}_0000.nii.gz")
+        np.testing.assert_array_equal(np.asarray(stored.dataobj), rising)
+        assert nibabel.aff2axcodes(stored.affine) == ("L", "A", "S")
