@@ -172,7 +172,7 @@ def test_a_real_left_crop_is_imported(folder, shared_data, tmp_path: Path):
 
 
 def test_a_reader_that_turns_to_ras_turns_both_sides_alike(folder, tmp_path):
-    """A right crop runs from lateral to medial as LAS, a flipped left one as RAS: by their headers one would be turned."""
+    """By their headers, LAS and RAS, only one of a right crop and a flipped left one would be turned."""
     from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
     rising = np.arange(5, dtype=np.float32)[:, None, None] * np.ones(SHAPE, np.float32)
