@@ -325,8 +325,8 @@ def _export_facts(layout: ModelLayout, archive: Path) -> ExportFacts:
 
 def _files(layout: ModelLayout, archive: Path) -> tuple[tuple[str, str], ...]:
     described = (
-        (layout.current_export, "the newest model, to share and to use"),
-        (archive, "the same model under its own name"),
+        (layout.current_export, "the newest model that was accepted, to share and to use"),
+        (archive, "the model of this page"),
         (layout.scores, "one row per test case and label"),
         (layout.summary, "means with intervals"),
         (layout.test, "predictions of the test cases, <case>_dseg.nii.gz"),

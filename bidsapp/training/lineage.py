@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ from bidsapp.models.loading import LoadedModel
 from bidsapp.records import Pair, Split, SplitName, SplitRow
 from bidsapp.training.split import add_places
 from bidsapp.training.state import ModelState, read_state
-
-logger = logging.getLogger(__name__)
 
 MOST_PARENTS, MOST_NAMES = 50, 255
 
