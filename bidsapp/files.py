@@ -1,9 +1,10 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one; reading them so that no content stops a run."""
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from bidsapp.errors import CannotWriteError
+from bidsapp.errors import BadDataError, CannotWriteError, NoInputError
 
 if TYPE_CHECKING:
     import nibabel
+
+DEEPEST_JSON = 100
+"""Levels of lists and objects; what nnU-Net, BIDS and we write has fewer than ten."""
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -144,6 +148,109 @@ def write_image(path: Path, image: nibabel.Nifti1Image) -> None:
     replace_atomically(path, lambda temporary: nibabel.save(image, temporary))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_bytes(path: Path, hint: str = "") -> bytes:
+    """Read a whole file.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file, or it may not be read; `hint` says what to do.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise NoInputError(f"{path} does not exist", hint) from error
+    except OSError as error:
+        raise NoInputError(f"{path} cannot be read: {error.strerror}", hint or "Look at its permissions.") from error
+
+
+def read_text(path: Path, hint: str = "Save it as UTF-8.") -> str:
+    """Read a text in UTF-8, with or without a byte order mark.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file, or it may not be read.
+    BadDataError
+        When it is no text: in another encoding, or with zero bytes.
+    """
+    return decode_text(read_bytes(path), str(path), hint)
+
+
+def decode_text(content: bytes, origin: str, hint: str = "Save it as UTF-8.") -> str:
+    """Do the same with bytes that came from `origin`."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadDataError(f"{origin} is not UTF-8 text (byte {error.start})", hint) from error
+    if "\0" in text:
+        raise BadDataError(f"{origin} is not text: byte {content.index(0)} is zero", hint)
+    return text
+
+
+def read_json(path: Path, hint: str = "Restore it from a backup.") -> Any:
+    """Read a JSON file; see `parse_json`.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file, or it may not be read.
+    BadDataError
+        When it is not JSON as `parse_json` wants it.
+    """
+    return parse_json(read_bytes(path), str(path), hint)
+
+
+def parse_json(content: bytes, origin: str, hint: str = "", *, strict: bool = True) -> Any:
+    """Make values of JSON that nothing further on can trip over.
+
+    Parameters
+    ----------
+    origin, hint
+        Where it came from and what to do about it, for messages.
+    strict
+        Refuse a name that stands twice, and NaN and infinities too: other people's sidecars may hold them.
+
+    Raises
+    ------
+    BadDataError
+        When it is not JSON in UTF-8, nested deeper than `DEEPEST_JSON`, or holds a whole number beyond 64 bits or
+        half a character.
+    """
+    text = decode_text(content, origin, hint)
+    try:
+        value = json.loads(text, object_pairs_hook=_object_without_repeats if strict else dict)
+        _refuse_odd_values(value, strict=strict)
+    except RecursionError as error:
+        raise BadDataError(f"{origin} is nested too deeply", hint) from error
+    except ValueError as error:
+        raise BadDataError(f"{origin} is not JSON: {error}", hint) from error
+    return value
+
+
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return content
+
+
+def _refuse_odd_values(value: Any, *, strict: bool) -> None:
+    level = [value]
+    for _ in range(DEEPEST_JSON):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += [*one, *one.values()]
+            elif isinstance(one, list):
+                below += one
+            elif isinstance(one, str):
+                one.encode()  # half a surrogate pair is a UnicodeEncodeError, which is a ValueError
+            elif isinstance(one, int) and one.bit_length() > 63:
+                raise ValueError(f"a whole number has {len(str(one))} digits")
+            elif strict and isinstance(one, float) and not math.isfinite(one):
+                raise ValueError(f"a number is {one}")
+        level = below
+    if level:
+        raise ValueError(f"it is nested deeper than {DEEPEST_JSON}")

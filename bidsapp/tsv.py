@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bidsapp.errors import BadDataError, NoInputError
-from bidsapp.files import write_text
+from bidsapp.errors import BadDataError
+from bidsapp.files import read_text, write_text
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,7 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def _split_lines(path: Path) -> list[tuple[int, list[str]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise NoInputError(f"{path} does not exist") from error
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadDataError(f"{path} is not UTF-8 text (byte {error.start})", "Save it as UTF-8.") from error
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
         return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:

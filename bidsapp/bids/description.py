@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.files import parse_json, read_bytes
 
 FILE_NAME = "dataset_description.json"
 
@@ -31,13 +31,16 @@ def require_dataset(root: Path) -> None:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Read a dataset_description.json; raises `BadDataError` when it is not a JSON object or not readable."""
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadDataError(f"{path} is not JSON: {error}", "Correct it.") from error
+    """Read a dataset_description.json.
+
+    Raises
+    ------
+    NoInputError
+        When it does not exist or may not be read.
+    BadDataError
+        When it is not a JSON object.
+    """
+    content = parse_json(read_bytes(path), str(path), "Correct it.", strict=False)
     if not isinstance(content, dict):
         raise BadDataError(f"{path} holds a {type(content).__name__}, not a JSON object", "Correct it.")
     return content

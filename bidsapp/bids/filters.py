@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.errors import BadDataError, UsageError
+from bidsapp.files import parse_json, read_bytes
 from bidsapp.records import Modality
 
 ANY = "*"
@@ -74,14 +75,7 @@ def _equal(value: str | int | None, wanted: Wanted) -> bool:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise NoInputError(f"{path} does not exist", "Name a JSON file with --bids-filter-file.") from error
-    except OSError as error:
-        raise NoInputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadDataError(f"{path} is not JSON: {error}", _EXAMPLE) from error
+    content = parse_json(read_bytes(path, "Name a JSON file with --bids-filter-file."), str(path), _EXAMPLE)
     if not isinstance(content, dict):
         raise BadDataError(f"{path} holds a {type(content).__name__}, not a JSON object", _EXAMPLE)
     return content

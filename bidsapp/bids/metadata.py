@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bidsapp.bids.index import IndexedFile
+from bidsapp.errors import HippoTuneError
+from bidsapp.files import parse_json, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +65,9 @@ def _applies(sidecar: IndexedFile, image: IndexedFile) -> bool:
 
 def _read_object(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        logger.warning("%s cannot be read (%s): its image is used without metadata", path, error.strerror)
-        return None
-    except (ValueError, RecursionError) as error:
-        logger.warning("%s is not JSON (%s): its image is used without metadata", path, error)
+        content = parse_json(read_bytes(path), str(path), strict=False)
+    except HippoTuneError as error:
+        logger.warning("%s: its image is used without metadata", error.message)
         return None
     if not isinstance(content, dict):
         logger.warning("%s holds no JSON object: its image is used without metadata", path)

@@ -6,7 +6,6 @@ network or to write, so that it can fetch nothing and change nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 from collections import defaultdict
@@ -17,7 +16,8 @@ from typing import Any
 
 from bidsapp.bids.description import FILE_NAME, read_description, require_dataset
 from bidsapp.bids.people import clean_labels
-from bidsapp.errors import BidsValidationError
+from bidsapp.errors import BadDataError, BidsValidationError
+from bidsapp.files import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -193,9 +193,9 @@ def _run_validator(bids_dir: Path) -> list[Finding]:
     except OSError as error:
         raise _NotRunError(str(error)) from error
     try:
-        answer = json.loads(process.stdout)["issues"]
+        answer = parse_json(process.stdout, "its answer", strict=False)["issues"]
         findings = [_finding(issue, answer.get("codeMessages", {})) for issue in answer["issues"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (BadDataError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = process.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[0] if said else f"it ended with {process.returncode} and no answer"
         raise _NotRunError(reason) from error

@@ -371,15 +371,14 @@ def _read_shown(layout: OutputLayout) -> dict[str, dict[str, Any]]:
     path = layout.shown
     if not path.exists():
         return {}
+    hint = "Restore it from a backup; without it, every side counts as never shown."
+    content = read_json(path, hint)
     try:
-        content = read_json(path)
         if all(isinstance(one, dict) and {"source", "label", "crop"} <= one.keys() for one in content.values()):
             return dict(content)
         raise ValueError("its entries are not those of review")
     except (ValueError, AttributeError) as error:
-        raise BadDataError(
-            f"{path} is damaged: {error}", "Restore it from a backup; without it, every side counts as never shown."
-        ) from error
+        raise BadDataError(f"{path} is damaged: {error}", hint) from error
 
 
 def _is_image(path: Path) -> bool:

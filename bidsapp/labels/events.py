@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bidsapp.errors import BadDataError
-from bidsapp.files import explain_write_errors
+from bidsapp.files import explain_write_errors, parse_json, read_bytes
 from bidsapp.labels.effort import LabelDifference
 from bidsapp.records import SIDES, LabelSource, Modality, Side, SideKey
 
@@ -107,12 +107,9 @@ def read_events(path: Path) -> list[LedgerEvent]:
     BadDataError
         With file and line, when anything else in it is damaged.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
+    content = read_bytes(path)
     *lines, last = content.split(b"\n")
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     events = [_parse(path, number, line) for number, line in numbered if not line.endswith(CUT_OFF)]
@@ -150,8 +147,8 @@ def last_events(events: Iterable[LedgerEvent]) -> dict[SideKey, LedgerEvent]:
 
 def _is_whole(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
+        return isinstance(parse_json(line, "a line"), dict)
+    except BadDataError:
         return False
 
 
@@ -164,8 +161,8 @@ def _finish_last_line(path: Path) -> bytes:
 
 def _parse(path: Path, number: int, line: bytes) -> LedgerEvent:
     hint = "Restore the file from a backup, or set the side's row to pending, remove that line, and decide anew."
+    facts = parse_json(line, f"{path}, line {number} is damaged: it", hint)
     try:
-        facts = json.loads(line)
         return _WAYS_TO_READ[facts[_EVENT]](facts)
     except KeyError as error:
         raise BadDataError(f"{path}, line {number} is damaged: {error} is missing or not known", hint) from error

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION, TRAINER, ModelLayout
 from bidsapp.models.archives import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, FolderMembers, Members, open_archive, printable
-from bidsapp.models.plans import DIMENSIONS, Json, check_dataset, check_plans, parse_json
+from bidsapp.models.plans import DIMENSIONS, Json, check_dataset, check_plans, parse_object
 from bidsapp.models.weights import (
     DOES_NOT_BELONG,
     Weights,
@@ -366,7 +366,7 @@ def _verified(members: Members, place: _Place, path: Path) -> Members:
 def _read_json(members: Members, name: str, path: Path) -> Json:
     if name not in members.names:
         raise BadDataError(f"{path} has no {name}", EXPECTED)
-    return parse_json(members.read(name, MAX_JSON_BYTES), f"{name} in {path}")
+    return parse_object(members.read(name, MAX_JSON_BYTES), f"{name} in {path}")
 
 
 def _configuration(checkpoint: Json, place: _Place, origin: str) -> str:

@@ -6,7 +6,6 @@ below and sizes within sane bounds pass; whatever else a file holds is left behi
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
@@ -14,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from bidsapp.errors import BadDataError
+from bidsapp.files import parse_json
 from bidsapp.layout import NNUNET_CONFIGURATION
 
 Json = dict[str, Any]
@@ -68,7 +68,7 @@ class PlansError(ValueError):
     """What is wrong, without the file's name."""
 
 
-def parse_json(content: bytes, origin: str) -> Json:
+def parse_object(content: bytes, origin: str) -> Json:
     """An object from JSON without NaN and infinities.
 
     Raises
@@ -76,10 +76,7 @@ def parse_json(content: bytes, origin: str) -> Json:
     BadDataError
         When it is something else.
     """
-    try:
-        parsed = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadDataError(f"{origin} is not JSON: {error}", HINT) from error
+    parsed = parse_json(content, origin, HINT)
     if not isinstance(parsed, dict):
         raise BadDataError(f"{origin} does not hold a JSON object", HINT)
     return parsed
@@ -433,7 +430,3 @@ def _word(value: object, where: str) -> str:
 def _short(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")

@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from bidsapp.errors import BadDataError
+from bidsapp.files import parse_json
 from bidsapp.layout import ModelLayout
 from bidsapp.training.split import read_split
 from bidsapp.training.state import ModelState
@@ -222,8 +224,9 @@ class _Search:
 
     def _json(self, name: str, place: str, content: bytes) -> Iterator[Leak]:
         try:
+            parse_json(content, place, strict=False)
             pairs = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_Pairs)
-        except (ValueError, RecursionError):
+        except BadDataError:
             yield Leak(place, "cannot be searched", "not JSON in UTF-8")
             yield from self._bytes(content, place)
             return

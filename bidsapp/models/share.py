@@ -15,7 +15,7 @@ from typing import Any
 
 from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
-from bidsapp.files import create_bytes_once, read_json
+from bidsapp.files import create_bytes_once, parse_json, read_json
 from bidsapp.layout import ModelLayout
 from bidsapp.models.archives import MAX_MEMBER_BYTES, open_archive
 from bidsapp.models.export import write_zip
@@ -130,8 +130,8 @@ def read_export(archive: Path) -> Packed:
     folders = {PurePosixPath(name).parts[0] for name in content}
     dataset = folders.pop() if len(folders) == 1 else ""
     try:
-        manifest = json.loads(content[f"{dataset}/{MANIFEST}"])
-    except (KeyError, ValueError) as error:
+        manifest = parse_json(content[f"{dataset}/{MANIFEST}"], f"{dataset}/{MANIFEST} in {archive}")
+    except (KeyError, BadDataError) as error:
         raise BadDataError(f"{archive} is no export of HippoTune", "Export it with the group level.") from error
     inside = {name.removeprefix(f"{dataset}/"): one for name, one in content.items()}
     del inside[MANIFEST]

@@ -13,7 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.errors import BadDataError, HippoTuneError, NoInputError, UsageError
 from bidsapp.files import read_json
 from bidsapp.layout import ModelPlaces, OutputLayout
 from bidsapp.models.registry import NAME, Registry, RegistryEntry, load_registry
@@ -223,7 +223,7 @@ def read_record(name: str, places: ModelPlaces) -> FetchRecord | None:
         content: Any = read_json(places.fetch_record(name, there[0].parent if there else None))
         url, sha256, date = (str(content[key]) for key in ("url", "sha256", "date"))
         return FetchRecord(url, sha256, date, content["verified"] is True)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (HippoTuneError, KeyError, TypeError):
         return None
 
 

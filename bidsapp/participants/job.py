@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from bidsapp.content import file_sha256, settings_sha256
 from bidsapp.corobl.preprocessing import PREPROCESSING_VERSION
+from bidsapp.errors import HippoTuneError
 from bidsapp.files import read_json
 from bidsapp.layout import OutputLayout, SessionLayout, sidecar
 from bidsapp.records import Modality, SessionScans, Side
@@ -133,7 +134,7 @@ def read_facts(image: Path) -> dict[str, Any] | None:
     try:
         facts = read_json(sidecar(image))[FACTS]
         return facts if facts["file_sha256"] == file_sha256(image) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (HippoTuneError, OSError, KeyError, TypeError):
         return None
 
 
@@ -141,7 +142,7 @@ def is_changed_by_hand(image: Path) -> bool:
     """Whether an image is whole, but not what its sidecar says that we wrote."""
     try:
         return bool(read_json(sidecar(image))[FACTS]["file_sha256"] != file_sha256(image))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (HippoTuneError, OSError, KeyError, TypeError):
         return False
 
 

@@ -222,7 +222,7 @@ def _failures(layout: OutputLayout, pattern: str) -> list[Failure]:
             content = read_json(path)
             reason = f"{content['reason']} {content['hint']}".strip()
             found.append(Failure(content["participant"], content["session"], reason, content["log"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (HippoTuneError, KeyError, TypeError) as error:
             log.warning("%s is passed over: %s", path, error)
     return found
 

@@ -298,12 +298,13 @@ def _read_record(folder: Path) -> dict[str, dict[str, Any]]:
     path = approved_pairs_file(folder)
     if not path.exists():
         return {}
+    hint = f"Delete {folder}; it is made again."
+    content = read_json(path, hint)
     try:
-        content = read_json(path)
         return {str(case): {"source": str(known["source"]), "files": dict(known["files"])}
                 for case, known in content["pairs"].items()}  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadDataError(f"{path} cannot be used: {error}", f"Delete {folder}; it is made again.") from error
+        raise BadDataError(f"{path} cannot be used: {error}", hint) from error
 
 
 def _write_record(folder: Path, record: Mapping[str, Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from bidsapp import __version__
 from bidsapp.bids.dataset import BIDS_VERSION, HEMI_LINE, TOOL, describe_names
 from bidsapp.bids.sidecars import COROBL_REFERENCE
-from bidsapp.errors import BadDataError, UsageError
+from bidsapp.errors import BadDataError, HippoTuneError, UsageError
 from bidsapp.files import create_once, explain_write_errors, read_json, write_bytes, write_json, write_text
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
 from bidsapp.records import Approval
@@ -147,7 +147,7 @@ def _is_skull_stripped(crop: Path) -> bool:
     """What the crop's sidecar says, which BIDS requires; False where it says nothing."""
     try:
         content: Any = read_json(sidecar(crop))
-    except (OSError, ValueError):
+    except HippoTuneError:
         return False
     return isinstance(content, Mapping) and content.get("SkullStripped") is True
 

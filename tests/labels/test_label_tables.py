@@ -76,7 +76,7 @@ def test_errors_name_file_line_and_value(tmp_path, text, message):
 def test_a_missing_table_a_folder_and_other_encodings(tmp_path):
     with pytest.raises(NoInputError, match=r"labels\.tsv does not exist"):
         read_label_table(tmp_path / "labels.tsv")
-    with pytest.raises(BadDataError, match="cannot be read: Is a directory"):
+    with pytest.raises(NoInputError, match="cannot be read: Is a directory"):
         read_label_table(tmp_path)
     path = tmp_path / "labels.tsv"
     path.write_bytes("index\tname\n1\ta\n".encode("utf-16"))

@@ -1,0 +1,163 @@
+"""Whatever lies in a text file is input: it is read, or refused by name; it never stops a run as our bug would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bidsapp.bids.description import read_description
+from bidsapp.bids.filters import read_filters
+from bidsapp.bids.metadata import _read_object as read_sidecar
+from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
+from bidsapp.files import read_json
+from bidsapp.labels.decisions import _read_shown
+from bidsapp.labels.events import read_events
+from bidsapp.layout import OutputLayout
+from bidsapp.models.plans import parse_object
+from bidsapp.models.privacy import KnownSecrets, scan_for_leaks
+from bidsapp.participants.job import is_changed_by_hand, read_facts
+from bidsapp.training.approved import _read_record
+from bidsapp.tsv import read_tsv
+
+DEEP = b'{"a":' * 200_000 + b"1" + b"}" * 200_000
+BAD_JSON = {
+    "nested 200,000 deep": DEEP,
+    "a list 200,000 deep": b"[" * 200_000,
+    "nested 500 deep": b'{"a":' * 500 + b"1" + b"}" * 500,
+    "empty": b"",
+    "cut off": b'{"a": 1',
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "Latin-1": '{"a": "Müller"}'.encode("latin-1"),
+    "zero bytes": b'{"a": "\0"}',
+    "a number of 5,000 digits": b'{"a": ' + b"9" * 5000 + b"}",
+    "a number of 400 digits": b'{"a": ' + b"9" * 400 + b"}",
+    "half a character": rb'{"a": "\ud800"}',
+    "half a character in a name": rb'{"\udfff": 1}',
+}
+BAD_IN_OURS = {
+    "not a number": b'{"a": NaN}',
+    "infinity": b'{"a": [-Infinity]}',
+    "infinity in digits": b'{"a": 1e999}',
+    "twice": b'{"a": 1, "b": {"c": 1, "c": 2}}',
+}
+
+bad_json = pytest.mark.parametrize("content", BAD_JSON.values(), ids=BAD_JSON)
+bad_in_ours = pytest.mark.parametrize("content", (BAD_JSON | BAD_IN_OURS).values(), ids=BAD_JSON | BAD_IN_OURS)
+
+
+@bad_in_ours
+def test_json_is_refused_with_its_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "some.json"
+    path.write_bytes(content)
+    with pytest.raises(BadDataError) as caught:
+        read_json(path)
+    assert str(path) in caught.value.message and caught.value.hint
+
+
+def test_json_that_is_missing_or_a_folder_is_no_input(tmp_path: Path) -> None:
+    for path, words in ((tmp_path / "none.json", "does not exist"), (tmp_path, "cannot be read: Is a directory")):
+        with pytest.raises(NoInputError, match=words):
+            read_json(path)
+
+
+def test_good_json_stays_what_it_is(tmp_path: Path) -> None:
+    content = {"a": [1, -(2**62), 2.5, None, True, "Müller \U0001f9e0", {"": []}], "b": {}}
+    (tmp_path / "some.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    assert read_json(tmp_path / "some.json") == content
+
+
+def _filters(path: Path) -> object:
+    return read_filters(path, ["acquisition"])
+
+
+def _ledger(path: Path) -> object:
+    path.write_bytes((path.read_bytes() or b"{}") + b"\n")  # a blank line is none, and the last one may be cut off
+    return read_events(path)
+
+
+def _foreign_plans(path: Path) -> object:
+    return parse_object(path.read_bytes(), str(path))
+
+
+def _shown(path: Path) -> object:
+    layout = OutputLayout(path.parent)
+    layout.shown.parent.mkdir(parents=True, exist_ok=True)
+    layout.shown.write_bytes(path.read_bytes())
+    return _read_shown(layout)
+
+
+def _approved_pairs(path: Path) -> object:
+    path.rename(path.parent / "approved.json")
+    return _read_record(path.parent)
+
+
+@bad_json
+@pytest.mark.parametrize("read", [read_description, _filters, _ledger, _foreign_plans, _shown, _approved_pairs])
+def test_every_reader_of_json_refuses(tmp_path: Path, content: bytes, read: Callable[[Path], object]) -> None:
+    path = tmp_path / "some.json"
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match=r"\.json"):
+        read(path)
+
+
+@bad_json
+def test_damaged_sidecars_of_the_data_set_cost_only_the_metadata(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "sub-01_T1w.json"
+    path.write_bytes(content)
+    assert read_sidecar(path) is None
+    assert f"{path} is " in caplog.text or f"{path} cannot" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b'{"a": NaN}', b'{"a": 1, "a": 2}'])
+def test_sidecars_of_other_programs_are_read_all_the_same(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "sub-01_T1w.json"
+    path.write_bytes(content)
+    assert read_sidecar(path) is not None
+    assert read_description(path)
+
+
+@bad_in_ours
+def test_our_damaged_sidecars_count_as_missing(tmp_path: Path, content: bytes) -> None:
+    image = tmp_path / "image.nii.gz"
+    image.write_bytes(b"image")
+    (tmp_path / "image.json").write_bytes(content)
+    assert read_facts(image) is None
+    assert not is_changed_by_hand(image)
+
+
+@bad_json
+def test_a_leak_search_says_that_it_could_not_search(content: bytes) -> None:
+    leaks = scan_for_leaks({"a.json": content}, KnownSecrets())
+    assert any(leak.kind == "cannot be searched" for leak in leaks)
+
+
+BAD_TSV = {
+    "UTF-16": "index\tname\n1\tCA1\n".encode("utf-16"),
+    "Latin-1": "index\tname\n1\tMüller\n".encode("latin-1"),
+    "zero bytes": b"index\tname\n1\t\0\n",
+    "a cell of 200,000 characters": b"index\tname\n1\t" + b"x" * 200_000 + b"\n",
+    "empty": b"",
+    "a column twice": b"index\tname\tname\n",
+    "an extra cell": b"index\tname\n1\tCA1\tx\n",
+}
+
+
+@pytest.mark.parametrize("content", BAD_TSV.values(), ids=BAD_TSV)
+def test_tables_are_refused_with_their_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "some.tsv"
+    path.write_bytes(content)
+    with pytest.raises(HippoTuneError) as caught:
+        read_tsv(path, ("index", "name"))
+    assert caught.value.exit_code == 65
+    assert str(path) in caught.value.message
+    assert len(caught.value.message) < 500
+
+
+def test_a_folder_in_the_place_of_a_table_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match="cannot be read: Is a directory"):
+        read_tsv(tmp_path, ("index",))
