@@ -10,8 +10,16 @@ from datetime import datetime
 from pathlib import Path
 
 from bidsapp.files import explain_write_errors
+from bidsapp.printable import printable
 
 ROOT = "bidsapp"
+
+
+class _Readable(logging.Formatter):
+    """Lines in which ids, file names and comments of others are only text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
 
 
 class _Console(logging.Handler):
@@ -19,12 +27,18 @@ class _Console(logging.Handler):
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
+        self.setFormatter(_Readable())
         self._stream = sys.stdout  # others put it aside for a while (`prints_to_log`), in any thread
 
     def emit(self, record: logging.LogRecord) -> None:
         message = self.format(record)
         if record.levelno >= logging.WARNING:
             message = f"{record.levelname.lower()}: {message}"
+        colour = getattr(record, "colour", "")
+        if colour and self._stream.isatty():
+            message = f"\033[{colour}m{message}\033[0m"
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        message = message.encode(encoding, "backslashreplace").decode(encoding)
         try:
             if "tqdm" in sys.modules:
                 from tqdm import tqdm
@@ -65,7 +79,7 @@ def add_log_file(path: Path) -> logging.Handler:
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(_Readable("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.getLogger(ROOT).addHandler(handler)
     logging.getLogger("py.warnings").addHandler(handler)
     return handler

@@ -8,7 +8,6 @@ fingerprinted and written into the ledger, and only that becomes a training pair
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +26,7 @@ from bidsapp.layout import OutputLayout
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.participants.pages import finished_sessions
+from bidsapp.printable import printable
 from bidsapp.progress import progress_over
 from bidsapp.records import SIDES, SideKey
 from bidsapp.report.review_report import STATES, ReviewLine, count_states, write_review_page
@@ -121,15 +121,14 @@ def _review(
 
 def _show(outcomes: Sequence[SideOutcome], problems: Sequence[str]) -> None:
     """One line per side on the screen, in colour on a terminal; those who need a person come last, where eyes are."""
-    coloured = sys.stdout.isatty()
     for outcome in sorted(outcomes, key=lambda one: (-STATES.index(one.state), one.name)):
-        state = outcome.state.replace("_", " ")
-        shown = f"\033[{_COLOURS[outcome.state]}m{state:10}\033[0m" if coloured else f"{state:10}"
         said = "; ".join((*outcome.reasons, *outcome.notes))
         by = f" by {outcome.rater}" if outcome.rater else ""
-        log.info("  %s %s: %s%s%s", shown, outcome.name, outcome.source or "nothing", by, f" ({said})" if said else "")
+        words = f"{outcome.name}: {outcome.source or 'nothing'}{by}{f' ({said})' if said else ''}"
+        state, colour = outcome.state.replace("_", " "), _COLOURS[outcome.state]
+        log.info("  %-10s %s", state, printable(words), extra={"colour": colour})
     for problem in problems:
-        log.warning(problem)
+        log.warning(printable(problem))
 
 
 def _conclude(layout: OutputLayout, outcomes: Sequence[SideOutcome], problems: Sequence[str]) -> None:
@@ -139,5 +138,6 @@ def _conclude(layout: OutputLayout, outcomes: Sequence[SideOutcome], problems: S
     refused = [f"{one.name}: {'; '.join(one.reasons)}" for one in outcomes if one.state == "refused"]
     if refused or problems:
         raise PartialFailureError(
-            "not approved:\n  " + "\n  ".join([*refused, *problems]), "Mend what is named, and run review again."
+            "not approved:\n  " + "\n  ".join(map(printable, [*refused, *problems])),
+            "Mend what is named, and run review again.",
         )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bidsapp.errors import BadDataError
 from bidsapp.files import read_text, write_text
+
+_BEGINS_A_FORMULA = frozenset("=+-@")
+_NUMBER = r"[+-]?[0-9.]+(e[+-]?[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,18 @@ def read_tsv(path: Path, required_columns: Sequence[str]) -> list[TsvRow]:
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically; raises `CannotWriteError`."""
+    """Write a table atomically; raises `CannotWriteError`.
+
+    What a spreadsheet would run as a formula gets a blank in front, which `read_tsv` takes away.
+    """
     lines = [columns, *rows]
-    write_text(path, "".join("\t".join(str(cell) for cell in line) + "\n" for line in lines))
+    write_text(path, "".join("\t".join(map(_to_cell, line)) + "\n" for line in lines))
+
+
+def _to_cell(content: object) -> str:
+    """One line without tabs; spreadsheets take text that begins with ``=`` for a formula, but not behind a blank."""
+    text = re.sub(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", " ", str(content))
+    return f" {text}" if text[:1] in _BEGINS_A_FORMULA and not re.fullmatch(_NUMBER, text) else text
 
 
 def _split_lines(path: Path) -> list[tuple[int, list[str]]]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.evaluation import metrics
-from bidsapp.files import write_json, write_text
+from bidsapp.files import write_json
 from bidsapp.records import CaseScore, Hemi, LabelTable
+from bidsapp.tsv import write_tsv
 
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 MEASURES = ("dice", "hd95_mm", "assd_mm", "volume_error_mm3", "volume_error_percent")
@@ -96,8 +97,7 @@ def score_case(
 
 def write_scores(path: Path, scores: Sequence[CaseScore]) -> None:
     """Write one row per score, rounded to 6 decimals, NaN as ``n/a`` (the BIDS word)."""
-    rows = [COLUMNS, *([_to_cell(value) for value in astuple(score)] for score in scores)]
-    write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+    write_tsv(path, COLUMNS, ([_to_cell(value) for value in astuple(score)] for score in scores))
 
 
 def read_scores(path: Path) -> list[CaseScore]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +26,9 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 COLUMNS = ("participant_id", "session_id", "hemi", "status", "rater", "date", "accept", "comment")
 REQUIRED_COLUMNS = COLUMNS[:4]
 NOT_AVAILABLE = "n/a"
+
+_MOST_LINES = 20
+"""Of one rater about one side, in a message."""
 
 _HINT = f"The first line names the columns, separated by tabs: {', '.join(COLUMNS)}."
 _SIDE_WORDS: Mapping[str, Side] = {"l": "L", "r": "R", "left": "L", "right": "R", "hemi-l": "L", "hemi-r": "R"}
@@ -188,7 +193,8 @@ def add_rows(path: Path, table: ReviewTable, keys: Sequence[SideKey]) -> int:
     CannotWriteError
         When the file is no longer what was read, another process is adding rows, or it cannot be written.
     """
-    new = [key for key in dict.fromkeys(keys) if key not in table.keys]
+    known = table.keys
+    new = [key for key in dict.fromkeys(keys) if key not in known]
     if not new:
         return 0
     with folder_lock(path.with_name(f".{path.name}.lock")):
@@ -265,13 +271,17 @@ def _read_status(cell: str) -> Status | None:
 
 def _find_conflicts(rows: Sequence[ReviewRow], problems: Sequence[RowProblem]) -> Iterator[RowProblem]:
     broken = {problem.key: problem.line for problem in problems if problem.key}
+    lines_of: defaultdict[tuple[SideKey, str], list[int]] = defaultdict(list)
+    for row in rows:
+        lines_of[_voice(row)].append(row.line)
     for row in rows:
         if row.key in broken:
             yield RowProblem(row.line, f"line {broken[row.key]} is about the same side and cannot be used", row.key)
             continue
-        twins = [one.line for one in rows if one is not row and (one.key, one.rater.lower()) == _voice(row)]
-        if twins:
-            words = f"line {_join(twins)} is about the same side by the same rater ({row.rater or 'nobody'}): keep one"
+        of_same_voice = lines_of[_voice(row)]
+        if len(of_same_voice) > 1:
+            twins = _join(line for line in of_same_voice[: _MOST_LINES + 1] if line != row.line)
+            words = f"line {twins} is about the same side by the same rater ({row.rater or 'nobody'}): keep one"
             yield RowProblem(row.line, words, row.key)
 
 
@@ -280,7 +290,7 @@ def _voice(row: ReviewRow) -> tuple[SideKey, str]:
 
 
 def _join(numbers: Iterable[int]) -> str:
-    return ", ".join(str(number) for number in numbers)
+    return ", ".join(str(number) for number in itertools.islice(numbers, _MOST_LINES))
 
 
 def _added_bytes(table: ReviewTable, keys: Sequence[SideKey]) -> bytes:

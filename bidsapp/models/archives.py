@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol, cast
 
 from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.printable import printable
 
 MIB = 2**20
 MAX_MEMBERS = 20_000
@@ -326,11 +327,6 @@ def _read_all(stream: IO[bytes], limit: int, name: str, declared: int | None = N
 
 def _too_large(name: str, limit: int) -> BadDataError:
     return BadDataError(f"{name} is larger than {_amount(limit)}", HINT)
-
-
-def printable(text: str) -> str:
-    """Somebody else's text for a message: nothing that a terminal would act on."""
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _amount(size: int) -> str:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, cast
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import explain_write_errors
 from bidsapp.layout import NNUNET_CONFIGURATION
-from bidsapp.models.archives import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, FolderMembers, Members, open_archive, printable
+from bidsapp.models.archives import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, FolderMembers, Members, open_archive
 from bidsapp.models.loading import load_model
 from bidsapp.models.plans import INTENSITIES, UNETS, Json, check_dataset, check_plans
 from bidsapp.models.unpickling import plain, read_pickle
 from bidsapp.models.weights import Weights, check_weights, expected_shapes, read_v1_checkpoint
+from bidsapp.printable import printable
 
 if TYPE_CHECKING:
     import torch

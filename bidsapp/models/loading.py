@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION, TRAINER, ModelLayout
-from bidsapp.models.archives import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, FolderMembers, Members, open_archive, printable
+from bidsapp.models.archives import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, FolderMembers, Members, open_archive
 from bidsapp.models.plans import DIMENSIONS, Json, check_dataset, check_plans, parse_object
 from bidsapp.models.weights import (
     DOES_NOT_BELONG,
@@ -28,6 +28,7 @@ from bidsapp.models.weights import (
     read_checkpoint,
     weights_digest,
 )
+from bidsapp.printable import printable
 
 if TYPE_CHECKING:
     import torch

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Collection
 from typing import Any
 
 from bidsapp.errors import BadDataError
 from bidsapp.files import parse_json
 from bidsapp.layout import NNUNET_CONFIGURATION
+from bidsapp.printable import is_control
 
 Json = dict[str, Any]
 
@@ -60,7 +60,6 @@ MAX_PATCH_EDGE, MAX_PATCH_VOXELS = 1024, 2**25
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 10.0  # finer ones would ask for more memory than there is
 MAX_STAGES, MAX_FEATURES, MAX_KERNEL, MAX_STRIDE, MAX_BLOCKS = 10, 1024, 11, 4, 16
 MAX_CHANNELS, MAX_LABELS, MAX_TEXT = 16, 255, 200
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 HINT = "Known are 3D models that nnU-Net v2 planned itself: PlainConvUNet and ResidualEncoderUNet."
 
 
@@ -415,7 +414,7 @@ def _text(value: object, where: str) -> str:
     """Any text that a person can read."""
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
         raise PlansError(f"{where} is {_short(value)}, not a text of 1 to {MAX_TEXT} characters")
-    if any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or one in BIDI_CONTROLS for one in value):
+    if any(map(is_control, value)):
         raise PlansError(f"{where} holds control characters: {_short(value)}")
     return value
 

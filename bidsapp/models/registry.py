@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.layout import ModelPlaces
+from bidsapp.printable import is_control
 
 ARCHITECTURE = "nnU-Net v2"
 UNKNOWN_LICENCE = "unknown"
@@ -20,7 +20,6 @@ RESERVED_NAMES = ("none", "scratch")
 MAX_REGISTRY_BYTES = 2**20
 MAX_TEXT = 2000
 NAME = r"[A-Za-z0-9][A-Za-z0-9_+-]{0,99}"
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def _entry(name: str, table: object, path: Path) -> RegistryEntry:
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise ValueError(f"must be a text of at most {MAX_TEXT} characters")
-    if any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or one in BIDI_CONTROLS for one in value):
+    if any(map(is_control, value)):
         raise ValueError("holds control characters")
     return value
 

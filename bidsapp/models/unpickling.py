@@ -20,7 +20,7 @@ from itertools import count
 from typing import Any, ClassVar
 
 from bidsapp.errors import BadDataError
-from bidsapp.models.archives import printable
+from bidsapp.printable import printable
 
 HINT = "Files that need unpickling can run code; only plain values and arrays are read. Ask its owner for another copy."
 DAMAGE = (

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bidsapp.errors import BadDataError
-from bidsapp.models.archives import explain_damage, printable
+from bidsapp.models.archives import explain_damage
 from bidsapp.models.plans import Json
+from bidsapp.printable import printable
 from bidsapp.training.environment import prints_to_log
 
 if TYPE_CHECKING:

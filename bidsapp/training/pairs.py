@@ -26,6 +26,7 @@ LOOKED_FOR = (
     "<id>_lbl.nii.gz, or .nii, directly in this folder."
 )
 
+_BEGINS_A_FORMULA = ("=", "+", "-", "@")
 _LEFT_GRID_TOLERANCE_MM = 0.01
 _FILE = re.compile(r"(?P<case>.+)_(?:lbl|img(?:_(?P<channel>[0-9]{4}))?)(?P<suffix>\.nii(?:\.gz)?)", re.DOTALL)
 _PERSON = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9+]+")
@@ -191,6 +192,9 @@ def _file_findings(case: str, files: _CaseFiles, usual: tuple[int, ...], others:
     if not case.isprintable() or case != case.strip():
         problem = f"has the id {case!r}, with control characters or blanks at an end"
         return [Finding(repr(case), files.first, problem, "Rename it.")]
+    if case[0] in _BEGINS_A_FORMULA:
+        problem = f"has an id that begins with {case[0]!r}: a spreadsheet would take it for a formula"
+        return [Finding(case, files.first, problem, "Rename it.")]
     findings = []
     for paths in (*files.images.values(), files.labels):
         if len(paths) > 1:
@@ -235,6 +239,9 @@ def _describe(
     if pattern is not None and not participant:
         problem = f"has the id {case!r}, in which --participant-pattern {pattern.pattern!r} finds nobody"
         findings.append(Finding(pair.case, images[0], problem))
+    if participant[:1] in _BEGINS_A_FORMULA:
+        problem = f"is of the person {participant!r}, whose name a spreadsheet would take for a formula"
+        findings.append(Finding(pair.case, images[0], problem, "Rename it, or give another --participant-pattern."))
     return pair, findings
 
 

@@ -168,6 +168,30 @@ def test_two_rows_of_one_rater_are_a_conflict(tmp_path: Path) -> None:
     assert ("01", "1", "L") in table.keys
 
 
+@pytest.mark.parametrize("rows", ["many people", "many raters of one side", "one rater, one side, again and again"])
+def test_the_work_grows_with_the_rows_and_no_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: str) -> None:
+    """Looks at a row are counted: comparing each with each would take a hundred times more."""
+    count, looks = 2000, 0
+    look = ReviewRow.key.fget
+    assert look is not None
+
+    def counted(row: ReviewRow) -> SideKey:
+        nonlocal looks
+        looks += 1
+        return look(row)
+
+    monkeypatch.setattr(ReviewRow, "key", property(counted))
+    person = "sub-{0}" if rows == "many people" else "sub-1"
+    rater = "rater{0}" if rows == "many raters of one side" else "ana"
+    line = f"{person}\tn/a\tL\tapproved\t{rater}\n"
+    table = read(tmp_path, HEADER + "\n" + "".join(line.format(number) for number in range(count)))
+    added = add_rows(tmp_path / "review.tsv", table, [(f"new{number}", None, "R") for number in range(count)])
+    assert added == count
+    assert looks < 20 * count
+    assert len(table.problems) == (count if rows.startswith("one rater") else 0)
+    assert all(len(problem.words) < 300 for problem in table.problems)
+
+
 def test_a_row_that_cannot_be_read_leaves_its_side_undecided(tmp_path: Path) -> None:
     table = read(tmp_path, PLAIN + "sub-01\tses-1\tL\trejcted\tbo\n")
     assert [problem.line for problem in table.problems] == [2, 4]

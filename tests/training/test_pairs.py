@@ -134,6 +134,13 @@ def test_gaps_in_channels_are_findings(folder):
     assert [name for name, _ in problems(find_pairs(folder.path))] == ["a_img_0001.nii.gz"]
 
 
+@pytest.mark.parametrize("case", ["=cmd", "+1", "-1", "@SUM(1)", "hemi-R_=cmd"])
+def test_people_whom_a_spreadsheet_would_run_are_findings(folder, case):
+    folder.pair(case)
+    (finding,) = find_pairs(folder.path).findings
+    assert "formula" in finding.problem and finding.hint
+
+
 @pytest.mark.parametrize(
     ("extra", "file", "problem"),
     [

@@ -1,0 +1,20 @@
+"""Text of others for people's eyes: nothing in it that a terminal would act on."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def is_control(character: str) -> bool:
+    """Tell what moves the cursor, begins a command of a terminal, turns the direction, or is half a character."""
+    return unicodedata.category(character) in _CATEGORIES or character in _BIDI_CONTROLS
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Write control characters as ``\x1b``, but for those in `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(ascii(one)[1:-1] if is_control(one) and one not in keep else one for one in text)
