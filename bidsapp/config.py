@@ -8,7 +8,6 @@ its comments, the parser with line numbers in its errors, and the presets. What 
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
@@ -16,8 +15,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bidsapp.errors import UsageError
+from bidsapp.errors import BadDataError, UsageError
 from bidsapp.files import write_text
+from bidsapp.ini import read_ini
 
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
@@ -28,12 +28,27 @@ class _BadValueError(ValueError):
     """What is wrong with one value, in words."""
 
 
+_THOUSANDS = r"(?<![0-9,])[0-9]{1,3}(,[0-9]{3})+(?![0-9,])"
+
+
+def about_commas(text: str) -> str:
+    """What to add to a refusal of a number that may have been written as in German or French."""
+    return "; decimals have a point, and blanks stand between numbers" if "," in text else ""
+
+
+def _may_be_decimal_commas(text: str, count: int | None) -> bool:
+    """``0,7 1,5``, or ``0,5`` where two numbers are wanted: nobody can tell one comma from the other."""
+    between_digits = re.findall(r"(?<=[0-9]),(?=[0-9])", text)
+    alone = len(between_digits) == 1 and count == 2
+    return bool(between_digits) and "." not in text and (alone or re.search(r"\s", text.strip()) is not None)
+
+
 def _integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
-            value = int(text.replace("_", "").replace(",", ""))
+            value = int(re.sub(_THOUSANDS, lambda match: match[0].replace(",", ""), text))
         except ValueError:
-            raise _BadValueError("a whole number") from None
+            raise _BadValueError(f"a whole number{about_commas(text)}") from None
         if value < minimum or (maximum is not None and value > maximum):
             raise _BadValueError(
                 f"a whole number of at least {minimum}" + (f" and at most {maximum}" if maximum else "")
@@ -50,7 +65,7 @@ def _number(minimum: float, maximum: float = float("inf")) -> Callable[[str], fl
         except ValueError:
             value = float("nan")
         if not minimum <= value <= maximum:
-            raise _BadValueError(f"a number from {minimum:g} to {maximum:g}")
+            raise _BadValueError(f"a number from {minimum:g} to {maximum:g}{about_commas(text)}")
         return value
 
     return parse
@@ -67,6 +82,8 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 def _numbers(count: int | None, minimum: float, what: str) -> Callable[[str], tuple[float, ...]]:
     def parse(text: str) -> tuple[float, ...]:
+        if _may_be_decimal_commas(text, count):
+            raise _BadValueError(f"{what}{about_commas(text)}")
         try:
             values = tuple(float(part) for part in re.split(r"[,\s]+", text.strip()) if part)
         except ValueError:
@@ -517,20 +534,17 @@ def read_config(path: Path) -> Settings:
 
     Raises
     ------
-    UsageError
-        Unknown section or key, or a value that does not fit; names the file and the line.
+    NoInputError
+        When there is no such file, or it may not be read.
+    BadDataError
+        No ini file, no setting in it, an unknown section or key, or a value that does not fit; names file and line.
     """
-    text = path.read_text(encoding="utf-8-sig")
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
-    try:
-        parser.read_string(text, source=str(path))
-    except configparser.Error as error:
-        raise UsageError(f"{path}: {error}", "Mend the line, or move the file away to get a new one.") from None
     settings = Settings()
-    for section in parser.sections():
-        for key, value in parser.items(section):
-            line = _line_of(text, section, key)
+    for section, key, value, line in read_ini(path):
+        try:
             settings = _replace(settings, f"{section}.{key}", value, where=f"{path}, line {line}")
+        except UsageError as error:
+            raise BadDataError(error.message, error.hint) from None
     return settings
 
 
@@ -562,17 +576,6 @@ def _closest(name: str) -> str:
 
 def _section_class(section: dataclasses.Field[Any]) -> type:
     return type(getattr(Settings(), section.name))
-
-
-def _line_of(text: str, section: str, key: str) -> int:
-    inside = False
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.strip()
-        if stripped.startswith("["):
-            inside = stripped == f"[{section}]"
-        elif inside and re.split(r"[=:]", stripped, maxsplit=1)[0].strip().lower() == key:
-            return number
-    return 0
 
 
 _CONFIG_HEAD = """\

@@ -28,7 +28,7 @@ class HippoTuneError(Exception):
 
 
 class UsageError(HippoTuneError):
-    """The command line or config.ini asks for something that does not exist or cannot be."""
+    """The command line asks for something that does not exist or cannot be."""
 
     exit_code = 2
 
@@ -52,13 +52,13 @@ class NothingMatchesError(HippoTuneError):
 
 
 class BadDataError(HippoTuneError):
-    """A file exists and its content cannot be used."""
+    """A file exists and its content cannot be used: images, tables, config.ini, review.ini, JSON."""
 
     exit_code = 65
 
 
 class NoInputError(HippoTuneError):
-    """A file or folder that we were told to read does not exist."""
+    """A file or folder that we were told to read does not exist, or may not be read."""
 
     exit_code = 66
 

@@ -6,7 +6,7 @@ import pytest
 
 from bidsapp import config
 from bidsapp.config import PRESETS, Settings, preset_settings
-from bidsapp.errors import UsageError
+from bidsapp.errors import BadDataError, UsageError
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -50,18 +50,53 @@ def test_an_edit_with_comments_keeps_its_meaning(tmp_path: Path) -> None:
 def test_errors_name_file_and_line(text: str, line: int, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "config.ini"
     path.write_text(text)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(BadDataError) as caught:
         config.read_config(path)
     assert f"{path}, line {line}: " in caught.value.message
     assert problem in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["iterations = 5\n", "[training\n", "[training]\nseed = 1\nseed = 2\n"])
-def test_what_is_no_ini_file_is_a_usage_error(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.ini"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=r"config\.ini"):
-        config.read_config(path)
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("training.iterations=1,000", 1000),
+        ("training.iterations=1,000,000", 1_000_000),
+        ("training.patch_size=40,56,40", (40, 56, 40)),
+        ("training.features=8,16", (8, 16)),
+        ("augmentation.gamma=0.7, 1.5", (0.7, 1.5)),
+        ("augmentation.gamma=0.7,1.5", (0.7, 1.5)),
+        ("augmentation.rotation_degrees=-10, 10", (-10, 10)),
+    ],
+)
+def test_commas_that_mean_one_thing_are_taken(text: str, taken: object) -> None:
+    overrides = config.parse_assignments([text])
+    settings = config.apply_overrides(Settings(), overrides, source="--set")
+    assert config.as_overrides(settings)[next(iter(overrides))] == config.format_value(taken)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "training.batch_size=2,5",
+        "training.iterations=1,5",
+        "training.iterations=1,50",
+        "training.iterations=,100",
+        "training.iterations=1000,000",
+        "training.iterations=1.000,000",
+        "optimizer.learning_rate=0,01",
+        "training.min_spacing_mm=0,9",
+        "augmentation.gamma=0,7 1,5",
+        "augmentation.rotation_degrees=0,5",
+        "training.spacing_mm=0,3 0,3 0,3",
+        "training.features=2,5 3,5",
+    ],
+)
+def test_decimal_commas_are_refused_by_name(text: str) -> None:
+    name, _, value = text.partition("=")
+    with pytest.raises(UsageError) as caught:
+        config.apply_overrides(Settings(), {name: value}, source="--set")
+    assert f"{name} = {value!r}" in caught.value.message
+    assert "decimals have a point" in caught.value.hint
 
 
 def test_assignments_win_and_name_their_source() -> None:

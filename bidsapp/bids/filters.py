@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from bidsapp.errors import BadDataError, UsageError
+from bidsapp.errors import BadDataError
 from bidsapp.files import parse_json, read_bytes
 from bidsapp.records import Modality
 
@@ -36,9 +36,7 @@ def read_filters(path: Path, entity_names: Collection[str]) -> dict[Modality, Ru
     NoInputError
         When there is no such file.
     BadDataError
-        When it is not a JSON object.
-    UsageError
-        For an unknown key or entity, or a value of another type, with the file and the value.
+        When it is not a JSON object; with the value, for an unknown key or entity, or a value of another type.
     """
     content = _read_object(path)
     filters: dict[Modality, Rules] = {}
@@ -47,11 +45,11 @@ def read_filters(path: Path, entity_names: Collection[str]) -> dict[Modality, Ru
             continue
         modality = _MODALITIES.get(key.lower())
         if modality is None:
-            raise UsageError(f"{path}: unknown key {key!r}", f"The keys are T1w and T2w. {_EXAMPLE}")
+            raise BadDataError(f"{path}: unknown key {key!r}", f"The keys are T1w and T2w. {_EXAMPLE}")
         if modality in filters:
-            raise UsageError(f"{path}: {modality} stands twice, once as {key!r}", "Keep one.")
+            raise BadDataError(f"{path}: {modality} stands twice, once as {key!r}", "Keep one.")
         if not isinstance(entities, dict):
-            raise UsageError(f"{path}: {key!r} holds {json.dumps(entities)}, not an object", _EXAMPLE)
+            raise BadDataError(f"{path}: {key!r} holds {json.dumps(entities)}, not an object", _EXAMPLE)
         filters[modality] = {
             _check_entity(path, key, name, entity_names): _read_values(path, key, name, value)
             for name, value in entities.items()
@@ -70,7 +68,8 @@ def _equal(value: str | int | None, wanted: Wanted) -> bool:
     if wanted == ANY:
         return True
     if isinstance(value, int) or isinstance(wanted, int):
-        return str(value).isdecimal() and str(wanted).isdecimal() and int(value) == int(wanted)
+        numbers = [str(number) for number in (value, wanted)]
+        return all(number.isdecimal() for number in numbers) and len({number.lstrip("0") for number in numbers}) == 1
     return value == wanted
 
 
@@ -86,7 +85,7 @@ def _check_entity(path: Path, key: str, name: str, entity_names: Collection[str]
         return name
     meant = _SHORT.get(name.lower(), name.lower())
     hint = f"Did you mean {meant!r}?" if meant in entity_names else f"There is: {', '.join(entity_names)}."
-    raise UsageError(f"{path}: unknown entity {name!r} for {key!r}", hint)
+    raise BadDataError(f"{path}: unknown entity {name!r} for {key!r}", hint)
 
 
 def _read_values(path: Path, key: str, name: str, value: object) -> tuple[Wanted, ...]:
@@ -95,8 +94,8 @@ def _read_values(path: Path, key: str, name: str, value: object) -> tuple[Wanted
     for item in values:
         if isinstance(item, bool) or not (item is None or isinstance(item, str | int)):
             hint = 'Write a string, a whole number, null (absent), "*" (any), or a list of these.'
-            raise UsageError(f"{path}: {name!r} for {key!r} is {json.dumps(item)}", hint)
+            raise BadDataError(f"{path}: {name!r} for {key!r} is {json.dumps(item)}", hint)
         wanted.append(item.removeprefix(_PREFIXES.get(name, "")) if isinstance(item, str) else item)
     if not wanted:
-        raise UsageError(f"{path}: {name!r} for {key!r} is an empty list, which nothing can match", "Remove it.")
+        raise BadDataError(f"{path}: {name!r} for {key!r} is an empty list, which nothing can match", "Remove it.")
     return tuple(wanted)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import configparser
 from dataclasses import fields
 from pathlib import Path
 
-from bidsapp.config import format_value
-from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.config import about_commas, format_value
+from bidsapp.errors import BadDataError
 from bidsapp.files import create_once
+from bidsapp.ini import read_ini
 from bidsapp.labels.guards import GuardLimits
 
 SECTION = "guards"
@@ -45,36 +45,30 @@ def read_limits(path: Path) -> GuardLimits:
     Raises
     ------
     NoInputError
-        When there is no such file.
+        When there is no such file, or it may not be read.
     BadDataError
-        With key and value: a key or section that does not exist, a value that is no number in its range.
+        With line, key and value: no ini file, no setting in it, a key or section that does not exist, a value that is
+        no number in its range.
     """
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
-    try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
-    except FileNotFoundError as error:
-        raise NoInputError(f"{path} does not exist") from error
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise BadDataError(f"{path}: {error}", "Mend the line, or move the file away to get a new one.") from None
     known = {limit.name: limit.metadata["allowed"] for limit in fields(GuardLimits)}
     changed = {}
-    for section in parser.sections():
-        for key, text in parser.items(section):
-            if section != SECTION or key not in known:
-                raise BadDataError(f"{path}: there is no setting {section}.{key} (= {text!r})", _one_of(known))
-            changed[key] = _parse(path, key, text, known[key])
+    for section, key, text, line in read_ini(path):
+        where = f"{path}, line {line}"
+        if section != SECTION or key not in known:
+            raise BadDataError(f"{where}: there is no setting {section}.{key} (= {text!r})", _one_of(known))
+        changed[key] = _parse(where, key, text, known[key])
     return GuardLimits(**changed)
 
 
-def _parse(path: Path, key: str, text: str, allowed: tuple[float, float]) -> float:
+def _parse(where: str, key: str, text: str, allowed: tuple[float, float]) -> float:
     least, greatest = allowed
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
     if not least <= value <= greatest:
-        hint = f"It takes a number from {least:g} to {greatest:g}."
-        raise BadDataError(f"{path}: {SECTION}.{key} = {text!r} does not fit", hint)
+        hint = f"It takes a number from {least:g} to {greatest:g}{about_commas(text)}."
+        raise BadDataError(f"{where}: {SECTION}.{key} = {text!r} does not fit", hint)
     return value
 
 

@@ -40,8 +40,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
         ("[guards]\nshift_mm = nan\n", "guards.shift_mm = 'nan'"),
         ("[guards]\nshift = 1\n", "guards.shift "),
         ("[limits]\nshift_mm = 1\n", "limits.shift_mm"),
-        ("shift_mm = 1\n", "review.ini"),
-        ("[guards]\nshift_mm = 1\nshift_mm = 2\n", "shift_mm"),
+        ("[guards]\n\nshift_mm = 1,5\n", "review.ini, line 3: guards.shift_mm = '1,5'"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, text: str, words: str) -> None:
