@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from bidsapp.files import open_file
+
 
 def file_sha256(path: Path) -> str:
     """Fingerprint of a file's bytes."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

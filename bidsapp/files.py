@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,9 +118,9 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in reasons:
             raise
-        raise CannotWriteError(
-            f"{path} cannot be written: {error.strerror}", "Free some space, or choose another folder."
-        ) from error
+        too_long = error.errno == errno.ENAMETOOLONG
+        way_out = "Choose a shorter name." if too_long else "Free some space, or choose another folder."
+        raise CannotWriteError(f"{path} cannot be written: {error.strerror}", way_out) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -157,11 +159,31 @@ def read_bytes(path: Path, hint: str = "") -> bytes:
         When there is no such file, or it may not be read; `hint` says what to do.
     """
     try:
-        return path.read_bytes()
+        with open_file(path) as stream:
+            return stream.read()
     except FileNotFoundError as error:
         raise NoInputError(f"{path} does not exist", hint) from error
     except OSError as error:
         raise NoInputError(f"{path} cannot be read: {error.strerror}", hint or "Look at its permissions.") from error
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a file for reading.
+
+    Raises
+    ------
+    OSError
+        Also for a pipe, a socket or a device in its place (or a link to one): reading those may never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would block here
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
 
 
 def read_text(path: Path, hint: str = "Save it as UTF-8.") -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bidsapp.arrays import FloatArray
 from bidsapp.errors import BadDataError
-from bidsapp.files import write_text
+from bidsapp.files import read_text, write_text
 
 _FLIP = np.array([-1.0, -1.0, 1.0, 1.0])
 _SIGNS = np.outer(_FLIP, _FLIP)
@@ -46,7 +46,7 @@ def read_transform(path: Path) -> FloatArray:
         When the file holds anything else.
     """
     try:
-        pairs = (line.split(":", 1) for line in path.read_text(encoding="utf-8").splitlines() if ":" in line)
+        pairs = (line.split(":", 1) for line in read_text(path).splitlines() if ":" in line)
         fields = {key.strip(): value.split() for key, value in pairs}
         kind = fields["Transform"][0]
         numbers = np.array(fields["Parameters"], dtype=float)

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from bidsapp.bids.people import LABEL
 from bidsapp.content import settings_sha256
 from bidsapp.errors import BadDataError, CannotWriteError
-from bidsapp.files import create_bytes_once, explain_write_errors, sync, write_bytes
+from bidsapp.files import create_bytes_once, explain_write_errors, read_bytes, sync, write_bytes
 from bidsapp.labels.spreadsheet import SheetLine, Spreadsheet, column_name, read_spreadsheet
 from bidsapp.lock import folder_lock
 from bidsapp.records import SIDES, Side, SideKey
@@ -154,12 +154,9 @@ def read_review_table(path: Path) -> ReviewTable:
     BadDataError
         When it is no text, a column is missing or stands twice.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return ReviewTable()
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
+    content = read_bytes(path)
     sheet = read_spreadsheet(path, content, REQUIRED_COLUMNS)
     if not sheet.lines:
         return ReviewTable(content=content, sheet=sheet)
@@ -329,7 +326,7 @@ def _replace(path: Path, expected: bytes, content: bytes) -> None:
 
 
 def _require_unchanged(path: Path, expected: bytes | None) -> None:
-    if (path.read_bytes() if path.exists() else None) != expected:
+    if (read_bytes(path) if path.exists() else None) != expected:
         raise _changed(path)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from bidsapp.files import copy_file
+from bidsapp.files import copy_file, read_bytes
 from bidsapp.labels.fingerprints import read_image_sha256
 from bidsapp.layout import OutputLayout, label_names, sidecar
 
@@ -41,7 +41,7 @@ def _folders(layout: OutputLayout) -> list[Path]:
 
 def _holds(layout: OutputLayout, folder: Path, files: Sequence[Path]) -> bool:
     copies = [(folder / path.relative_to(layout.labels), path) for path in files]
-    return all(copy.exists() and copy.read_bytes() == path.read_bytes() for copy, path in copies)
+    return all(copy.exists() and read_bytes(copy) == read_bytes(path) for copy, path in copies)
 
 
 def _free_folder(layout: OutputLayout, files: Sequence[Path], when: datetime) -> Path:

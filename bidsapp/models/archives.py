@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol, cast
 
 from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.files import open_file
 from bidsapp.printable import printable
 
 MIB = 2**20
@@ -72,7 +73,7 @@ class FolderMembers:
         if not path.is_file():  # a pipe or a device would be read for ever
             raise BadDataError(f"{path} is not a file", "Name another model.")
         try:
-            with path.open("rb") as stream:
+            with open_file(path) as stream:
                 return _read_all(stream, limit, str(path))
         except OSError as error:
             raise NoInputError(f"{path} cannot be read: {error.strerror}", "Look at its permissions.") from error
@@ -202,7 +203,7 @@ def open_archive(path: Path, keep: Callable[[str], bool], keep_limit: int) -> It
         ``..``, links, devices, encrypted files, a name twice.
     """
     try:
-        file = path.open("rb")
+        file = open_file(path)
     except OSError as error:
         raise NoInputError(f"{path} cannot be read: {error.strerror}", "Look at its permissions.") from error
     with file:

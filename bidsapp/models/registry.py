@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.files import open_file
 from bidsapp.layout import ModelPlaces
 from bidsapp.printable import is_control
 
@@ -117,7 +118,7 @@ def _parse(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise NoInputError(f"the registry {path} does not exist", "Name a TOML file that lists models.")
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(MAX_REGISTRY_BYTES + 1)
     except OSError as error:
         raise NoInputError(f"the registry {path} cannot be read: {error.strerror}") from error

@@ -5,7 +5,6 @@ Nothing here touches the network.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError, UsageError
 from bidsapp.files import read_json
 from bidsapp.layout import ModelPlaces, OutputLayout
@@ -230,7 +230,6 @@ def read_record(name: str, places: ModelPlaces) -> FetchRecord | None:
 def sha256_of(file: Path) -> str:
     """The checksum of a file."""
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(file)
     except OSError as error:
         raise NoInputError(f"{file} cannot be read: {error.strerror}", "Look at its permissions.") from error
