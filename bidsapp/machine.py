@@ -18,6 +18,29 @@ def usable_cores() -> int:
     return cores
 
 
+def available_memory_bytes() -> float:
+    """Memory that is free for us now, a control group's limit included; 0 where the system does not say."""
+    free = _free_memory_of_the_machine()
+    for folder, limit, used in (
+        (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, int((folder / limit).read_text()) - int((folder / used).read_text()))
+        except (OSError, ValueError):  # no such control group, or "max"
+            continue
+    return max(free, 0.0)
+
+
+def _free_memory_of_the_machine() -> float:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:  # noqa: PTH123
+            fields = dict(line.split(":") for line in stream)
+        return 1024.0 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return 0.0
+
+
 def keep_caches_in(folder: Path, environment: MutableMapping[str, str]) -> None:
     """Name folders below `folder` for what libraries keep for their next start, unless the user named one.
 

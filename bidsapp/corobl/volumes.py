@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from bidsapp.arrays import FloatArray, IntArray
-from bidsapp.corobl.headers import AffineSource, read_geometry
-from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.corobl.headers import AffineSource, Geometry, read_geometry, spacing_problem
+from bidsapp.errors import BadDataError
+from bidsapp.nifti import read_nifti, read_nifti_header
 
 EXTENT_MM = (15.0, 1000.0)
 """Least and greatest extent of an image along an axis: less cannot hold a hippocampus, more is no scanner."""
 
-_LFS_MARK = b"version https://git-lfs"
-_GET_IT = "Fetch its content (`git lfs pull`, `datalad get`), or copy the file again."
+_SCANNER_CODE = 1
+_CHECK_SIZES = "Check the voxel sizes in the header: they must be in millimetres."
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,21 +80,18 @@ class FileGrid:
     ----------
     shape
         Of the volume, (i, j, k); a fourth dimension of one volume is left out.
-    affine
-        As in `FileVolume`.
     """
 
     shape: tuple[int, int, int]
-    affine: FloatArray
+    geometry: Geometry
     header: nib.Nifti1Header
 
 
 def read_grid(path: Path) -> FileGrid:
     """Read where the voxels of a file are, from its header alone; raises as `read_volume` does."""
-    image = _open(path)
-    _refuse_other_contents(image, path)
-    i, j, k = image.shape[:3]
-    return FileGrid((i, j, k), read_geometry(image.header, path).affine, image.header)
+    header = read_nifti_header(path)
+    i, j, k = header.get_data_shape()[:3]
+    return FileGrid((i, j, k), _read_geometry(header, path), header)
 
 
 def read_volume(path: Path) -> FileVolume:
@@ -107,23 +102,20 @@ def read_volume(path: Path) -> FileVolume:
     NoInputError
         When there is no such file (or a link to content that was never fetched).
     BadDataError
-        When the file is a git-LFS pointer, truncated, not NIfTI, holds colours or complex numbers, several
-        volumes, a matrix that cannot be inverted, or an extent that no head has.
+        When the file cannot be read as one volume of numbers (see `bidsapp.nifti.read_nifti`), or gives a matrix that
+        cannot be inverted, voxel sizes that cannot be, or an extent that no head has.
     """
-    image = _open(path)
-    _refuse_other_contents(image, path)
-    geometry = read_geometry(image.header, path)
-    _refuse_odd_extents(image, geometry.affine, path)
-    data = _read_data(image, path)
+    _read_geometry(read_nifti_header(path), path)
+    header, values = read_nifti(path, np.float32)
+    geometry = _read_geometry(header, path)
+    data = np.array(values)
     bad = ~np.isfinite(data)
     treated = int(np.count_nonzero(bad))
     warnings = list(geometry.warnings)
     if treated:
         data[bad] = 0
         warnings.append(f"{treated} voxels are not numbers (NaN or infinite) and were set to 0")
-    return FileVolume(
-        data, geometry.affine, path, image.header, geometry.source, geometry.disagreement_mm, tuple(warnings)
-    )
+    return FileVolume(data, geometry.affine, path, header, geometry.source, geometry.disagreement_mm, tuple(warnings))
 
 
 def as_labels(volume: FileVolume) -> IntArray:
@@ -144,79 +136,35 @@ def as_labels(volume: FileVolume) -> IntArray:
     return labels
 
 
-def label_image_like(labels: np.ndarray, header: nib.Nifti1Header) -> nib.Nifti1Image:
-    """Put integer labels of shape (i, j, k) on exactly the grid of `header`: same codes, matrices and units.
+def label_image_like(labels: np.ndarray, grid: FileGrid) -> nib.Nifti1Image:
+    """Put integer labels of shape (i, j, k) on exactly the grid of a file: same codes, matrices and units.
 
-    Values are stored as uint8 when they fit, else uint16; scaling, display window and extensions go.
+    Values are stored as uint8 when they fit, else uint16; scaling, display window and extensions go. Where a matrix
+    of the file could not be used, both forms hold the one that was, under its code, so that no program reads another.
     """
-    header = header.copy()
+    header = grid.header.copy()
     header.extensions.clear()
     header.set_data_shape(labels.shape)
     header.set_data_dtype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
+    used = grid.geometry
+    if not used.as_written:
+        code = int(header[f"{used.source}_code"]) if used.source != "pixdim" else _SCANNER_CODE
+        header.set_xyzt_units("mm")
+        header.set_sform(used.affine, code)
+        header.set_qform(used.affine, code)
     return nib.Nifti1Image(labels.astype(header.get_data_dtype()), None, header)
 
 
-def require_content(path: Path) -> None:
-    """Refuse a file that is not there, cannot be opened, or holds something in the place of its content.
-
-    Raises
-    ------
-    NoInputError
-        When there is no such file (or a link to content that was never fetched).
-    BadDataError
-        When it is a folder, a git-LFS pointer, empty, or may not be read.
-    """
-    if not path.exists():
-        raise NoInputError(f"{path} does not exist", _GET_IT if path.is_symlink() else "")
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(len(_LFS_MARK))
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from error
-    if start == _LFS_MARK:
-        raise BadDataError(f"{path} is a git-LFS pointer, not an image", _GET_IT)
-    if not start:
-        raise BadDataError(f"{path} is empty (0 bytes)", _GET_IT)
-
-
-def _open(path: Path) -> nib.Nifti1Image:
-    require_content(path)
-    try:
-        image = nib.load(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise BadDataError(f"{path} cannot be read as NIfTI: {error}", _GET_IT) from error
-    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):
-        raise BadDataError(f"{path} is {type(image).__name__}, not NIfTI", "Convert it to .nii.gz.")
-    return image
-
-
-def _read_data(image: nib.Nifti1Image, path: Path) -> FloatArray:
-    try:
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise BadDataError(f"{path} is truncated or damaged: {error}", _GET_IT) from error
-    return np.array(data.reshape(image.shape[:3]))
-
-
-def _refuse_other_contents(image: nib.Nifti1Image, path: Path) -> None:
-    shape, dtype = image.shape, image.get_data_dtype()
-    if dtype.kind not in "iufb":
-        raise BadDataError(f"{path} holds values of type {dtype}", "Save one number per voxel.")
-    if len(shape) < 3 or min(shape) < 1:
-        raise BadDataError(f"{path} has shape {shape}, not three dimensions", "Give a three-dimensional image.")
-    if np.prod(shape[3:], dtype=int) != 1:
-        raise BadDataError(
-            f"{path} has shape {shape}: several volumes",
-            "Extract or average to one volume (`fslroi`, `mri_convert`).",
-        )
-
-
-def _refuse_odd_extents(image: nib.Nifti1Image, affine: FloatArray, path: Path) -> None:
-    extents = np.linalg.norm(affine[:3, :3], axis=0) * image.shape[:3]
+def _read_geometry(header: nib.Nifti1Header, path: Path) -> Geometry:
+    """Where the voxels are; refuses voxels and extents that cannot be."""
+    geometry = read_geometry(header, path)
+    problem = spacing_problem(geometry.affine)
+    if problem:
+        raise BadDataError(f"{path} {problem}", _CHECK_SIZES)
+    extents = np.linalg.norm(geometry.affine[:3, :3], axis=0) * header.get_data_shape()[:3]
     if extents.min() < EXTENT_MM[0] or extents.max() > EXTENT_MM[1]:
-        raise BadDataError(
-            f"{path} is {' x '.join(f'{extent:.1f}' for extent in extents)} mm large: no human head",
-            "Check the voxel sizes in the header: they must be in millimetres.",
-        )
+        shown = " x ".join(f"{extent:.1f}" for extent in extents)
+        raise BadDataError(f"{path} is {shown} mm large: no human head", _CHECK_SIZES)
+    return geometry

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 
 from bidsapp.arrays import IntArray
@@ -21,7 +20,7 @@ from bidsapp.labels.agreement import agreement
 from bidsapp.labels.approval import ReviewedLabel, ShownPrediction, approve, withdraw
 from bidsapp.labels.candidates import SOURCE_WORDS, Candidate, SideFacts, find_candidate, label_table_of, read_side
 from bidsapp.labels.events import ApprovedEvent, LedgerEvent, last_events, read_events
-from bidsapp.labels.fingerprints import read_image_sha256
+from bidsapp.labels.fingerprints import read_image, read_image_sha256
 from bidsapp.labels.guards import Finding, GuardLimits, accept, check_label
 from bidsapp.labels.label_file import LabelFile, fix_header, read_label_file
 from bidsapp.labels.ledger import find_approvals, to_approval
@@ -400,4 +399,4 @@ def _state_of(row: ReviewRow) -> State:
 
 
 def _read_labels(path: Path) -> IntArray:
-    return np.asarray(nib.load(path).dataobj).astype(np.int32)
+    return np.rint(read_image(path)[0]).astype(np.int32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.content import file_sha256, image_sha256
-from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.corobl.headers import read_geometry
+from bidsapp.errors import NoInputError
 from bidsapp.layout import SessionLayout
+from bidsapp.nifti import read_nifti
 from bidsapp.records import Modality, Side
 
 
@@ -58,19 +59,8 @@ def read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
     BadDataError
         When it is damaged or no image.
     """
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image = nib.load(path)
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except FileNotFoundError as error:
-        raise NoInputError(f"{path} does not exist") from error
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise BadDataError(f"{path} cannot be read: {error}") from error
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    return data, image.affine
+    header, data = read_nifti(path, np.float32)
+    return data.astype(np.float32, copy=False), read_geometry(header, path).affine
 
 
 def read_image_sha256(path: Path) -> str:

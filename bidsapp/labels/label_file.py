@@ -5,19 +5,12 @@ What is harmless is treated and said; what is not becomes findings, never an exc
 
 from __future__ import annotations
 
-import gzip
-import os
-import zlib
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from bidsapp.arrays import FloatArray, IntArray
 from bidsapp.corobl.grid import GRIDS, SHAPE, crop_image
@@ -25,10 +18,11 @@ from bidsapp.corobl.headers import read_geometry
 from bidsapp.corobl.judgement import SIDE_NAMES
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.errors import BadDataError, HippoTuneError
-from bidsapp.files import explain_write_errors, sync, write_image
+from bidsapp.files import explain_write_errors, read_bytes, sync, write_image
 from bidsapp.labels.guards import Finding
 from bidsapp.labels.placement import aligned_dice, best_mirrored, fit
 from bidsapp.labels.tables import LARGEST_VALUE
+from bidsapp.nifti import by, is_compressed, read_nifti
 from bidsapp.records import Side
 
 SAME_PLACE_MM = 0.03
@@ -40,20 +34,6 @@ _FITS_DICE = 0.1
 _MIRROR_GAIN = 0.15
 """Dice by which a mirror image may fit the template better and the voxels still lie as in the crop: people differ that
 much from it. What is really mirrored, the guard of that name finds against the prediction once the header is mended."""
-
-_NIFTI = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
-_DAMAGE = (
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-    OSError,
-    EOFError,
-    zlib.error,
-    ValueError,
-    OverflowError,
-    TypeError,
-    MemoryError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +96,7 @@ def fix_header(path: Path, side: Side) -> Path:
     content = _read_content(path)
     labels, wrong = _whole_values(content.values)
     if labels is None or labels.shape != SHAPE:
-        why = wrong.words if wrong else f"its shape is {_by(labels.shape if labels is not None else ())}"
+        why = wrong.words if wrong else f"its shape is {by(labels.shape if labels is not None else ())}"
         raise BadDataError(f"{path} is not a label map with only another header: {why}", "Draw it on the crop.")
     original = _keep_original(path)
     write_image(path, crop_image(labels.astype(np.uint8 if labels.max() < 256 else np.int16), side))
@@ -131,7 +111,7 @@ def _keep_original(path: Path) -> Path:
             original = path.with_name(f"{path.name}{f'.{number}' if number > 1 else ''}.orig")
             try:
                 with original.open("xb") as stream:
-                    stream.write(path.read_bytes())
+                    stream.write(read_bytes(path))
             except FileExistsError:
                 number += 1
                 continue
@@ -175,7 +155,7 @@ def _on_grid(values: np.ndarray, affine: FloatArray, target: FloatArray) -> np.n
 def _misplaced(values: np.ndarray, affine: FloatArray, side: Side) -> Finding:
     """Say in which way a file is not on the grid of its side's crop."""
     if values.shape != SHAPE:
-        return Finding("geometry", f"its shape is {_by(values.shape)}, the crop's is {_by(SHAPE)}")
+        return Finding("geometry", f"its shape is {by(values.shape)}, the crop's is {by(SHAPE)}")
     other: Side = "R" if side == "L" else "L"
     from_other_side = _on_grid(values, affine, GRIDS[other].affine) is not None
     fits = _lies_as_in_crop(values > 0, side, mirror_gain=0.0 if from_other_side else _MIRROR_GAIN)
@@ -222,61 +202,17 @@ def _whole_values(values: np.ndarray) -> tuple[IntArray | None, Finding | None]:
 
 def _read_content(path: Path) -> _Content:
     """Read a whole file. Raises `BadDataError` or `NoInputError`."""
-    packed = _read_bytes(path)
-    compressed = packed.startswith(b"\x1f\x8b")
-    content = _unpack(path, packed) if compressed else packed
+    header, values = read_nifti(path)
     normalised = []
+    compressed = is_compressed(path)
     if compressed != path.name.endswith(".gz"):
         normalised.append("it is compressed under a name without .gz" if compressed else "it is not compressed")
-    kind = next((_NIFTI[size] for size in _header_sizes(content) if size in _NIFTI), None)
-    if kind is None:
-        raise BadDataError(f"{path} is not a NIfTI file")
-    try:
-        image = kind.from_bytes(content)
-        shape, dtype = image.shape, image.get_data_dtype()
-    except _DAMAGE as error:
-        raise BadDataError(f"{path} has a damaged header: {error}") from error
-    if dtype.kind not in "iuf":
-        raise BadDataError(f"{path} holds colours or other values of type {dtype}, not one number per voxel")
-    if len(shape) < 3 or min(shape) < 1 or np.prod(shape[3:], dtype=int) != 1:
-        raise BadDataError(f"{path} has shape {_by(shape)}: not one volume")
-    if len(shape) > 3:
-        normalised.append(f"its shape was {_by(shape)}")
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    if (slope, intercept) != (1.0, 0.0):
+    if len(header.get_data_shape()) > 3:
+        normalised.append(f"its shape was {by(header.get_data_shape())}")
+    slope, intercept = header.get_slope_inter()
+    if (slope or 1.0, intercept or 0.0) != (1.0, 0.0):
         normalised.append(f"its values are scaled by {slope:g} and {intercept:g}")
-    if dtype.kind == "f":
-        normalised.append(f"its values are stored as {dtype.name}")
-    affine = read_geometry(image.header, path).affine
-    try:
-        values = np.asanyarray(image.dataobj).reshape(shape[:3])
-    except _DAMAGE as error:
-        raise BadDataError(f"{path} is truncated or damaged: {error}") from error
-    return _Content(values, affine, tuple(normalised))
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read: {error.strerror or os.strerror(error.errno or 0)}") from error
-    if not content:
-        raise BadDataError(f"{path} is empty (0 bytes)")
-    if content.startswith(b"version https://git-lfs"):
-        raise BadDataError(f"{path} is a git-LFS pointer, not an image", "Fetch the content first: git lfs pull.")
-    return content
-
-
-def _unpack(path: Path, content: bytes) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise BadDataError(f"{path} is a damaged or truncated gzip file: {error}") from error
-
-
-def _header_sizes(content: bytes) -> tuple[int, int]:
-    return int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    stored = header.get_data_dtype()
+    if stored.kind == "f":
+        normalised.append(f"its values are stored as {stored.name}")
+    return _Content(values, read_geometry(header, path).affine, tuple(normalised))

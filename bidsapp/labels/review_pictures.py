@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from bidsapp.content import file_sha256
 from bidsapp.errors import HippoTuneError
 from bidsapp.files import write_bytes
+from bidsapp.labels.fingerprints import read_image
 from bidsapp.labels.label_file import read_label_file
 from bidsapp.layout import OutputLayout
 from bidsapp.records import SideKey
@@ -26,7 +24,7 @@ def draw_side(layout: OutputLayout, key: SideKey, label: Path | None) -> Path | 
         return files.thumbnail(hemi)
     try:
         return _draw(layout, key, label)
-    except (HippoTuneError, OSError, ValueError, EOFError, zlib.error, ImageFileError):
+    except (HippoTuneError, OSError, ValueError):
         return None  # the row says what is wrong
 
 
@@ -40,9 +38,9 @@ def _draw(layout: OutputLayout, key: SideKey, label: Path) -> Path | None:
     crop = next((path for modality in ("T1w", "T2w") if (path := files.crop(hemi, modality)).exists()), None)
     if labels is None or crop is None:
         return None
-    image = nib.load(crop)
+    data, affine = read_image(crop)
     values = [int(value) for value in np.unique(labels) if value]
-    drawn = thumbnail_picture(image.get_fdata(dtype=np.float32), image.affine, labels, values)
+    drawn = thumbnail_picture(data, affine, labels, values)
     for old in picture.parent.glob(layout.review_picture(key, "*").name):
         old.unlink(missing_ok=True)
     write_bytes(picture, drawn.png)

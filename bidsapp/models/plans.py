@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
+from bidsapp.corobl.headers import SPACING_LIMITS_MM
 from bidsapp.errors import BadDataError
 from bidsapp.files import parse_json
 from bidsapp.layout import NNUNET_CONFIGURATION
@@ -57,7 +58,6 @@ INTERPOLATIONS = ("linear", "nearest", "nearest-exact")
 INTENSITIES = ("mean", "median", "std", "min", "max", "percentile_99_5", "percentile_00_5")
 
 MAX_PATCH_EDGE, MAX_PATCH_VOXELS = 1024, 2**25
-MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 10.0  # finer ones would ask for more memory than there is
 MAX_STAGES, MAX_FEATURES, MAX_KERNEL, MAX_STRIDE, MAX_BLOCKS = 10, 1024, 11, 4, 16
 MAX_CHANNELS, MAX_LABELS, MAX_TEXT = 16, 255, 200
 HINT = "Known are 3D models that nnU-Net v2 planned itself: PlainConvUNet and ResidualEncoderUNet."
@@ -218,7 +218,7 @@ def _configuration(found: Json, channels: int) -> Json:
     checked: Json = {
         "preprocessor_name": _choice(found.get("preprocessor_name"), ("DefaultPreprocessor",), "preprocessor_name"),
         "patch_size": _integers(patch, "patch_size", 1, MAX_PATCH_EDGE, DIMENSIONS),
-        "spacing": _numbers(found.get("spacing"), "spacing", DIMENSIONS, MIN_SPACING_MM, MAX_SPACING_MM),
+        "spacing": _numbers(found.get("spacing"), "spacing", DIMENSIONS, *SPACING_LIMITS_MM),
         "batch_size": _integer(found.get("batch_size"), "batch_size", 1, 1024),
         "batch_dice": _boolean(found.get("batch_dice", False), "batch_dice"),
         "normalization_schemes": [

@@ -28,11 +28,12 @@ from bidsapp.corobl.quality import judge_registration, worst_level
 from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.template import TEMPLATE
 from bidsapp.corobl.transforms import read_transform, write_transform
-from bidsapp.corobl.volumes import FileVolume, read_volume, require_content
+from bidsapp.corobl.volumes import FileVolume, read_volume
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import copy_file, write_bytes, write_image, write_json
 from bidsapp.layout import SessionLayout, sidecar
 from bidsapp.logs import log_to
+from bidsapp.nifti import require_content
 from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key, has_its_transform
 from bidsapp.participants.publish import complete_publishing
 from bidsapp.records import SIDES, Modality, Scan, Side

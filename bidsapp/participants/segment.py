@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 
 from bidsapp import __version__
@@ -23,6 +22,7 @@ from bidsapp.corobl.resampling import labels_to_native
 from bidsapp.corobl.transforms import read_transform
 from bidsapp.corobl.volumes import label_image_like, read_grid
 from bidsapp.files import write_bytes, write_image, write_json, write_text
+from bidsapp.labels.fingerprints import read_image
 from bidsapp.labels.tables import hippocampal_values
 from bidsapp.layout import SessionLayout, label_names, sidecar
 from bidsapp.participants.job import Job, Prepared, crop_facts, has_its_transform, read_facts
@@ -118,7 +118,7 @@ def _native(job: Job, layout: SessionLayout, side: Side) -> Path:
 
 
 def _read_crop(layout: SessionLayout, side: Side, modality: Modality) -> FloatArray:
-    return nib.load(layout.crop(side, modality)).get_fdata(dtype=np.float32)
+    return read_image(layout.crop(side, modality))[0]
 
 
 def _write_prediction(
@@ -178,8 +178,8 @@ def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, se
         log.warning("%s: no transform to a scan: hemi-%s stays in CorObl space", job.name, side)
         return None
     grid = read_grid(scan.path)
-    native = labels_to_native(labels, side, read_transform(transform), grid.affine, grid.shape)
-    write_image(path, label_image_like(native, grid.header))
+    native = labels_to_native(labels, side, read_transform(transform), grid.geometry.affine, grid.shape)
+    write_image(path, label_image_like(native, grid))
     digest = file_sha256(path)
     source = job.done.prediction(side).relative_to(job.done.root).as_posix()
     made_by = {"file_sha256": digest, "model": segmenter.name, "model_sha256": segmenter.digest}

@@ -9,7 +9,6 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -103,26 +102,3 @@ def _seeded(entropy: tuple[int, ...]) -> Iterator[None]:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.set_num_threads(threads)
-
-
-def available_memory_bytes() -> float:
-    """Memory that is free for us now, a control group's limit included; 0 where the system does not say."""
-    free = _free_memory_of_the_machine()
-    for folder, limit, used in (
-        (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, int((folder / limit).read_text()) - int((folder / used).read_text()))
-        except (OSError, ValueError):  # no such control group, or "max"
-            continue
-    return max(free, 0.0)
-
-
-def _free_memory_of_the_machine() -> float:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:  # noqa: PTH123
-            fields = dict(line.split(":") for line in stream)
-        return 1024.0 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return 0.0

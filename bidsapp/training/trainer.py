@@ -23,8 +23,9 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError
 from bidsapp.files import read_json
 from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout
+from bidsapp.machine import available_memory_bytes
 from bidsapp.training.augmentation import training_transforms, validation_transforms
-from bidsapp.training.batches import SHARE_OF_MEMORY, Batch, Batches, CasesInMemory, available_memory_bytes, iterate
+from bidsapp.training.batches import SHARE_OF_MEMORY, Batch, Batches, CasesInMemory, iterate
 from bidsapp.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from bidsapp.training.environment import prints_to_log
 from bidsapp.training.marginal import marginalise

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,12 +10,11 @@ from typing import Any, cast
 import nibabel
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from bidsapp.errors import BadDataError
+from bidsapp.corobl.headers import read_geometry, spacing_problem
+from bidsapp.errors import BadDataError, HippoTuneError
+from bidsapp.nifti import is_compressed, read_nifti
 
 Array = NDArray[Any]
 Affine = NDArray[np.float64]
@@ -25,19 +22,7 @@ Affine = NDArray[np.float64]
 SPACING_DECIMALS = 5
 """Spacings are rounded to 1e-5 mm: noise of 1e-7 between axes changes nnU-Net's choice of axis order."""
 
-_NIFTI_CLASSES = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 _LARGEST_SHEAR = np.sin(np.radians(0.1))
-_SMALLEST_SPACING_MM = 1e-4
-_DAMAGE = (
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    TypeError,
-)
 
 
 class VolumeError(BadDataError):
@@ -89,18 +74,17 @@ def read_volume(path: Path) -> Volume:
     Raises
     ------
     VolumeError
-        When the file is missing, not readable, not what its suffix says, damaged, truncated, not 3D, not one
-        number per voxel, or its affine is singular, not finite or sheared.
+        When the file cannot be read as one volume of numbers (see `bidsapp.nifti.read_nifti`), is not what its suffix
+        says, or its affine is singular, not finite, sheared, or of voxels that cannot be.
     """
-    content = _unpack(path, _read_bytes(path))
-    image = _open_image(path, content)
-    grid = _checked_grid(path, image.header)
     try:
-        array = np.asanyarray(image.dataobj)
-    except _DAMAGE as error:
-        raise VolumeError(path, f"is damaged or truncated: {error}") from error
-    if array.dtype.kind not in "iuf":
-        raise VolumeError(path, f"holds {array.dtype} values, not one number per voxel")
+        _require_honest_suffix(path)
+        header, array = read_nifti(path)
+        grid = Grid(tuple(array.shape), _checked_affine(path, header))
+    except VolumeError:
+        raise
+    except HippoTuneError as error:
+        raise VolumeError(path, error.message.removeprefix(str(path)).lstrip(": "), error.hint) from error
     return Volume(array, grid)
 
 
@@ -129,71 +113,27 @@ def grid_distance_mm(first: Grid, second: Grid) -> float:
     return float(np.linalg.norm(gaps, axis=1).max())
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        hint = "With git-annex or DataLad, fetch the content first: datalad get." if path.is_symlink() else ""
-        problem = "is a link to nothing" if path.is_symlink() else "does not exist"
-        raise VolumeError(path, problem, hint) from error
-    except IsADirectoryError as error:
-        raise VolumeError(path, "is a folder") from error
-    except OSError as error:
-        raise VolumeError(path, f"cannot be read: {error.strerror}") from error
-
-
-def _unpack(path: Path, content: bytes) -> bytes:
-    if not content:
-        raise VolumeError(path, "is empty (0 bytes)")
-    if content.startswith(b"version https://git-lfs"):
-        raise VolumeError(path, "is a git-LFS pointer, not an image", "Fetch the content first: git lfs pull.")
-    compressed = content.startswith(b"\x1f\x8b")
-    if not path.name.endswith(".gz"):
-        if compressed:
-            raise VolumeError(path, "is compressed with gzip", "Rename it to end in .nii.gz.")
-        return content
-    if not compressed:
+def _require_honest_suffix(path: Path) -> None:
+    compressed = is_compressed(path)
+    if compressed and not path.name.endswith(".gz"):
+        raise VolumeError(path, "is compressed with gzip", "Rename it to end in .nii.gz.")
+    if path.name.endswith(".gz") and not compressed:
         raise VolumeError(path, "is not compressed with gzip", "If it is a plain NIfTI file, name it .nii.")
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise VolumeError(path, f"is a damaged or truncated gzip file: {error}") from error
 
 
-def _nifti_class(path: Path, content: bytes) -> Any:
-    for order in ("little", "big"):
-        size = int.from_bytes(content[:4], cast(Any, order))
-        if size in _NIFTI_CLASSES:
-            return _NIFTI_CLASSES[size]
-    raise VolumeError(path, "is not a NIfTI file")
-
-
-def _open_image(path: Path, content: bytes) -> Any:
-    try:
-        return _nifti_class(path, content).from_bytes(content)
-    except _DAMAGE as error:
-        raise VolumeError(path, f"has a damaged header: {error}") from error
-
-
-def _checked_grid(path: Path, header: Any) -> Grid:
-    try:
-        grid = Grid(tuple(int(n) for n in header.get_data_shape()), np.array(header.get_best_affine(), float))
-    except _DAMAGE as error:
-        raise VolumeError(path, f"has a damaged header: {error}") from error
-    if len(grid.shape) != 3:
-        shape = " x ".join(map(str, grid.shape))
-        raise VolumeError(path, f"is {len(grid.shape)}D ({shape}), not 3D", "Save one volume as a 3D file.")
-    if min(grid.shape) < 1:
-        raise VolumeError(path, f"has no voxels: its shape is {grid.shape}")
-    if not np.isfinite(grid.affine).all():
-        raise VolumeError(path, "has an affine that is not finite")
-    spacing_mm = np.array(grid.spacing_mm)
-    if spacing_mm.min() < _SMALLEST_SPACING_MM:
-        raise VolumeError(path, f"has voxels of {spacing_mm.min():g} mm in its affine")
-    directions = grid.affine[:3, :3] / spacing_mm
+def _checked_affine(path: Path, header: nibabel.Nifti1Header) -> Affine:
+    """Where the voxels lie: nothing is guessed, as what a network learns by must be true."""
+    geometry = read_geometry(header, path)
+    affine = np.array(geometry.affine, dtype=np.float64)
+    if geometry.source == "pixdim" and (header["sform_code"] > 0 or header["qform_code"] > 0):
+        raise VolumeError(path, "has a sform or qform that cannot be used", "Save it again with a true geometry.")
+    problem = spacing_problem(affine)
+    if problem:
+        raise VolumeError(path, problem, "Voxel sizes are in mm, or the header names their unit (xyzt_units).")
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     shear = np.abs(directions.T @ directions - np.eye(3)).max()
     if shear > _LARGEST_SHEAR:
         angle = 90 - np.degrees(np.arcsin(min(shear, 1.0)))
         problem = f"has a sheared affine: two axes meet at {angle:.1f} degrees"
         raise VolumeError(path, problem, "Resample the pair onto a grid with right angles.")
-    return grid
+    return affine

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bidsapp.corobl.volumes import as_labels, label_image_like, read_volume
+from bidsapp.corobl.volumes import as_labels, label_image_like, read_grid, read_volume
 from bidsapp.errors import BadDataError, NoInputError
 
 SHAPE = (20, 24, 16)
@@ -166,14 +166,14 @@ def in_metres(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (truncate, "truncated or damaged"),
+        (truncate, "damaged or truncated"),
         (empty, "empty"),
         (point, "git-LFS pointer"),
-        (scribble, "cannot be read as NIfTI"),
-        (several, r"\(20, 24, 16, 3\): several volumes"),
-        (flat, "not three dimensions"),
+        (scribble, "is not a NIfTI file"),
+        (several, r"several volumes \(20 x 24 x 16 x 3\)"),
+        (flat, "not 3D"),
         (coloured, "holds values of type"),
-        (in_metres, "0.0 x 0.0 x 0.0 mm large"),
+        (in_metres, "voxels of 0.002 x 0.002 x 0.002 mm"),
     ],
 )
 def test_a_bad_file_is_named_with_a_way_out(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
@@ -204,12 +204,117 @@ def test_a_label_image_has_exactly_the_grid_and_codes_of_the_scan(tmp_path: Path
     image.set_sform(affine, 2)
     image.set_qform(np.diag([2.0, 2, 2, 1]), 1)
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"the person's name"))
-    scan = read_volume(save(image, tmp_path))
+    scan = read_grid(save(image, tmp_path))
     labels = np.zeros(SHAPE, dtype=np.int32)
     labels[1, 2, 3] = 8
-    read = nib.load(save(label_image_like(labels, scan.header), tmp_path, "labels.nii.gz"))
+    read = nib.load(save(label_image_like(labels, scan), tmp_path, "labels.nii.gz"))
     np.testing.assert_array_equal(np.asanyarray(read.dataobj), labels)
     assert read.get_data_dtype() == np.uint8
     for field in ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x"):
         np.testing.assert_array_equal(read.header[field], scan.header[field])
     assert not read.header.extensions
+
+
+def header_bytes(path: Path, *fields: tuple[int, bytes]) -> Path:
+    content = bytearray(path.read_bytes())
+    for offset, packed in fields:
+        content[offset : offset + len(packed)] = packed
+    path.write_bytes(content)
+    return path
+
+
+LONGER = (256, np.array([0.8004, 0.6, 0], "<f4").tobytes())
+TWO_CODES = (252, np.array([1, 1], "<i2").tobytes())
+ONLY_QFORM = (252, np.array([1, 0], "<i2").tobytes())
+NO_SFORM = (280, bytes(48))
+MICROMETRES, METRES = (123, b"\x03"), (123, b"\x01")
+
+
+def test_a_quaternion_that_is_not_needed_stops_nobody(tmp_path: Path) -> None:
+    path = header_bytes(save(make(), tmp_path, "scan.nii"), TWO_CODES, LONGER)
+    with pytest.raises(ValueError, match="w2 should be positive"):
+        nib.load(path).get_qform()
+    volume = read_volume(path)
+    assert volume.affine_source == "sform"
+    np.testing.assert_array_equal(volume.affine, np.diag([2.0, 2, 2, 1]))
+
+
+def test_a_quaternion_a_hair_too_long_is_shortened(tmp_path: Path) -> None:
+    volume = read_volume(header_bytes(save(make(), tmp_path, "scan.nii"), ONLY_QFORM, LONGER))
+    assert volume.affine_source == "qform"
+    # half a turn about (0.8, 0.6, 0): x' = (2 * .8 * .8 - 1) x + 2 * .8 * .6 y, and so on
+    turn = np.array([[0.28, 0.96, 0], [0.96, -0.28, 0], [0, 0, -1]])
+    np.testing.assert_allclose(volume.affine[:3, :3], 2 * turn, atol=2e-3)
+    twice = header_bytes(save(make(), tmp_path, "far.nii"), ONLY_QFORM, (256, np.array([2, 0, 0], "<f4").tobytes()))
+    assert read_volume(twice).affine_source == "pixdim"
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [(MICROMETRES, 1e-3), (METRES, 1e3)])
+def test_lengths_are_in_the_unit_of_the_header(tmp_path: Path, unit: tuple[int, bytes], millimetres: float) -> None:
+    affine = np.diag([2 / millimetres, 2 / millimetres, 2 / millimetres, 1])
+    affine[:3, 3] = 5 / millimetres
+    path = header_bytes(save(make(affine=affine), tmp_path, "scan.nii"), unit)
+    volume = read_volume(path)
+    np.testing.assert_allclose(volume.affine, [[2, 0, 0, 5], [0, 2, 0, 5], [0, 0, 2, 5], [0, 0, 0, 1]], rtol=1e-6)
+    assert volume.warnings == ()
+    label = label_image_like(np.ones(SHAPE, np.uint8), read_grid(path))
+    assert label.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(label.header.get_sform(), volume.affine, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("unit", "name"), [(MICROMETRES, "micron"), (METRES, "meter")])
+def test_a_unit_that_cannot_be_is_not_believed(tmp_path: Path, unit: tuple[int, bytes], name: str) -> None:
+    volume = read_volume(header_bytes(save(make(), tmp_path, "scan.nii"), unit))
+    np.testing.assert_array_equal(volume.affine, np.diag([2.0, 2, 2, 1]))
+    assert f"unit of length is {name}, which cannot be" in volume.warnings[0]
+
+
+@pytest.mark.parametrize("voxel_mm", [0.04, 11.0, 300.0])
+def test_voxels_that_cannot_be_are_refused(tmp_path: Path, voxel_mm: float) -> None:
+    path = save(make(affine=np.diag([2.0, 2, voxel_mm, 1])), tmp_path)
+    with pytest.raises(BadDataError, match=rf"2 x 2 x {voxel_mm:g} mm: from 0\.05 to 10 mm"):
+        read_volume(path)
+    with pytest.raises(BadDataError, match=r"from 0\.05 to 10 mm"):
+        read_grid(path)
+
+
+def test_a_place_that_is_nowhere_is_passed_over(tmp_path: Path) -> None:
+    nowhere = np.diag([2.0, 2, 2, 1])
+    nowhere[0, 3] = 1e30
+    path = save(make(affine=nowhere), tmp_path, "scan.nii")
+    volume = read_volume(header_bytes(path, TWO_CODES, (256, bytes(24))))
+    assert volume.affine_source == "qform"
+    assert volume.warnings == ("the sform of the header cannot be used",)
+
+
+def saved_forms(scan: Path, folder: Path) -> nib.Nifti1Header:
+    labels = np.ones(SHAPE, np.uint8)
+    return nib.load(save(label_image_like(labels, read_grid(scan)), folder, "labels.nii.gz")).header
+
+
+def test_a_label_image_holds_the_geometry_that_was_used_in_both_forms(tmp_path: Path) -> None:
+    image = make(affine=np.array([[0, 0, -2.0, 5], [2, 0, 0, 6], [0, -2, 0, 7], [0, 0, 0, 1]]))
+    image.set_qform(image.affine, 3)
+    path = header_bytes(save(image, tmp_path, "scan.nii"), NO_SFORM)
+    assert not nib.load(path).affine[:3].any()
+    header = saved_forms(path, tmp_path)
+    for matrix, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        np.testing.assert_allclose(matrix, image.affine, atol=1e-5)
+        assert code == 3
+
+    crooked = header_bytes(save(image, tmp_path, "scan.nii"), (256, np.array([1, 1, 1], "<f4").tobytes()))
+    header = saved_forms(crooked, tmp_path)
+    np.testing.assert_allclose(header.get_qform(), image.affine, atol=1e-5)
+
+    neither = header_bytes(save(image, tmp_path, "scan.nii"), NO_SFORM, (256, np.array([9, 0, 0], "<f4").tobytes()))
+    header = saved_forms(neither, tmp_path)
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
+    np.testing.assert_array_equal(header.get_sform(), read_volume(neither).affine)
+
+
+def test_a_label_image_of_a_scan_without_codes_has_none(tmp_path: Path) -> None:
+    image = make()
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    header = saved_forms(save(image, tmp_path), tmp_path)
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 0)

@@ -80,16 +80,15 @@ FINDINGS = {
     "NaN": (lambda f: spoil_image(f, np.nan), IMG, "holds 1 NaN or infinite voxels"),
     "infinite": (lambda f: spoil_image(f, -np.inf), IMG, "holds 1 NaN or infinite voxels"),
     "beyond float32": (lambda f: spoil_image(f, 1e300), IMG, "holds 1 NaN or infinite voxels"),
-    "4D": (lambda f: f.image(IMG, shape=(*SHAPE, 2)), IMG, "is 4D (5 x 6 x 7 x 2), not 3D"),
-    "4D of one": (lambda f: f.label(LBL, shape=(5, 6, 7, 1)), LBL, "is 4D (5 x 6 x 7 x 1), not 3D"),
+    "4D": (lambda f: f.image(IMG, shape=(*SHAPE, 2)), IMG, "holds several volumes (5 x 6 x 7 x 2)"),
     "2D": (lambda f: f.image(IMG, shape=(5, 6)), IMG, "is 2D (5 x 6), not 3D"),
     "complex": (lambda f: f.write(IMG, np.ones(SHAPE, np.complex64)), IMG, "complex64"),
     "sheared": (lambda f: f.pair("sub-02", SHEARED), IMG, "sheared affine: two axes meet at 89.2 degrees"),
-    "flat voxels": (lambda f: patch_header(f, IMG, 280, bytes(48)), IMG, "has voxels of 0 mm"),
+    "flat voxels": (lambda f: patch_header(f, IMG, 280, bytes(48)), IMG, "sform or qform that cannot be used"),
     "NaN affine": (
         lambda f: patch_header(f, IMG, 280, struct.pack("<f", np.nan)),
         IMG,
-        "affine that is not finite",
+        "sform or qform that cannot be used",
     ),
     "unknown type": (lambda f: patch_header(f, IMG, 70, struct.pack("<h", 999)), IMG, "damaged header"),
     "truncated": (lambda f: truncate(f.path / IMG, 0.6), IMG, "damaged or truncated gzip"),
@@ -144,11 +143,11 @@ def test_every_finding_names_pair_file_and_value(folder, spoil, file, problem):
 
 
 def test_a_file_without_permission_is_a_finding(folder, monkeypatch):
-    def refuse(path):
+    def refuse(path, flags):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     folder.pair("sub-01")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("bidsapp.files.os.open", refuse)
     with pytest.raises(BadPairsError, match=r"sub-01_img\.nii\.gz +cannot be read: Permission denied"):
         check(folder)
 

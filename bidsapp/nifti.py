@@ -1,0 +1,237 @@
+"""Open NIfTI files of strangers: regular files only, whole ones, and never more memory than a file deserves.
+
+Every reader of images (strict for training pairs, tolerant for scans, forgiving for labels that people return) opens
+them here, and judges itself what they hold.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.files import open_file
+from bidsapp.machine import available_memory_bytes
+
+MOST_VOXELS = 2**30
+"""More than this (1024 x 1024 x 1024) is no head; what asks for them is damaged, or meant to harm."""
+
+_FORMATS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_LARGEST_HEADER = max(_FORMATS)
+_GZIP_MARK = b"\x1f\x8b"
+_LFS_MARK = b"version https://git-lfs"
+_GET_IT = "Fetch its content (`git lfs pull`, `datalad get`), or copy the file again."
+_CONVERT = "Convert it to .nii.gz."
+_GREATEST_COMPRESSION = 1032
+"""Deflate packs no 1033 bytes into one."""
+_MOST_BEHIND_BYTES = 2**24
+"""What may follow the voxels: it is unpacked in pieces, for the sake of the checksum alone."""
+_PIECE_BYTES = 2**20
+_BYTES_PER_VOXEL_AT_WORK = 16
+"""Beside the file's content: the values as numbers, and what looks at them."""
+
+_DAMAGE = (
+    HeaderDataError,
+    WrapStructError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    TypeError,
+    MemoryError,
+)
+"""What nibabel, numpy and gzip raise for bytes that make no sense."""
+
+
+def read_nifti(path: Path, dtype: type[np.floating[Any]] | None = None) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Read a whole file of one volume; gzip is told by the first bytes, not by the name, and its checksum is checked.
+
+    Parameters
+    ----------
+    dtype
+        In which scaling is computed; None: that of the file where nothing is scaled, else double precision.
+
+    Returns
+    -------
+    The header without its extensions, and the values of shape (i, j, k), scaling applied.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file, or a link to content that was never fetched.
+    BadDataError
+        ``<path> is ...`` when it is no regular file, may not be read, is empty, a git-LFS pointer, no NIfTI, damaged,
+        truncated, does not hold one volume of real numbers, or asks for more memory than there is.
+    """
+    with _open(path) as stream, _explain_damage(path):
+        compressed = _is_gzip(stream)
+        unpacked = _unpack(stream)
+        start, header = _read_header(path, unpacked)
+        _refuse_impossible_size(path, header, os.fstat(stream.fileno()).st_size, compressed=compressed)
+        needed = _bytes_needed(header)
+        content = start + unpacked.read(needed - len(start))
+        if len(content) < needed:
+            raise BadDataError(
+                f"{path} is damaged or truncated: its header asks for {needed} bytes, and {len(content)} are there",
+                _GET_IT,
+            )
+        if compressed:
+            _read_to_the_end(path, unpacked)
+        values = np.asanyarray(ArrayProxy(io.BytesIO(content), header, mmap=False), dtype)
+    return header, values.reshape(values.shape[:3])
+
+
+def read_nifti_header(path: Path) -> nib.Nifti1Header:
+    """Read and check the header alone; raises as `read_nifti` does, but for what is wrong behind the header."""
+    with _open(path) as stream, _explain_damage(path):
+        return _read_header(path, _unpack(stream))[1]
+
+
+def require_content(path: Path) -> None:
+    """Refuse a file that is not there, cannot be opened, or holds something in the place of its content.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file (or a link to content that was never fetched).
+    BadDataError
+        When it is no regular file, a git-LFS pointer, empty, or may not be read.
+    """
+    _open(path).close()
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the content is compressed with gzip, whatever the name says; raises as `require_content` does."""
+    with _open(path) as stream:
+        return _is_gzip(stream)
+
+
+def by(shape: tuple[int, ...]) -> str:
+    """``128 x 256 x 128``."""
+    return " x ".join(map(str, shape))
+
+
+def _open(path: Path) -> io.BufferedReader:
+    try:
+        stream = cast(io.BufferedReader, open_file(path))
+        start = stream.peek(len(_LFS_MARK))
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise NoInputError(f"{path} is a link to nothing", _GET_IT) from error
+        raise NoInputError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise BadDataError(f"{path} is a folder", "Name a file.") from error
+    except OSError as error:
+        raise BadDataError(f"{path} cannot be read: {error.strerror}", "Check its permissions and its disk.") from error
+    if start.startswith(_LFS_MARK):
+        problem = "is a git-LFS pointer, not an image"
+    elif not start:
+        problem = "is empty (0 bytes)"
+    else:
+        return stream
+    stream.close()
+    raise BadDataError(f"{path} {problem}", _GET_IT)
+
+
+@contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise BadDataError(f"{path} does not fit into memory", "Crop it, or use a machine with more.") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadDataError(f"{path} is a damaged or truncated gzip file: {error}", _GET_IT) from error
+    except _DAMAGE as error:
+        raise BadDataError(f"{path} is damaged or truncated: {error}", _GET_IT) from error
+
+
+def _is_gzip(stream: io.BufferedReader) -> bool:
+    return stream.peek(len(_GZIP_MARK)).startswith(_GZIP_MARK)
+
+
+def _unpack(stream: io.BufferedReader) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if _is_gzip(stream) else stream
+
+
+def _read_header(path: Path, unpacked: IO[bytes]) -> tuple[bytes, nib.Nifti1Header]:
+    """Read and judge the header; returns the bytes that were read for it too."""
+    start = unpacked.read(_LARGEST_HEADER)
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    size = next((size for order in orders if (size := int.from_bytes(start[:4], order)) in _FORMATS), None)
+    if size is None:
+        raise BadDataError(f"{path} is not a NIfTI file", _CONVERT)
+    try:
+        header = _FORMATS[size](start[:size])
+        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
+        scale = float(header["scl_slope"]), float(header["scl_inter"])
+        header.get_slope_inter()
+    except _DAMAGE as error:
+        raise BadDataError(f"{path} has a damaged header: {error}", _GET_IT) from error
+    if dtype.kind not in "iuf":
+        raise BadDataError(f"{path} holds values of type {dtype}, not one number per voxel", _CONVERT)
+    if len(shape) < 3:
+        raise BadDataError(f"{path} is {len(shape)}D ({by(shape)}), not 3D", "Give a three-dimensional image.")
+    if min(shape) < 1:
+        raise BadDataError(f"{path} has no voxels: its shape is {by(shape)}", _GET_IT)
+    if math.prod(map(int, shape[3:])) != 1:
+        raise BadDataError(
+            f"{path} holds several volumes ({by(shape)}), not one 3D image",
+            "Extract or average to one volume (`fslroi`, `mri_convert`).",
+        )
+    if offset < size:
+        raise BadDataError(f"{path} has a damaged header: its voxels start at byte {offset}", _GET_IT)
+    if any(map(math.isinf, scale)):
+        raise BadDataError(
+            f"{path} has a damaged header: its values are scaled by {scale[0]:g} and {scale[1]:g}", _GET_IT
+        )
+    return start, header
+
+
+def _bytes_needed(header: nib.Nifti1Header) -> int:
+    voxels = math.prod(map(int, header.get_data_shape()))
+    return int(header.get_data_offset()) + voxels * int(header.get_data_dtype().itemsize)
+
+
+def _refuse_impossible_size(path: Path, header: nib.Nifti1Header, file_bytes: int, *, compressed: bool) -> None:
+    """Compare what a header asks for with the file and the memory, before anything of that size is read."""
+    needed, voxels = _bytes_needed(header), math.prod(map(int, header.get_data_shape()))
+    most = file_bytes * _GREATEST_COMPRESSION if compressed else file_bytes
+    shape = by(header.get_data_shape()[:3])
+    if needed > most:
+        raise BadDataError(
+            f"{path} is damaged or truncated: its header asks for {shape} voxels, {needed} bytes, and the file holds "
+            f"{'at most ' if compressed else ''}{most}",
+            _GET_IT,
+        )
+    if voxels > MOST_VOXELS:
+        raise BadDataError(f"{path} has {shape} voxels, more than any head", "Crop it, or copy the file again.")
+    at_work, free = needed + voxels * _BYTES_PER_VOXEL_AT_WORK, available_memory_bytes()
+    if 0 < free < at_work:
+        raise BadDataError(
+            f"{path} does not fit into memory: {shape} voxels take {at_work / 1e9:.1f} GB, "
+            f"and {free / 1e9:.1f} are free",
+            "Crop it, or use a machine with more.",
+        )
+
+
+def _read_to_the_end(path: Path, unpacked: IO[bytes]) -> None:
+    """Let gzip check its sum over what follows the voxels, without keeping it."""
+    behind = 0
+    while piece := unpacked.read(_PIECE_BYTES):
+        behind += len(piece)
+        if behind > _MOST_BEHIND_BYTES:
+            raise BadDataError(f"{path} is damaged: it goes on for megabytes behind its last voxel", _GET_IT)
