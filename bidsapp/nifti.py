@@ -127,7 +127,7 @@ def by(shape: tuple[int, ...]) -> str:
 
 def _open(path: Path) -> io.BufferedReader:
     try:
-        stream = cast(io.BufferedReader, open_file(path))
+        stream = open_file(path)
         start = stream.peek(len(_LFS_MARK))
     except FileNotFoundError as error:
         if path.is_symlink():
