@@ -21,6 +21,7 @@ from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
 from bidsapp.files import open_file, read_json
 from bidsapp.labels.fingerprints import read_image
 from bidsapp.labels.label_file import read_label_file
+from bidsapp.labels.review_table import read_review_table
 from bidsapp.nifti import read_nifti
 from bidsapp.training.volumes import VolumeError
 from bidsapp.training.volumes import read_volume as read_of_pair
@@ -157,10 +158,9 @@ def test_only_files_are_read(tmp_path: Path, make: Callable[[Path], None], probl
 def test_tables_and_sidecars_are_files_too(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "a.tsv"
     make(path)
-    with pytest.raises(BadDataError, match="it is a pipe or a device, not a file"):
-        read_tsv(path, ())
-    with pytest.raises(OSError, match="it is a pipe or a device, not a file"):
-        read_json(path)
+    for read in (lambda: read_tsv(path, ()), lambda: read_json(path), lambda: read_review_table(path)):
+        with pytest.raises(NoInputError, match="it is a pipe or a device, not a file"):
+            read()
 
 
 def test_a_file_that_is_opened_waits_for_its_content_as_usual(tmp_path: Path) -> None:
