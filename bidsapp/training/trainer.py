@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo import OptimizedModule
 
 from bidsapp.config import Settings
-from bidsapp.errors import BadDataError
+from bidsapp.errors import BadDataError, UsageError
 from bidsapp.files import read_json
 from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout
 from bidsapp.machine import available_memory_bytes
@@ -42,6 +43,8 @@ FROZEN = {
 }
 """`finetuning.freeze` -> whether a parameter keeps its value."""
 GRADIENT_NORM_LIMIT = 12  # as in nnU-Net
+CPU_BF16 = "HIPPOTUNE_CPU_BF16"
+"""Environment variable: 1 or 0 says whether the processor computes bf16, whatever its flags say."""
 WORTH_COMPILING = 1000  # iterations; torch.compile takes about a minute
 MOST_WORKERS = 12  # nnU-Net's own default for its augmentation
 
@@ -500,7 +503,18 @@ def _training_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _cpu_computes_bf16() -> bool:
-    """True where bf16 is computed by the processor and not emulated, which would be slower than float32."""
+    """True where bf16 is computed by the processor and not emulated, which would be slower than float32.
+
+    Raises
+    ------
+    UsageError
+        When the environment variable that overrides it is neither 0 nor 1.
+    """
+    said = os.environ.get(CPU_BF16)
+    if said is not None:
+        if said not in ("0", "1"):
+            raise UsageError(f"{CPU_BF16}={said}", "It may be 0 or 1; unset it to go by the processor's flags.")
+        return said == "1"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
             flags = next((line for line in stream if line.startswith("flags")), "")
