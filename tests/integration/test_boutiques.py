@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
-from tests.integration.conftest import Trained
 from tests.test_boutiques import BOSH
 from tools.make_boutiques import PLACES
 
@@ -38,14 +37,14 @@ def launch(what: str, folder: Path, **invocation: Any) -> subprocess.CompletedPr
     )
 
 
-def test_boutiques_launches_participant_with_an_exported_model_on_a_real_head(trained: Trained, tmp_path: Path) -> None:
+def test_boutiques_launches_participant_with_an_exported_model_on_a_real_head(tmp_path: Path) -> None:
     done = launch(
         "participant",
         tmp_path,
         bids_dir=str(COLIN27),
         output_dir_name="out",
         participant_label=["colin27"],
-        model_file=str(trained.layout.current_export),
+        model_file=str(ROOT / "bidsapp" / "models" / "default.zip"),
         no_bias_correction=True,
         hemi=["R"],
         device="cpu",

@@ -18,7 +18,6 @@ from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.boxes import Box, box
 from tests.conftest import ROOT
-from tests.integration.conftest import Trained
 from tests.integration.test_participant import make_data_set
 from tests.validation import complaints, errors_of
 
@@ -36,11 +35,11 @@ def container() -> Iterator[Box]:
 
 
 @pytest.fixture(scope="module")
-def single(container: Box, trained: Trained) -> tuple[Path, OutputLayout]:
+def single(container: Box, pairs: Path) -> tuple[Path, OutputLayout]:
     """A data set of two people with one scan each, a model and pairs, all readable only."""
     data = make_data_set(container.folder / "single", "sub-01_T1w", "sub-02_T1w")
-    shutil.copy(trained.layout.current_export, container.folder / "model.zip")
-    shutil.copytree(trained.pairs, container.folder / "pairs")
+    shutil.copy(ROOT / "bidsapp" / "models" / "default.zip", container.folder / "model.zip")
+    shutil.copytree(pairs, container.folder / "pairs")
     for path in container.folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return data, OutputLayout(container.out)

@@ -27,13 +27,17 @@ from tests.conftest import ROOT
 from tests.integration.conftest import ITERATIONS, SEED, Trained, train
 
 KILLS = 10
+MANY = ("--iterations", "900")
+"""More than any machine does before it is stopped, fewer than are worth compiling for."""
+PICTURE_BYTES = 1000
+"""TensorBoard's file is smaller before the first validation."""
 
 
 def command(pairs: Path, model_dir: Path, *options: str) -> list[str]:
     return [
         *(sys.executable, str(ROOT / "run.py"), str(pairs), str(model_dir.parent / "out"), "group"),
         *("--training-dir", str(pairs), "--model-dir", str(model_dir)),
-        *("--preset", "tiny", "--iterations", str(ITERATIONS), *options),
+        *("--preset", "tiny", *(() if "--iterations" in options else ("--iterations", str(ITERATIONS))), *options),
     ]
 
 
@@ -70,14 +74,15 @@ def wait_for_checkpoints(layout: ModelLayout, count: int, process: subprocess.Po
 def test_ten_kills_change_nothing(trained: Trained, tmp_path: Path) -> None:
     layout, moments = ModelLayout(tmp_path / "small"), random.Random(3)
     words = command(trained.pairs, layout.root, "--set", "training.checkpoint_interval=4")
+    killed = 0
     for kill in range(KILLS):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if kill % 2:
             wait_for_checkpoints(layout, moments.randint(1, 3), process)
         time.sleep(moments.uniform(0, 1 if kill % 2 else 6))
-        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed, "this machine is too fast to be interrupted"
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert segments(layout) == [(0, ITERATIONS, "exported")]
@@ -88,20 +93,20 @@ def test_ten_kills_change_nothing(trained: Trained, tmp_path: Path) -> None:
 
 def test_a_signal_saves_where_it_is_and_asks_to_come_again(trained: Trained, tmp_path: Path) -> None:
     layout = ModelLayout(tmp_path / "small")
-    words = command(trained.pairs, layout.root, "--set", "training.checkpoint_interval=1000000")
+    never = ("training.checkpoint_interval=1000000", "training.validation_interval=2", "training.validation_batches=1")
+    words = command(trained.pairs, layout.root, *MANY, *(word for one in never for word in ("--set", one)))
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    while not list(layout.tensorboard.glob("events*")):
+    while not any(path.stat().st_size > PICTURE_BYTES for path in layout.tensorboard.glob("events*")):
         assert process.poll() is None
         time.sleep(0.2)
-    time.sleep(4)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate()
     assert process.returncode == 75, output
     assert "Give the same command again" in output
     checkpoint = load_checkpoint(layout)
     assert checkpoint
-    assert 0 < checkpoint["iteration"] < ITERATIONS
-    assert f"stopped at iteration {checkpoint['iteration']} of {ITERATIONS}" in output
+    assert checkpoint["iteration"] > 0
+    assert f"stopped at iteration {checkpoint['iteration']} of {MANY[1]}" in output
     assert not layout.test.exists()
 
 
@@ -285,15 +290,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(trained: Trained, small_disk: Path) -> None:
     layout = ModelLayout(small_disk / "small")
-    started = subprocess.Popen(
-        command(trained.pairs, layout.root, "--set", "training.checkpoint_interval=2"), stdout=subprocess.DEVNULL
-    )
+    words = command(trained.pairs, layout.root, *MANY, "--set", "training.checkpoint_interval=2")
+    started = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     while not layout.previous_checkpoint.exists():
         assert started.poll() is None
         time.sleep(0.05)
     free = shutil.disk_usage(small_disk).free
     (small_disk / "someone else's data").write_bytes(b"\0" * max(0, free - 1_000_000))
-    assert started.wait(60) == 73
+    assert started.wait() == 73
     checkpoint = load_checkpoint(layout)
     assert checkpoint
     assert checkpoint["iteration"] > 0

@@ -19,7 +19,6 @@ from bidsapp.content import file_sha256
 from bidsapp.layout import OutputLayout, sidecar
 from bidsapp.participants.job import read_facts
 from tests.conftest import ROOT, Finished, run_py
-from tests.integration.conftest import Trained
 from tests.integration.test_participant import make_data_set, participant, times
 
 CROPS = ("--model", "none", "--no-bias-correction")
@@ -27,11 +26,11 @@ HEADER = "participant_id\tsession_id\themi\tstatus\n"
 
 
 @pytest.fixture(scope="module")
-def finished(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OutputLayout]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OutputLayout]:
     """One person, segmented."""
     folder = tmp_path_factory.mktemp("finished")
     data, layout = make_data_set(folder / "data", "sub-01_T1w"), OutputLayout(folder / "out")
-    done = participant(data, layout, "--model", trained.layout.current_export)
+    done = participant(data, layout, "--model", "default")
     assert done.code == 0, done.output
     return data, layout
 
@@ -88,7 +87,7 @@ def test_a_work_dir_on_another_disk_works(own: tuple[Path, OutputLayout]) -> Non
     assert not list(memory.glob("hippotune-*/participant/sub-*"))
 
 
-def test_a_prediction_changed_by_hand_or_just_approved_stays(own: tuple[Path, OutputLayout], trained: Trained) -> None:
+def test_a_prediction_changed_by_hand_or_just_approved_stays(own: tuple[Path, OutputLayout]) -> None:
     data, layout = own
     edited, approved = (layout.session("01", None).prediction(side) for side in ("L", "R"))
     image = nib.load(edited)
@@ -97,7 +96,7 @@ def test_a_prediction_changed_by_hand_or_just_approved_stays(own: tuple[Path, Ou
     nib.save(nib.Nifti1Image(labels, image.affine, image.header), edited)
     decide(layout, "sub-01\tn/a\tR\tapproved")
     before = {path: path.read_bytes() for path in (edited, approved)}
-    done = participant(data, layout, "--model", trained.layout.current_export, "--force")
+    done = participant(data, layout, "--model", "default", "--force")
     assert done.code == 0, done.output
     assert "the label map of hemi-L stays: it was changed by hand" in done.output
     assert "the label map of hemi-R stays: it is approved" in done.output
@@ -137,7 +136,7 @@ def test_a_replaced_crop_leaves_copies_of_what_was_judged(own: tuple[Path, Outpu
     assert not session.prediction("L").exists()
 
 
-def test_a_missing_side_is_made_with_the_kept_transform(own: tuple[Path, OutputLayout], trained: Trained) -> None:
+def test_a_missing_side_is_made_with_the_kept_transform(own: tuple[Path, OutputLayout]) -> None:
     data, layout = own
     session = layout.session("01", None)
     crop, native = session.crop("R", "T1w"), session.native_prediction("R", "T1w")
@@ -145,7 +144,7 @@ def test_a_missing_side_is_made_with_the_kept_transform(own: tuple[Path, OutputL
     for path in session.anat.glob("*hemi-R*"):
         path.unlink()
     decide(layout, "sub-01\tn/a\tL\tapproved")
-    done = participant(data, layout, "--model", trained.layout.current_export, "--rigid")
+    done = participant(data, layout, "--model", "default", "--rigid")
     assert done.code == 0, done.output
     np.testing.assert_array_equal(nib.load(crop).get_fdata(), voxels[0])
     np.testing.assert_array_equal(nib.load(native).get_fdata(), voxels[1])
@@ -154,30 +153,28 @@ def test_a_missing_side_is_made_with_the_kept_transform(own: tuple[Path, OutputL
     assert facts["rigid"] is False
 
 
-def test_a_transform_that_is_not_the_crops_is_never_used(own: tuple[Path, OutputLayout], trained: Trained) -> None:
+def test_a_transform_that_is_not_the_crops_is_never_used(own: tuple[Path, OutputLayout]) -> None:
     data, layout = own
     transform = layout.session("01", None).transform("T1w")
     transform.write_text(transform.read_text().replace("Parameters: ", "Parameters: 1", 1))
     decide(layout, "sub-01\tn/a\tL\tapproved")
     before = times(layout)
-    kept = participant(data, layout, "--model", trained.layout.current_export, "--force")
+    kept = participant(data, layout, "--model", "default", "--force")
     assert kept.code == 1, kept.output
     assert "is missing or was changed" in kept.output
     assert times(layout) == before
     layout.review_table.unlink()
-    assert participant(data, layout, "--model", trained.layout.current_export).code == 0
+    assert participant(data, layout, "--model", "default").code == 0
     facts = read_facts(layout.session("01", None).crop("L", "T1w"))
     assert facts is not None
     assert facts["transform_sha256"] == file_sha256(transform)
 
 
-def test_ready_made_crops_without_a_transform_leave_none_behind(
-    own: tuple[Path, OutputLayout], trained: Trained, tmp_path: Path
-) -> None:
+def test_ready_made_crops_without_a_transform_leave_none_behind(own: tuple[Path, OutputLayout], tmp_path: Path) -> None:
     data, layout = own
     tool = tmp_path / "tool"
     shutil.copytree(layout.root, tool, ignore=shutil.ignore_patterns("*_xfm.txt", "labels", "work", "logs"))
-    done = participant(data, layout, "--model", trained.layout.current_export, "--derivatives", tool)
+    done = participant(data, layout, "--model", "default", "--derivatives", tool)
     assert done.code == 0, done.output
     session = layout.session("01", None)
     assert not session.transform("T1w").exists()
@@ -203,13 +200,11 @@ def test_what_a_killed_run_left_is_not_mixed_with_other_settings(
     }
 
 
-def test_publishing_can_be_killed_anywhere(
-    own: tuple[Path, OutputLayout], trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publishing_can_be_killed_anywhere(own: tuple[Path, OutputLayout], monkeypatch: pytest.MonkeyPatch) -> None:
     """The moves of a new run over an old one are stopped after the first, the second, ... file."""
     data, layout = own
     session = layout.session("01", None)
-    make = ("--model", trained.layout.current_export, "--no-bias-correction")
+    make = ("--model", "default", "--no-bias-correction")
     wanted = everything(session.anat)
     assert participant(data, layout, *make).code == 0
     changed = everything(session.anat)
@@ -229,10 +224,10 @@ def test_publishing_can_be_killed_anywhere(
 def test_a_label_saved_meanwhile_is_not_taken_away(own: tuple[Path, OutputLayout]) -> None:
     data, layout = own
     command = [sys.executable, ROOT / "run.py", data, layout.root, "participant", *CROPS, "--rigid"]
-    before = outputs(layout)
+    before, logs = outputs(layout), set(layout.logs.glob("*/sub-01.log"))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not layout.unfinished("01", None).crop("L", "T1w").exists() and process.poll() is None:
-        time.sleep(0.02)
+    while set(layout.logs.glob("*/sub-01.log")) == logs and process.poll() is None:
+        time.sleep(0.02)  # it has looked at the labels that there are, and begins to register
     manual = layout.manual_label("01", None, "L")
     manual.parent.mkdir(parents=True)
     shutil.copy(layout.session("01", None).prediction("L"), manual)
@@ -263,6 +258,7 @@ def test_a_killed_process_costs_one_person_at_most(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "run.py", data, layout.root, "participant", *CROPS, "--nprocs", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not list(layout.logs.glob("*/sub-0*.log")):
+        assert process.poll() is None
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -31,7 +31,7 @@ def test_a_model_of_plain_nnunet_predicts_the_same_label_maps_here(
         np.testing.assert_array_equal(np.asarray(ours.dataobj), np.asarray(theirs.dataobj))
         np.testing.assert_allclose(ours.affine, theirs.affine)
         labels |= set(np.unique(np.asarray(theirs.dataobj)))
-    assert len(labels) > 1  # it learned something, so that there is something to differ
+    assert len(labels) > 1  # so that there is something to differ
 
 
 def test_it_was_trained_by_its_own_trainer(plain_nnunet: PlainModel) -> None:

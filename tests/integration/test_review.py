@@ -11,40 +11,44 @@ import numpy as np
 import pytest
 
 from bidsapp.content import file_sha256
+from bidsapp.corobl.grid import reverse_axis_0
 from bidsapp.labels.events import read_events
 from bidsapp.layout import ModelLayout, OutputLayout, label_names, sidecar
 from bidsapp.records import SIDES, Side, SideKey
-from tests.conftest import ROOT, SHARED_DATA, Finished, run_py
-from tests.integration.conftest import Trained
+from demo.recorded_review import DESCRIPTION
+from demo.simulate import simulate_side
+from tests.conftest import Finished, run_py
+from tests.drawn import run_drawn
 from tests.integration.test_participant import make_data_set
 from tests.validation import complaints, errors_of
 
-COLIN = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"
 PEOPLE = ("A", "B", "C", "D", "E")
-CHEAP = ("--no-bias-correction", "--device", "cpu", "--skip-bids-validation")
+CHEAP = ("--no-bias-correction", "--device", "cpu", "--skip-bids-validation", "--model", "default")
+REAL = "A"
+"""The person whose crops come from a head; the others' were made elsewhere."""
 HEADER = "participant_id\tsession_id\themi\tstatus\trater\tdate\taccept\tcomment\n"
 
 
-def heads() -> list[Path]:
-    """Five real heads where they are, else one of them turned five ways."""
-    real = sorted(SHARED_DATA.glob("ds00*/sub-*/anat/*_T1w.nii.gz")) if SHARED_DATA.is_dir() else []
-    return real if len(real) == len(PEOPLE) else [COLIN] * len(PEOPLE)
-
-
 @pytest.fixture(scope="module")
-def first_pass(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OutputLayout]:
+def first_pass(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OutputLayout]:
     folder = tmp_path_factory.mktemp("loop")
     data = make_data_set(folder / "data", *(f"sub-{person}_T1w" for person in PEOPLE))
-    for number, (person, head) in enumerate(zip(PEOPLE, heads(), strict=True)):
-        image = nib.load(head)
-        angle = np.radians(3 * number)
-        turn = np.eye(4)
-        turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-        moved = nib.Nifti1Image(np.asanyarray(image.dataobj), turn @ image.affine, image.header)
-        nib.save(moved, data / f"sub-{person}" / "anat" / f"sub-{person}_T1w.nii.gz")
+    crops = OutputLayout(folder / "crops")
+    others = [person for person in PEOPLE if person != REAL]
+    for number, person in enumerate(others):
+        for side in SIDES:
+            path = crops.session(person, None).crop(side, "T1w")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = simulate_side(number, side, 3, ("T1w",), 0.3)[0][0]
+            nib.save(reverse_axis_0(image) if side == "L" else image, path)
+    crops.dataset_description.write_text(json.dumps(DESCRIPTION))
     layout = OutputLayout(folder / "out")
-    done = run_py(data, layout.root, "participant", "--model", trained.layout.current_export, *CHEAP)
-    assert done.code == 0, done.output
+    for options in (
+        ("--participant-label", REAL),
+        ("--participant-label", *others, "--derivatives", crops.root),
+    ):
+        done = run_drawn(data, layout.root, "participant", *options, *CHEAP)
+        assert done.code == 0, done.output
     return data, layout
 
 
@@ -60,9 +64,11 @@ def review(loop: tuple[Path, OutputLayout], *options: object) -> Finished:
     return run_py(loop[0], loop[1].root, "review", *options)
 
 
-def decide(layout: OutputLayout, decisions: dict[SideKey, str], *, date: str = "2026-11-01") -> None:
+def decide(
+    layout: OutputLayout, decisions: dict[SideKey, str], *, date: str = "2026-11-01", comment: str = "n/a"
+) -> None:
     rows = [
-        f"sub-{person}\t{f'ses-{session}' if session else 'n/a'}\t{hemi}\t{status}\tAda\t{date}\tn/a\tn/a\n"
+        f"sub-{person}\t{f'ses-{session}' if session else 'n/a'}\t{hemi}\t{status}\tAda\t{date}\tn/a\t{comment}\n"
         for (person, session, hemi), status in decisions.items()
     ]
     layout.labels.mkdir(exist_ok=True)
@@ -132,7 +138,7 @@ def test_only_what_passed_the_door_reaches_nnunet(loop: tuple[Path, OutputLayout
     assert complaints(layout.root) == {("warning", "TOO_FEW_AUTHORS")}
 
 
-def test_a_decision_is_about_what_was_seen(loop: tuple[Path, OutputLayout], trained: Trained) -> None:
+def test_a_decision_is_about_what_was_seen(loop: tuple[Path, OutputLayout]) -> None:
     """A correction that changes, a row that is withdrawn, and a crop that is made anew each need a new decision."""
     data, layout = loop
     side: SideKey = ("A", None, "L")
@@ -142,8 +148,10 @@ def test_a_decision_is_about_what_was_seen(loop: tuple[Path, OutputLayout], trai
     returned(layout, "A", "L", lambda labels: add_a_rim(add_a_rim(labels)))
     changed = review(loop)
     assert changed.code == 1
-    assert "changed after it was approved" in changed.output
-    decide(layout, {side: "approved"}, date="2026-11-02")
+    assert "changed after it was approved by Ada on" in changed.output
+    assert "saved last on" in changed.output
+    assert "edit the row" in changed.output
+    decide(layout, {side: "approved"}, comment="looked again")
     assert "1 approved" in review(loop).output
     assert len(read_events(layout.ledger)) == 2
 
@@ -154,9 +162,9 @@ def test_a_decision_is_about_what_was_seen(loop: tuple[Path, OutputLayout], trai
     assert "1 approved" in review(loop).output
     assert [type(event).__name__ for event in read_events(layout.ledger)[-2:]] == ["WithdrawnEvent", "ApprovedEvent"]
 
-    options = ("participant", "--participant-label", "A", "--model", trained.layout.current_export, *CHEAP)
-    assert "the crops are kept" in run_py(data, layout.root, *options, "--rigid").output
-    replaced = run_py(data, layout.root, *options, "--rigid", "--replace-crops")
+    options = ("participant", "--participant-label", REAL, *CHEAP)
+    assert "the crops are kept" in run_drawn(data, layout.root, *options, "--rigid").output
+    replaced = run_drawn(data, layout.root, *options, "--rigid", "--replace-crops")
     assert replaced.code == 0, replaced.output
     assert not path.exists()
     void = review(loop)
@@ -213,7 +221,7 @@ def test_no_word_lets_a_flipped_label_pass(loop: tuple[Path, OutputLayout]) -> N
     assert not layout.approved_label("A", None, "L").exists()
 
 
-def test_what_nobody_saw_is_not_approved(loop: tuple[Path, OutputLayout], trained: Trained, tmp_path: Path) -> None:
+def test_what_nobody_saw_is_not_approved(loop: tuple[Path, OutputLayout], tmp_path: Path) -> None:
     """A prediction that changed after the review, a correction that cannot be read, a row that is gone."""
     data, layout = loop
     review(loop)
