@@ -3,7 +3,7 @@
 #   docker build --tag hippotune:0.1.0 .
 #   docker build --build-arg TORCH_INDEX=<the address of PyTorch's CPU wheels> --tag hippotune:0.1.0-cpu .
 #
-# BASE_IMAGE: any Debian or Ubuntu with Python 3.11 or 3.12 and its venv module.
+# BASE_IMAGE: any Debian or Ubuntu with Python 3.11, 3.12 or 3.13 and its venv module.
 # TORCH_INDEX: where pip finds torch, e.g. builds without CUDA (2 GB instead of 7); empty: what pip finds by itself, with CUDA.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 

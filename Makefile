@@ -3,9 +3,9 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# the first Python from 3.11 to 3.12 that really starts
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
-	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+# the first Python from 3.11 to 3.13 that really starts
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
 # Task04_Hippocampus of the Medical Segmentation Decathlon
 MSD ?= ../shared/data/msd_hippocampus
@@ -14,7 +14,7 @@ MSD ?= ../shared/data/msd_hippocampus
 
 help:
 	@echo "make demo    segment a real head, then train, test and export a model on simulated people (CPU, minutes)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests (OPTIONS=--random-order: in another order each time)"
 	@echo "make lint    check style and types"
 	@echo "make format  bring the code into our style"
 	@echo "make default-model MSD=FOLDER  train the built-in model anew (hours), see docs/default-model.md"
@@ -22,7 +22,7 @@ help:
 	@echo "make image-check  build the container image and run it without network, home and root (as root; 30 GB)"
 
 $(READY): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed; name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed; name it: make PYTHON=/path/to/python3.13"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
@@ -31,7 +31,7 @@ demo: $(READY)
 	$(BIN)/python demo/run_demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(OPTIONS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
