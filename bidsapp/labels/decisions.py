@@ -24,13 +24,14 @@ from bidsapp.labels.fingerprints import read_image, read_image_sha256
 from bidsapp.labels.guards import Finding, GuardLimits, accept, check_label
 from bidsapp.labels.label_file import LabelFile, fix_header, read_label_file
 from bidsapp.labels.ledger import find_approvals, to_approval
+from bidsapp.labels.protection import is_of
 from bidsapp.labels.review_table import ReviewRow, ReviewTable
 from bidsapp.layout import OutputLayout
 from bidsapp.participants.job import read_facts
 from bidsapp.records import Approval, LabelTable, Side, SideKey
 
 State = Literal["refused", "approved", "needs_edit", "rejected", "open"]
-ANEW = "Look again, then write another date into the row."
+ANEW = "Look again, then edit the row (another date, a comment): that makes it a new decision."
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ class ReviewDesk:
             return replace(about, state=state, reasons=(words,))
 
     def _is_recorded(self, row: ReviewRow) -> bool:
-        return any(event.key == row.key and event.decision == row.decision for event in self._events)
+        return any(event.key == row.key and is_of(row, event) for event in self._events)
 
     def _decide(self, row: ReviewRow, about: SideOutcome) -> SideOutcome:
         last = last_events(self._events).get(row.key)
@@ -150,7 +151,7 @@ class ReviewDesk:
         before = self._show(side, candidate)
         if row.status != "approved":
             return replace(about, state=_state_of(row))
-        if last is not None and last.decision == row.decision:
+        if last is not None and is_of(row, last):
             return self._stand_by(about, last, candidate)
         if candidate is None:
             return replace(about, state="refused", reasons=("there is no label map to approve",))
@@ -176,7 +177,7 @@ class ReviewDesk:
 
     def _ledger_was_lost(self, row: ReviewRow) -> bool:
         facts = read_facts(self.layout.approved_label(*row.key)) or {}
-        return bool(facts) and facts.get("decision") == row.decision
+        return bool(facts) and row.is_decision(facts.get("decision", ""), facts.get("comment"))
 
     def _stand_by(self, about: SideOutcome, last: LedgerEvent, candidate: Candidate | None) -> SideOutcome:
         """The row says what it said before: does what was approved still hold?"""
@@ -330,8 +331,10 @@ def why_not_standing(layout: OutputLayout, table: ReviewTable, approval: Approva
     row = table.deciding_rows().get(approval.key)
     if row is None:
         return f"its row in {layout.review_table.name} is gone: run review"
-    if row.status != "approved" or row.decision != approval.decision:
+    if row.status != "approved":
         return f"its row in {layout.review_table.name} changed to {row.status!r} since: run review"
+    if not row.is_decision(approval.decision, approval.comment):
+        return f"its row in {layout.review_table.name} was edited since: run review"
     try:
         candidate = find_candidate(layout, read_side(layout, *approval.key))
     except HippoTuneError as error:
@@ -351,7 +354,19 @@ def why_drawing_changed(layout: OutputLayout, approval: Approval, candidate: Can
     drawn, approved = (read_label_file(path, approval.hemi).labels for path in (candidate.path, approval.label))
     if drawn is not None and approved is not None and np.array_equal(drawn, approved):
         return None
-    return f"{candidate.path.name} changed after it was approved on {approval.date}"
+    return (
+        f"{candidate.path.name} changed after it was approved by {approval.rater} on {approval.date}: "
+        f"saved last {_when_and_by_whom(candidate.path)}"
+    )
+
+
+def _when_and_by_whom(path: Path) -> str:
+    """``on 2026-11-25 13:40 by ada``, as the file system knows it."""
+    when = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    try:
+        return f"on {when} by {path.owner()}"
+    except KeyError:  # a user without a name, as in containers
+        return f"on {when} by user {path.stat().st_uid}"
 
 
 def _what_changed(before: Mapping[str, Any], candidate: Candidate) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bidsapp.labels.events import LedgerEvent
+from bidsapp.labels.events import ApprovedEvent, LedgerEvent
 from bidsapp.labels.review_table import ReviewRow, ReviewTable
 from bidsapp.layout import OutputLayout, label_names, sidecar
 from bidsapp.records import Side
@@ -36,7 +36,12 @@ def persons_work(
 
 def awaits_record(row: ReviewRow, last: LedgerEvent | None) -> bool:
     """Whether a person approved something that review has not recorded yet."""
-    return row.status == "approved" and (last is None or last.decision != row.decision)
+    return row.status == "approved" and (last is None or not is_of(row, last))
+
+
+def is_of(row: ReviewRow, event: LedgerEvent) -> bool:
+    """Whether an event of the ledger came of the row as it is now."""
+    return row.is_decision(event.decision, event.comment if isinstance(event, ApprovedEvent) else None)
 
 
 def persons_files(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> tuple[Path, ...]:

@@ -70,10 +70,20 @@ class ReviewRow:
 
     @property
     def decision(self) -> str:
-        """Fingerprint of what the person decided: another date makes it another decision, another spelling does not."""
+        """Fingerprint of what the person decided: any edit makes it another decision, another spelling does not."""
+        comment = " ".join(self.comment.split())
+        return self._fingerprint({"comment": comment} if comment else {})
+
+    def is_decision(self, recorded: str, comment: str | None = None) -> bool:
+        """Whether the ledger's fingerprint, and comment where it holds one, are of this row as it is now."""
+        # the ledgers of 0.1.0 have comments beside fingerprints, not in them
+        beside = comment is not None and comment.split() == self.comment.split() and recorded == self._fingerprint({})
+        return recorded == self.decision or beside
+
+    def _fingerprint(self, more: Mapping[str, str]) -> str:
         date = sorted(int(number) for number in re.findall(r"[0-9]+", self.date)) or self.date.lower()
         cells = {"status": self.status, "rater": self.rater.strip().lower(), "date": date}
-        return settings_sha256({**cells, "accept": sorted(self.accept)})
+        return settings_sha256({**cells, "accept": sorted(self.accept), **more})
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,37 @@ def test_a_row_that_cannot_be_read_leaves_its_side_undecided(tmp_path: Path) -> 
     assert "line 4 is about the same side" in table.problems[0].words
 
 
+@pytest.mark.parametrize(
+    ("row", "edited", "same"),
+    [
+        ("approved\tana\t2026-11-01\t\tgood", "approved\tana\t1/11/2026\t\t good ", True),
+        ("approved\tana\t2026-11-01\t\tgood", "approved\tana\t2026-11-01\t\tgood, looked again", False),
+        ("approved\tana\t2026-11-01\t\t", "approved\tana\t2026-11-01\t\tlooked again", False),
+        ("approved\tana\t2026-11-01\t\tgood", "approved\tana\t2026-11-02\t\tgood", False),
+        ("approved\tana\t2026-11-01\t\tgood", "approved\tbo\t2026-11-01\t\tgood", False),
+        ("approved\tana\t2026-11-01\t\tgood", "approved\tana\t2026-11-01\tvolume\tgood", False),
+        ("approved\tana\t2026-11-01\t\tgood", "rejected\tana\t2026-11-01\t\tgood", False),
+    ],
+)
+def test_any_edit_of_a_row_is_a_new_decision_and_another_spelling_is_none(
+    tmp_path: Path, row: str, edited: str, same: bool
+) -> None:
+    header = "participant_id\tsession_id\themi\tstatus\trater\tdate\taccept\tcomment\n"
+    (before,), (after,) = (read(tmp_path, f"{header}01\t1\tL\t{one}\n").rows for one in (row, edited))
+    assert after.is_decision(before.decision) == same
+    assert after.is_decision(before.decision, before.comment) == same
+
+
+def test_a_ledger_that_has_comments_beside_its_decisions_is_understood(tmp_path: Path) -> None:
+    """As 0.1.0 wrote it: the fingerprint of a row with a comment is that of the row without."""
+    header = "participant_id\tsession_id\themi\tstatus\trater\tdate\taccept\tcomment\n"
+    (plain,) = read(tmp_path, f"{header}01\t1\tL\tapproved\tana\t1\t\t\n").rows
+    (row,) = read(tmp_path, f"{header}01\t1\tL\tapproved\tana\t1\t\tgood\n").rows
+    assert row.is_decision(plain.decision, "good")
+    assert not row.is_decision(plain.decision, "")
+    assert not row.is_decision(plain.decision)
+
+
 def test_of_two_raters_the_last_decides_but_pending_is_no_decision(tmp_path: Path) -> None:
     more = "sub-01\tses-1\tL\trejected\tbo\nsub-01\tses-1\tL\tpending\tcy\n"
     table = read(tmp_path, PLAIN + more)
