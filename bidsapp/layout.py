@@ -1,4 +1,7 @@
-"""Every path that we read or write. No path is built anywhere else."""
+"""Where everything lies in OUTPUT_DIR, MODEL_DIR and their subfolders.
+
+Rooms join to these only the fixed names inside a folder of nnU-Net's (``dataset.json``) or of an exported model.
+"""
 
 from __future__ import annotations
 

@@ -89,8 +89,9 @@ def find_pairs(folder: Path, *, participant_pattern: str | None = None, left_is:
     A person is the ``sub-<label>`` in the id, else the id without its ``hemi`` entity, so that both sides of
     a head are one person. ``hemi-L`` becomes ``hemi-Lflip``, as network space has it, in one of three ways:
     `left_is` says for all of them whether the files are flipped already; without it those on
-    `COROBL_LEFT_GRID` are as in the head and flipped on import, and any other is a finding. Content is never
-    looked at. Hidden files are ignored; other NIfTI files are ignored with a warning.
+    `COROBL_LEFT_GRID` are as in the head and flipped on import, and any other is a finding. For that the image
+    of a ``hemi-L`` is read; of all other files names alone count. Hidden files are ignored; other NIfTI files are
+    ignored with a warning.
 
     Parameters
     ----------
