@@ -184,6 +184,8 @@ def _usage(model: SharedModel) -> list[str]:
         f"-tr {EXPORTED_TRAINER} -f 0 --disable_tta",
         "```",
         "",
+        "Without a GPU add `-device cpu` to the second line.",
+        "",
         "Images are named `NAME_0000.nii.gz`"
         + "".join(f", `NAME_{channel:04d}.nii.gz`" for channel in range(1, len(model.channels)))
         + f" ({_join(model.channels)}). The folder to install is `{model.dataset}`.",

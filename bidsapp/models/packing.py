@@ -50,14 +50,14 @@ def public_facts(state: ModelState, iteration: int) -> dict[str, object]:
         "people": people,
         "labels": list(state.labels.values()),
         "channels": list(state.channels),
-        "labels_from": _say_trust([segment.vouched for segment in state.segments]),
+        "labels_from": say_trust([segment.vouched for segment in state.segments]),
         "space": "network space: left hemispheres are flipped along the first axis",
         "parents": list(state.parents),
         "leakage": say_leakage(lineage_so_far(state)),
     }
 
 
-def _say_trust(vouched: list[Vouched]) -> dict[str, object]:
+def say_trust(vouched: list[Vouched]) -> dict[str, object]:
     """Who answers for the labels of all segments: the user as soon as one segment took their word; numbers."""
     last = vouched[-1]
     in_part = any(one.by == "user" for one in vouched)

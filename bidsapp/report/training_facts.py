@@ -148,6 +148,10 @@ class TrainingReport:
         What the training began with: ``scratch``, or the hash of a model.
     labels
         Value in the label maps of `cases` -> name.
+    labels_from
+        Who answers for the labels.
+    approved
+        Whether the last segment was trained on labels that passed review, not on a folder of pairs.
     source_dice
         Validation Dice by label of the weights that a training from a model began with; empty from scratch.
     leakage
@@ -164,6 +168,8 @@ class TrainingReport:
     base: str
     labels: dict[int, str]
     channels: tuple[str, ...]
+    labels_from: str
+    approved: bool
     parts: tuple[PartSize, ...]
     segments: tuple[SegmentFacts, ...]
     generations: tuple[GenerationFacts, ...]
@@ -216,13 +222,17 @@ def gather_training_report(
         When `archive` is not an exported model.
     """
     from bidsapp import config
+    from bidsapp.models.packing import say_trust
     from bidsapp.training.lineage import lineage_so_far, say_leakage
 
+    vouched = [segment.vouched for segment in state.segments]
     return TrainingReport(
         model=layout.root.name or layout.name,
         base=state.base,
         labels=_nnunet_labels(layout),
         channels=state.channels,
+        labels_from=str(say_trust(vouched)["statement"]),
+        approved=vouched[-1].by == "review",
         parts=tuple(_part_size(state, name) for name in _PARTS),
         segments=_segment_facts(state),
         generations=tuple(_generation_facts(segment) for segment in state.segments if segment.result),

@@ -359,10 +359,11 @@ def _generation_plot(report: TrainingReport) -> ThemedPicture | None:
 def _commands(report: TrainingReport) -> list[Command]:
     """What to do next, to be typed in the model's folder."""
     export = report.export
+    pairs = "" if report.approved else "--training-dir TRAINING_DIR "
     return [
         Command(
             "Train on",
-            "hippotune BIDS_DIR OUTPUT_DIR group --training-dir TRAINING_DIR --model-dir MODEL_DIR",
+            f"hippotune BIDS_DIR OUTPUT_DIR group {pairs}--model-dir MODEL_DIR",
             "The command that made this model, given again, opens a further segment of training.iterations "
             "(config.ini), with new people if there are any. --iterations 0 only tests and exports.",
         ),
@@ -381,7 +382,7 @@ def _commands(report: TrainingReport) -> list[Command]:
             f"nnUNetv2_predict -d {shlex.quote(export.dataset_id)} -c {NNUNET_CONFIGURATION} -f 0 "
             "-i IMAGES -o PREDICTIONS",
             "IMAGES holds <case>_0000.nii.gz (one file per channel, numbered) as the network was trained: "
-            "crops in its space, left hemispheres flipped along the first axis.",
+            "crops in its space, left hemispheres flipped along the first axis. Without a GPU add -device cpu.",
         ),
     ]
 

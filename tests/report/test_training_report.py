@@ -23,7 +23,7 @@ from bidsapp import config
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.scores import summarise
 from bidsapp.layout import ModelLayout
-from bidsapp.records import CaseScore, Split
+from bidsapp.records import CaseScore, Split, Vouched
 from bidsapp.report.pages import render_page
 from bidsapp.report.training_facts import TrainingReport, _export_facts, gather_training_report
 from bidsapp.report.training_report import cases_to_show, render_training_report, write_training_report
@@ -32,6 +32,7 @@ from bidsapp.training.volumes import VolumeError
 
 NASTY = "<script>alert('x')</script> $(touch /tmp/pwned) \"'&{{ 7 * 7 }}"
 WRITTEN = "2026-01-02 03:04"
+BY_USER = Vouched()
 
 
 class Page(HTMLParser):
@@ -65,6 +66,7 @@ def make_model(
     labels: tuple[str, ...] = ("Anterior", "Posterior"),
     iterations: tuple[int, ...] = (100,),
     history: bool = True,
+    vouched: Vouched = BY_USER,
 ) -> TrainingReport:
     """Gather the report of a tiny tested model; `dice` gives every case one value per label."""
     layout = ModelLayout(root)
@@ -102,7 +104,7 @@ def make_model(
         channels=("T1w",),
         split=Split(()),
         segments=tuple(
-            Segment(start, end, "testing", used | {"training.iterations": str(end - start)})
+            Segment(start, end, "testing", used | {"training.iterations": str(end - start)}, vouched=vouched)
             for start, end in pairwise(ends)
         ),
         cases={
@@ -154,7 +156,7 @@ def page(html) -> Page:
 
 def test_the_headline_says_what_was_trained_on_whom(page):
     text = " ".join(page.text.split())
-    assert "my model Trained from scratch to segment Anterior, Posterior in T1w images." in text
+    assert "my model Trained from scratch to segment Anterior, Posterior in T1w images, on labels vouched" in text
     # mean of .1 .3 .9 .7 .5 .4
     assert "Mean test Dice, all labels0.48395 % interval" in text
     assert "Tested on3 people6 scores" in text
@@ -350,3 +352,21 @@ def test_a_name_that_is_missing_is_an_error():
 
     with pytest.raises(UndefinedError):
         render_page("training.html.j2", {})
+
+
+@pytest.mark.parametrize(
+    ("vouched", "said", "command"),
+    [
+        (BY_USER, "labels vouched for by the user", "group --training-dir TRAINING_DIR --model-dir MODEL_DIR"),
+        (
+            Vouched("review", 12, 2),
+            "labels approved through review (12 by 2 raters)",
+            "OUTPUT_DIR group --model-dir MODEL_DIR",
+        ),
+    ],
+)
+def test_it_says_who_vouched_and_how_to_train_on(tmp_path: Path, vouched: Vouched, said: str, command: str) -> None:
+    page = Page(render_training_report(make_model(tmp_path / "m", dice=THREE_CASES, vouched=vouched)))
+    assert f"on {said}." in page.text
+    assert command in page.text
+    assert "Without a GPU add -device cpu" in page.text
