@@ -1,6 +1,6 @@
 """Fine-tuning against training from scratch and against the untouched source, on people whom none of them saw.
 
-    python benchmarks/finetune.py ../shared/data/msd_hippocampus [--iterations 1 10 40 300] [--keep DIR]
+    python benchmarks/finetune.py ../shared/data/msd_hippocampus [--iterations 1 10 40 300] [--part 1] [--keep DIR]
 
 The source is trained on 100 people of the Medical Segmentation Decathlon's Task04 (anterior and posterior
 hippocampus). The target is made from other people of it and differs on purpose, in a way that `other_scanner` states:
@@ -13,7 +13,8 @@ Differences are paired by person; intervals are 95 % bootstrap intervals over pe
 from __future__ import annotations
 
 import argparse
-import subprocess
+import contextlib
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from scipy import ndimage
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bidsapp.cli import main as run_py  # noqa: E402
 from bidsapp.evaluation.metrics import dice  # noqa: E402
 from bidsapp.evaluation.scores import read_scores  # noqa: E402
 from bidsapp.layout import ModelLayout  # noqa: E402
@@ -52,30 +54,45 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, help="Task04_Hippocampus with imagesTr and labelsTr")
     parser.add_argument("--iterations", type=int, nargs="+", default=[1, 10, 40, 300])
     parser.add_argument("--source-iterations", type=int, default=600)
-    parser.add_argument("--keep", type=Path, help="leave the models here")
+    add_part_and_keep(parser)
     return parser
+
+
+def add_part_and_keep(parser: argparse.ArgumentParser) -> None:
+    """Two options that `benchmarks.grow` has as well."""
+    parser.add_argument("--part", type=float, default=1.0, help="of the people, to see that everything runs")
+    parser.add_argument("--keep", type=Path, help="leave the models here")
+
+
+def some(people: int, part: float) -> int:
+    """A part of so many people, two at least."""
+    return max(2, round(people * part))
 
 
 def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
     images = sorted((arguments.data / "imagesTr").glob("*.nii.gz"))
     np.random.default_rng(SEED).shuffle(images)
-    source_people = images[: SOURCE_PEOPLE + SOURCE_HELD_OUT]
-    target_people = images[len(source_people) :][: TARGET_TRAIN + TARGET_VALIDATION + TARGET_TEST]
+    taught, held_out, train, validation, test = (
+        some(people, arguments.part)
+        for people in (SOURCE_PEOPLE, SOURCE_HELD_OUT, TARGET_TRAIN, TARGET_VALIDATION, TARGET_TEST)
+    )
+    source_people = images[: taught + held_out]
+    target_people = images[len(source_people) :][: train + validation + test]
     source_pairs, target_pairs = folder / "source-pairs", folder / "target-pairs"
     for pairs, people, change in ((source_pairs, source_people, False), (target_pairs, target_people, True)):
         write_pairs(pairs, people, arguments.data / "labelsTr", changed=change, merged=change)
     source = ModelLayout(folder / "source")
-    place(source, source_people, SOURCE_PEOPLE, SOURCE_HELD_OUT // 2)
+    place(source, source_people, taught, held_out // 2)
     run_group(source_pairs, source, "--iterations", arguments.source_iterations)
     names = folder / "names.tsv"
     names.write_text("from_name\tto_name\nAnterior\tHippocampus\nPosterior\tHippocampus\n")
-    untouched = _scores_of_the_untouched_source(folder, source, target_pairs, target_people)
+    untouched = _scores_of_the_untouched_source(folder, source, target_pairs, target_people[train + validation :])
     print(f"{len(untouched)} test people of the target; untouched source: Dice {_mean(untouched)}")
     for iterations in arguments.iterations:
         scores = {}
         for kind, options in (("scratch", ()), ("finetuned", ("--model", source.root, "--label-map", names))):
             layout = ModelLayout(folder / f"{kind}-{iterations}")
-            place(layout, target_people, TARGET_TRAIN, TARGET_VALIDATION)
+            place(layout, target_people, train, validation)
             run_group(target_pairs, layout, "--iterations", iterations, *options)
             scores[kind] = {score.participant_id: score.dice for score in read_scores(layout.scores)}
         ours = scores["finetuned"]
@@ -132,14 +149,16 @@ def place(layout: ModelLayout, images: list[Path], train: int, validation: int) 
 
 
 def run_group(pairs: Path, layout: ModelLayout, *options: object) -> None:
-    """Train the tiny preset in a process of its own."""
+    """Train the tiny preset."""
     if layout.report.exists():  # --keep: made by an earlier call
         return
     words = [pairs, layout.root.parent / "out", "group", "--training-dir", pairs, "--model-dir", layout.root]
-    command = [sys.executable, ROOT / "run.py", *words, "--preset", "tiny", *options]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    command = [str(word) for word in (*words, "--preset", "tiny", *options)]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run_py(command)
+    if code:
+        sys.exit(f"run.py {' '.join(command)}\n{said.getvalue()}")
 
 
 def _scores_of_the_untouched_source(
@@ -153,7 +172,7 @@ def _scores_of_the_untouched_source(
 
     predictor = Predictor(load_model(source.root), torch.device("cpu"))
     scores = {}
-    for path in people[TARGET_TRAIN + TARGET_VALIDATION :]:
+    for path in people:
         person, predicted = person_of(path), folder / "predicted.nii.gz"
         predictor.predict_files([pairs / f"{person}_img.nii.gz"], predicted)
         found, drawn = (np.asarray(nib.load(file).dataobj) > 0 for file in (predicted, pairs / f"{person}_lbl.nii.gz"))

@@ -1,6 +1,6 @@
 """A second scanner, learned with and without rehearsal: what is gained there, and what is forgotten of the first.
 
-    python benchmarks/grow.py ../shared/data/msd_hippocampus [--iterations 300] [--keep DIR]
+    python benchmarks/grow.py ../shared/data/msd_hippocampus [--iterations 300] [--part 1] [--keep DIR]
 
 A model is trained on 100 people of the Medical Segmentation Decathlon's Task04. The second scanner is the one that
 `benchmarks.finetune.other_scanner` states (contrast remapped, 2 mm slices, noise); 20 other people were seen there, 40
@@ -21,7 +21,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.finetune import SEED, interval_text, place, run_group, write_pairs  # noqa: E402
+from benchmarks.finetune import (  # noqa: E402
+    SEED,
+    add_part_and_keep,
+    interval_text,
+    place,
+    run_group,
+    some,
+    write_pairs,
+)
 from bidsapp.evaluation.scores import read_scores  # noqa: E402
 from bidsapp.files import read_json  # noqa: E402
 from bidsapp.layout import ModelLayout  # noqa: E402
@@ -35,7 +43,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="Task04_Hippocampus with imagesTr and labelsTr")
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--source-iterations", type=int, default=600)
-    parser.add_argument("--keep", type=Path, help="leave the models here")
+    add_part_and_keep(parser)
     arguments = parser.parse_args()
     if arguments.keep:
         arguments.keep.mkdir(parents=True, exist_ok=True)
@@ -48,13 +56,16 @@ def main() -> None:
 def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
     images = sorted((arguments.data / "imagesTr").glob("*.nii.gz"))
     np.random.default_rng(SEED).shuffle(images)
-    first = images[: sum(SOURCE.values())]
-    second = images[len(first) :][: sum(TARGET.values())]
+    source_size, target_size = (
+        {part: some(people, arguments.part) for part, people in sizes.items()} for sizes in (SOURCE, TARGET)
+    )
+    first = images[: sum(source_size.values())]
+    second = images[len(first) :][: sum(target_size.values())]
     labels = arguments.data / "labelsTr"
     write_pairs(folder / "first-pairs", first, labels, changed=False)
     write_pairs(folder / "second-pairs", second, labels, changed=True)
     source = ModelLayout(folder / "first")
-    place(source, first, SOURCE["train"], SOURCE["validation"])
+    place(source, first, source_size["train"], source_size["validation"])
     run_group(folder / "first-pairs", source, "--iterations", arguments.source_iterations)
     go_on = ("--model", source.root, "--source-test", source.root)
     for name, iterations, options in (
@@ -63,11 +74,11 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
         ("with rehearsal", arguments.iterations, (*go_on, "--rehearse", source.root)),
     ):
         layout = ModelLayout(folder / name.replace(" ", "-"))
-        place(layout, second, TARGET["train"], TARGET["validation"])
+        place(layout, second, target_size["train"], target_size["validation"])
         run_group(folder / "second-pairs", layout, "--iterations", iterations, *options)
         result = read_json(layout.state)["segments"][-1]["result"]
         forgotten = result["comparisons"]["source test"]["overall"]
-        low, high = forgotten["interval_95"]
+        low, high = forgotten["interval_95"] or (float("nan"), float("nan"))  # none of very few people
         by_person: dict[str, list[float]] = {}
         for score in read_scores(layout.scores):
             by_person.setdefault(score.participant_id, []).append(score.dice)

@@ -1,6 +1,6 @@
 """Speed and memory of the participant level, its segmentation against nnUNetv2_predict, in one run.
 
-    python benchmarks/participant.py [--head FILE ...] [--model EXPORT.zip] [--large] [--rounds 1]
+    python benchmarks/participant.py [--head FILE ...] [--hemi L R] [--model EXPORT.zip] [--large] [--rounds 1]
 
 1. Preprocessing: `run.py ... participant --model none --nprocs 1` on one T1w, N4 and both sides, in a process of
    its own: wall time and peak memory.
@@ -24,6 +24,7 @@ import tempfile
 import time
 import zipfile
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -37,7 +38,7 @@ from bidsapp.corobl.grid import reverse_axis_0  # noqa: E402
 from bidsapp.files import read_json, write_json  # noqa: E402
 from bidsapp.layout import NNUNET_CONFIGURATION, OutputLayout  # noqa: E402
 from bidsapp.machine import usable_cores  # noqa: E402
-from bidsapp.records import SIDES  # noqa: E402
+from bidsapp.records import SIDES, Side  # noqa: E402
 
 HEAD = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"
 PEOPLE = 4
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--head", type=Path, nargs="+", default=[HEAD] * PEOPLE, help="T1w heads")
     parser.add_argument("--model", type=Path, help="an exported model (default: a tiny one is trained shortly)")
     parser.add_argument("--large", action="store_true", help="31 M parameters at 0.3 mm, random weights")
+    parser.add_argument("--hemi", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--iterations", type=int, default=120, help="of the tiny model's training")
+    parser.add_argument("--features", type=int, nargs="+", default=LARGE_FEATURES, help="per stage, of --large")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--command-file", type=Path, help=argparse.SUPPRESS)
     return parser
@@ -75,19 +79,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
     data, layout = _data_set(folder / "data", arguments.head), OutputLayout(folder / "out")
-    run = [sys.executable, str(ROOT / "run.py"), str(data), str(layout.root), "participant"]
+    run = [sys.executable, str(ROOT / "run.py"), str(data), str(layout.root), "participant", "--hemi", *arguments.hemi]
     print(f"{usable_cores()} cores, {len(arguments.head)} people")
     first = _cost([*run, "--model", "none", "--nprocs", "1", "--participant-label", "0"], folder)
-    print(f"preprocessing of one T1w, N4, both sides: {first.seconds:.1f} s, peak {first.memory_gb:.2f} GB")
+    sides = " and ".join(arguments.hemi)
+    print(f"preprocessing of one T1w, N4, hemi {sides}: {first.seconds:.1f} s, peak {first.memory_gb:.2f} GB")
     _cost([*run, "--model", "none"], folder)
-    model = _large_model(folder) if arguments.large else arguments.model or _tiny_model(folder)
+    model = arguments.model or _tiny_model(folder, arguments.iterations)
+    if arguments.large:
+        model = _large_model(model, tuple(arguments.features), folder)
     results = folder / "results"
     nnunet = {"nnUNet_raw": str(folder), "nnUNet_preprocessed": str(folder), "nnUNet_results": str(results)}
     dataset = _install(model, results)
+    crops = list(product(range(len(arguments.head)), arguments.hemi))
     pairs = []
     for _ in range(arguments.rounds):
         ours = _cost([*run, "--model", str(model)], folder)
-        theirs, same = _peer(layout, dataset, folder, nnunet, len(arguments.head))
+        theirs, same = _peer(layout, dataset, folder, nnunet, crops)
         pairs.append((ours, theirs))
         print(f"ours {ours.seconds:.1f} s, {ours.memory_gb:.2f} GB; nnUNetv2_predict {theirs.seconds:.1f} s, "
               f"{theirs.memory_gb:.2f} GB; {same}")  # fmt: skip
@@ -111,34 +119,34 @@ def _data_set(data: Path, heads: list[Path]) -> Path:
     return data
 
 
-def _tiny_model(folder: Path) -> Path:
+def _tiny_model(folder: Path, iterations: int) -> Path:
     from demo.simulate import simulate_people
 
     simulate_people(folder / "pairs", 8, 7, spacing_mm=1.0)
     command = [sys.executable, str(ROOT / "run.py"), str(folder), str(folder / "unused"), "group"]
     options = ["--training-dir", str(folder / "pairs"), "--model-dir", str(folder / "model"), "--preset", "tiny"]
-    subprocess.run([*command, *options, "--iterations", "120"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, *options, "--iterations", str(iterations)], check=True, stdout=subprocess.DEVNULL)
     return folder / "model" / "export" / "current.zip"
 
 
-def _large_model(folder: Path) -> Path:
-    """A network of HippUnfold's size: patch 128^3 at 0.3 mm, six stages, eight labels."""
+def _large_model(plans_of: Path, features: tuple[int, ...], folder: Path) -> Path:
+    """A network of HippUnfold's size with another model's plans: patch 128^3 at 0.3 mm, six stages, eight labels."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from bidsapp.models.export import build_model_folder, round_weights, zip_model
 
-    with zipfile.ZipFile(_tiny_model(folder)) as packed:
+    with zipfile.ZipFile(plans_of) as packed:
         names = {Path(name).name: name for name in packed.namelist()}
         plans, dataset_json = (json.loads(packed.read(names[name])) for name in ("plans.json", "dataset.json"))
     dataset_json["labels"] = {"background": 0} | {f"label-{value}": value for value in range(1, LABELS + 1)}
     configuration = plans["configurations"][NNUNET_CONFIGURATION]
     configuration |= {"patch_size": [128, 128, 128], "spacing": [0.3, 0.3, 0.3]}
-    stages = len(LARGE_FEATURES)
+    stages = len(features)
     configuration["architecture"]["arch_kwargs"] |= {
         "n_stages": stages,
-        "features_per_stage": list(LARGE_FEATURES),
+        "features_per_stage": list(features),
         "kernel_sizes": [[3, 3, 3]] * stages,
         "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
         "n_conv_per_stage": [2] * stages,
@@ -161,26 +169,27 @@ def _install(model: Path, results: Path) -> str:
     return next(results.glob("Dataset*")).name
 
 
-def _peer(layout: OutputLayout, dataset: str, folder: Path, nnunet: dict[str, str], people: int) -> tuple[Cost, str]:
+def _peer(
+    layout: OutputLayout, dataset: str, folder: Path, nnunet: dict[str, str], sides: list[tuple[int, Side]]
+) -> tuple[Cost, str]:
     """Call nnUNetv2_predict once per person and side, and compare."""
     seconds, memory, same = 0.0, 0.0, 0
     predict = Path(sys.executable).with_name("nnUNetv2_predict")
-    for person in range(people):
-        for side in SIDES:
-            session = layout.session(str(person), None)
-            images, output = folder / "images", folder / "predicted"
-            for path in (images, output):
-                shutil.rmtree(path, ignore_errors=True)
-                path.mkdir()
-            crop = nib.load(session.crop(side, "T1w"))
-            nib.save(reverse_axis_0(crop) if side == "L" else crop, images / "case_0000.nii.gz")
-            words = [str(predict), "-i", str(images), "-o", str(output), "-d", dataset, "-c", NNUNET_CONFIGURATION]
-            cost = _cost([*words, "-f", "0", "--disable_tta", "-device", "cpu"], folder, nnunet)
-            seconds, memory = seconds + cost.seconds, max(memory, cost.memory_gb)
-            theirs = nib.load(output / "case.nii.gz")
-            theirs = np.asanyarray((reverse_axis_0(theirs) if side == "L" else theirs).dataobj)
-            same += np.array_equal(theirs, np.asanyarray(nib.load(session.prediction(side)).dataobj))
-    return Cost(seconds, memory), f"{same} of {2 * people} label maps are the same"
+    for person, side in sides:
+        session = layout.session(str(person), None)
+        images, output = folder / "images", folder / "predicted"
+        for path in (images, output):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+        crop = nib.load(session.crop(side, "T1w"))
+        nib.save(reverse_axis_0(crop) if side == "L" else crop, images / "case_0000.nii.gz")
+        words = [str(predict), "-i", str(images), "-o", str(output), "-d", dataset, "-c", NNUNET_CONFIGURATION]
+        cost = _cost([*words, "-f", "0", "--disable_tta", "-device", "cpu"], folder, nnunet)
+        seconds, memory = seconds + cost.seconds, max(memory, cost.memory_gb)
+        theirs = nib.load(output / "case.nii.gz")
+        theirs = np.asanyarray((reverse_axis_0(theirs) if side == "L" else theirs).dataobj)
+        same += np.array_equal(theirs, np.asanyarray(nib.load(session.prediction(side)).dataobj))
+    return Cost(seconds, memory), f"{same} of {len(sides)} label maps are the same"
 
 
 def _cost(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> Cost:

@@ -1,4 +1,4 @@
-"""How robust is the registration? `python -m benchmarks.registration [--data DIR] [--head FILE ...]`.
+"""How robust is the registration? `python -m benchmarks.registration [--data DIR] [--head FILE ...] [--cases N]`.
 
 Simulates T1w and T2w heads and inputs that are no use, registers all of them, and prints one line each and
 a summary. A case fails when a hippocampus is more than 10 mm from where the template has it, or less than
@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -54,15 +55,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of BIDS datasets with whole-head T1w")
     parser.add_argument("--head", type=Path, nargs="*", default=[], help="more T1w heads")
+    parser.add_argument("--cases", type=int, default=T1W_CASES, help="at most so many of each kind")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     sources = [template_source()]
     for path in [*heads_below(arguments.data), *arguments.head]:
         sources.append(real_source(path, arguments.threads))
     whole = [source for source in sources if "stripped" not in source.name]
-    t1w = [run_case(whole, case, "T1w", arguments.threads) for case in range(T1W_CASES)]
-    t2w = [run_case(whole, T1W_CASES + case, "T2w", arguments.threads) for case in range(T2W_CASES)]
-    unflagged = [name for name, volume in unsuitable(whole) if run_unsuitable(name, volume, arguments.threads) != "red"]
+    t1w = [run_case(whole, case, "T1w", arguments.threads) for case in range(min(T1W_CASES, arguments.cases))]
+    t2w = [
+        run_case(whole, T1W_CASES + case, "T2w", arguments.threads) for case in range(min(T2W_CASES, arguments.cases))
+    ]
+    useless = islice(unsuitable(whole), arguments.cases)
+    unflagged = [name for name, volume in useless if run_unsuitable(name, volume, arguments.threads) != "red"]
     summarise("T1w", t1w)
     summarise("T2w", t2w)
     print(f"unsuitable inputs that were not flagged: {', '.join(unflagged) or 'none'}")

@@ -1,6 +1,6 @@
 """Training speed and memory against plain nnU-Net: same cases, plan, device, cores and iterations, one run.
 
-    python benchmarks/train.py [--pairs DIR] [--iterations 150] [--preset tiny] [--rounds 3]
+    python benchmarks/train.py [--pairs DIR] [--people 12] [--iterations 150] [--preset tiny] [--rounds 3]
 
 Both trainers run in processes of their own, in turn. Plain nnU-Net uses as many augmentation workers and threads
 as ours; everything else is its default (SGD, mirroring, float32 on a CPU). Dice is of the test people, predicted
@@ -41,7 +41,7 @@ def main() -> None:
         print(json.dumps(_measure(arguments.trainer, ModelLayout(arguments.model_dir), arguments.iterations)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        pairs = arguments.pairs or _simulated(Path(folder) / "pairs")
+        pairs = arguments.pairs or _simulated(Path(folder) / "pairs", arguments.people)
         model_dir = Path(folder) / "model"
         _prepare(pairs, model_dir, arguments.preset)
         results: dict[str, list[dict[str, float]]] = {"ours": [], "plain nnU-Net": []}
@@ -53,7 +53,8 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=Path, help="training folder (default: 12 simulated people at 1 mm)")
+    parser.add_argument("--pairs", type=Path, help="training folder (default: simulated people at 1 mm)")
+    parser.add_argument("--people", type=int, default=12, help="simulated people, where there is no --pairs")
     parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--rounds", type=int, default=3)
@@ -62,11 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _simulated(folder: Path) -> Path:
+def _simulated(folder: Path, people: int) -> Path:
     from demo.simulate import simulate_people
 
     folder.mkdir()
-    simulate_people(folder, 12, 42, spacing_mm=1.0)
+    simulate_people(folder, people, 42, spacing_mm=1.0)
     return folder
 
 
@@ -152,6 +153,7 @@ def _test_dice(layout: ModelLayout, weights: dict) -> float:
 
     from bidsapp.models.loading import LoadedModel
     from bidsapp.prediction import Predictor
+    from bidsapp.training.testing import Contender, network_labels, pairs_of_part, predict_and_score
 
     dataset_json = read_json(layout.raw_dataset / "dataset.json")
     plans = read_json(layout.plans)
@@ -166,7 +168,9 @@ def _test_dice(layout: ModelLayout, weights: dict) -> float:
         reader=plans["image_reader_writer"],
         channels=tuple(dataset_json["channel_names"].values()),
     )
-    scores = group.predict_and_score(layout, read_state(layout), Predictor(model, torch.device("cpu")))
+    contender = Contender(Predictor(model, torch.device("cpu")))
+    tested = pairs_of_part(layout, read_state(layout), "test")
+    scores = predict_and_score(tested, network_labels(layout), contender, layout.test, what="test people")
     return float(np.mean([score.dice for score in scores]))
 
 

@@ -2,10 +2,13 @@
 
 The real head is Colin27 (see data/colin27/README). The people of the training are simulated from the CIT168 atlas (see
 simulate.py): their scores show that everything works, not how well a model does on real heads.
+
+    python demo/run_demo.py [--people 12] [--iterations 300 200] [--begin-with scratch]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -25,13 +28,15 @@ from demo.simulate import simulate_people  # noqa: E402
 
 OUTPUT = ROOT / "demo" / "output"
 HEAD = ROOT / "demo" / "data" / "colin27"
-PEOPLE, SEED, ITERATIONS, MORE_ITERATIONS = 12, 42, 300, 200
+SEED = 42
 SOME_REFUSED = 1
 """Exit code of a review that refuses a label: here it must."""
 
 
 def run() -> int:
     """Go once through the loop; returns the exit code."""
+    arguments = _parser().parse_args()
+    first_iterations, more_iterations = arguments.iterations
     began = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
     pairs, model = OUTPUT / "pairs", ModelLayout(OUTPUT / "model")
@@ -41,16 +46,16 @@ def run() -> int:
         return code
     show_hippocampi(head, "colin27")
     print(f"  {time.monotonic() - began:.0f} s in all")
-    _say(f"2. Simulating {PEOPLE} people (two sides each) from the CIT168 atlas in {_shown(pairs)}")
+    _say(f"2. Simulating {arguments.people} people (two sides each) from the CIT168 atlas in {_shown(pairs)}")
     pairs.mkdir(parents=True)
-    simulate_people(pairs, PEOPLE, SEED)
+    simulate_people(pairs, arguments.people, SEED)
     patients = write_crops(OUTPUT / "patients")
     steps: list[tuple[str, tuple[object, ...], int]] = [
         (
             "3. A first model of one's own, on pairs that were made elsewhere",
             (
                 *(pairs, OUTPUT / "unused", "group", "--training-dir", pairs, "--model-dir", model.root),
-                *("--preset", "tiny", "--iterations", ITERATIONS),
+                *("--preset", "tiny", "--model", arguments.begin_with, "--iterations", first_iterations),
             ),
             0,
         ),
@@ -72,7 +77,7 @@ def run() -> int:
         ),
         (
             "7. Training on what was approved",
-            (patients, study.root, "group", "--preset", "tiny", "--iterations", MORE_ITERATIONS),
+            (patients, study.root, "group", "--preset", "tiny", "--iterations", more_iterations),
             0,
         ),
     ]
@@ -85,6 +90,16 @@ def run() -> int:
             return code or 1
     _conclude(time.monotonic() - began, model, head, study)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=12, help="simulated people of the first training")
+    parser.add_argument(
+        "--iterations", type=int, nargs=2, default=(300, 200), help="of the first and the last training"
+    )
+    parser.add_argument("--begin-with", default="scratch", help="what the first training begins with")
+    return parser
 
 
 def show_hippocampi(output: OutputLayout, person: str) -> None:

@@ -82,9 +82,11 @@ def main() -> int:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--mni", type=Path, help="nilearn's MNI152 template")
     parser.add_argument("--nprocs", default="1")
+    parser.add_argument("--blocks", type=int, default=PEOPLE_FOR_SIDE, help="whose side is looked at")
+    parser.add_argument("--steps", type=int, default=60, help="of the registration that carries a mask over")
     arguments = parser.parse_args()
     checks = {
-        "side": partial(check_side, arguments.data),
+        "side": partial(check_side, arguments.data, arguments.blocks),
         "msd": partial(check_msd, arguments.data / "msd_hippocampus", arguments.output, arguments.model),
         "aomic_piop2": partial(check_aomic, arguments),
         "mni152": partial(check_mni, arguments),
@@ -164,13 +166,13 @@ def check_colin(arguments: argparse.Namespace) -> None:
     (head,) = segment(arguments, ROOT / "demo" / "data" / "colin27")
     scores: dict[Side, float] = {}
     for side in SIDES:
-        reference = carried_over_mask(head.session.crop(side, "T1w"), side)
+        reference = carried_over_mask(head.session.crop(side, "T1w"), side, arguments.steps)
         predicted = np.asanyarray(nib.load(head.session.prediction(side)).dataobj) > 0
         scores[side] = dice(predicted, reference)
     show(head, scores)
 
 
-def carried_over_mask(crop: Path, side: Side) -> Mask:
+def carried_over_mask(crop: Path, side: Side, steps: int) -> Mask:
     """The template's hippocampus in a crop: B-splines every 6 mm, mutual information."""
     import SimpleITK as sitk  # noqa: N813
 
@@ -185,7 +187,7 @@ def carried_over_mask(crop: Path, side: Side) -> Mask:
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel([3, 2])
     method.SetSmoothingSigmasPerLevel([1.2, 0.6])
-    method.SetOptimizerAsLBFGSB(numberOfIterations=60)
+    method.SetOptimizerAsLBFGSB(numberOfIterations=steps)
     affine = _carry(method, fixed, moving)
     method.SetMovingInitialTransform(affine)
     method.SetInitialTransform(sitk.BSplineTransformInitializer(fixed, knots), inPlace=False)
@@ -255,9 +257,9 @@ def _score_block(predictor: Predictor, block: Block) -> tuple[float, float, floa
     return anterior, posterior, dice(labels > 0, block.label > 0)
 
 
-def check_side(data: Path) -> None:
+def check_side(data: Path, people: int) -> None:
     """Which side the Decathlon's blocks are of: their shape against hippocampi of both sides."""
-    blocks = read_blocks(data / "msd_hippocampus")[:PEOPLE_FOR_SIDE]
+    blocks = read_blocks(data / "msd_hippocampus")[:people]
     for name, mask in _labelled_sides(data):
         margins = [_overlap(block.label > 0, mask) - _overlap(block.label[::-1] > 0, mask) for block in blocks]
         as_is = sum(margin > 0 for margin in margins)

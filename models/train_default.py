@@ -68,12 +68,13 @@ def main() -> int:
     parser.add_argument("--msd", type=Path, default=MSD, help="Task04_Hippocampus of the Decathlon")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--iterations", type=int, nargs="+", default=ITERATIONS, help="of each segment")
+    parser.add_argument("--simulated", type=int, default=SIMULATED_PEOPLE, help="simulated people")
     parser.add_argument("--pairs-only", action="store_true")
     arguments, of_group = parser.parse_known_args()
     pairs, model = arguments.output / "pairs", ModelLayout(arguments.output / "default")
     if not pairs.exists():
         print(f"making pairs in {pairs}", flush=True)
-        write_split(arguments.output / "split.tsv", make_pairs(arguments.msd, pairs))
+        write_split(arguments.output / "split.tsv", make_pairs(arguments.msd, pairs, arguments.simulated))
     if arguments.pairs_only:
         return 0
     if not model.split.exists():
@@ -98,12 +99,12 @@ def _is_done(model: ModelLayout, target: int) -> bool:
     return state is not None and any(one.target == target and one.stage == "exported" for one in state.segments)
 
 
-def make_pairs(msd: Path, folder: Path) -> Split:
+def make_pairs(msd: Path, folder: Path, simulated_people: int) -> Split:
     """Write all pairs and labels.tsv to `folder`; returns everybody's place."""
     blocks = {f"sub-{block.person}": block for block in read_blocks(msd)}
     split = place_people(Split(), blocks, seed=SEED, validation_fraction=VALIDATION, test_fraction=TEST)
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    simulate_people(unfinished, SIMULATED_PEOPLE, SEED, spacing_mm=GRID_MM)
+    simulate_people(unfinished, simulated_people, SEED, spacing_mm=GRID_MM)
     simulated = {path.name.split("_")[0] for path in unfinished.glob("sub-*_lbl.nii.gz")}
     for row in split.rows:
         block = blocks[row.participant_id]
