@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from bidsapp import __version__
 from bidsapp.console import Parser, run_command
 from bidsapp.console import add_flag as _flag
-from bidsapp.errors import NoInputError, UsageError
+from bidsapp.errors import CannotWriteError, NoInputError, UsageError
 from bidsapp.layout import ModelLayout, ModelPlaces, OutputLayout, default_model_dir, model_places
 from bidsapp.machine import keep_caches_in
 
@@ -280,6 +280,7 @@ def _run(arguments: argparse.Namespace) -> None:
     bids_dir, output_dir = arguments.bids_dir.absolute(), arguments.output_dir.absolute()
     if not bids_dir.is_dir():
         raise NoInputError(f"BIDS_DIR {bids_dir} does not exist", "Name the folder with dataset_description.json.")
+    _require_entry(output_dir)
     _refuse_writing_into_input(bids_dir, output_dir)
     _refuse_flags_of_other_levels(arguments)
     output = OutputLayout(output_dir, _work_dir(arguments, bids_dir, output_dir))
@@ -415,6 +416,16 @@ def _positionals_first(arguments: list[str]) -> list[str]:
         if triple[2] in LEVELS and not any(word.startswith("-") for word in triple[:2]):
             return [*triple, *arguments[: index - 2], *arguments[index + 1 :]]
     return arguments
+
+
+def _require_entry(output_dir: Path) -> None:
+    """Refuse an OUTPUT_DIR that may not be looked into, or whose name no disk can hold, before it is asked."""
+    try:
+        if output_dir.is_dir():
+            (output_dir / next((entry.name for entry in output_dir.iterdir()), "file")).exists()
+    except OSError as error:
+        hint = "Choose another folder, or look at its permissions."
+        raise CannotWriteError(f"OUTPUT_DIR {output_dir} cannot be used: {error.strerror}", hint) from error
 
 
 def _refuse_writing_into_input(bids_dir: Path, output_dir: Path) -> None:

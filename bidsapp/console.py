@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from bidsapp.crash import write_crash
-from bidsapp.errors import CannotWriteError, HippoTuneError, InterruptedRunError, UsageError
+from bidsapp.errors import CannotWriteError, HippoTuneError, InterruptedRunError, UsageError, explain
 from bidsapp.layout import crash_file
 from bidsapp.logs import log_files, start_logging, stop_logging
 
 EXIT_OUR_BUG = 70
+
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ def run_command(work: Callable[[list[str]], None], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _report(InterruptedRunError("interrupted", "Give the same command again to continue."))
     except Exception as error:
+        explained = explain(error)
+        if explained is not None:
+            return _report(explained)
         log.exception("this is a bug in HippoTune, please report it with the log")
         _show_logs()
         _write_crash(error)

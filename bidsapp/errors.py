@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM}
+_NO_FILE = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.EIO, errno.ESTALE}
+
 
 class HippoTuneError(Exception):
     """Base of all errors that we raise on purpose.
@@ -79,3 +87,30 @@ class PartialFailureError(HippoTuneError):
     """The run ended, and some people or pairs failed or were left out."""
 
     exit_code = 1
+
+
+def explain(error: Exception) -> HippoTuneError | None:
+    """Say of any other error what is no bug of ours; None: it is one.
+
+    That is where the system refuses a file and nobody on the way expected it, or where it has no memory left.
+    """
+    if isinstance(error, MemoryError):
+        words = f"there is not enough memory for what the input asks for: {error}".rstrip(": ")
+        return _caused(
+            BadDataError(words, "Look at the sizes of the images, or use a machine with more memory."), error
+        )
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
+        return None
+    path = Path(os.fsdecode(error.filename2 or error.filename))
+    could_be_read = os.access(path, os.R_OK) or (not os.path.lexists(path) and os.access(path.parent, os.X_OK))
+    if error.errno in _NO_ROOM or (error.errno in _REFUSED and could_be_read):
+        words = f"{path} cannot be written: {error.strerror}"
+        return _caused(CannotWriteError(words, "Free some space, or choose another folder."), error)
+    if error.errno in _REFUSED | _NO_FILE:
+        return _caused(NoInputError(f"{path} cannot be read: {error.strerror}", "Look at its permissions."), error)
+    return None
+
+
+def _caused(explained: HippoTuneError, error: Exception) -> HippoTuneError:
+    explained.__cause__ = error
+    return explained

@@ -112,6 +112,9 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         errno.EISDIR,
         errno.ENAMETOOLONG,
         errno.EIO,
+        errno.ELOOP,
+        errno.ENXIO,
+        errno.ESTALE,
     }
     try:
         yield
@@ -148,6 +151,11 @@ def write_image(path: Path, image: nibabel.Nifti1Image) -> None:
     import nibabel
 
     replace_atomically(path, lambda temporary: nibabel.save(image, temporary))
+
+
+def expand_home(path: str | Path) -> Path:
+    """Replace ``~`` and ``~name`` in front; a home that nobody knows stays as it is written."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises where there is no such home
 
 
 def read_bytes(path: Path, hint: str = "") -> bytes:

@@ -55,3 +55,14 @@ def keep_caches_in(folder: Path, environment: MutableMapping[str, str]) -> None:
     }
     for variable, path in named.items():
         environment.setdefault(variable, str(path))
+    if not _home_can_be_entered():
+        environment["HOME"] = str(folder)
+
+
+def _home_can_be_entered() -> bool:
+    """Libraries look there for their settings as soon as they are imported, pybids among them, or stop."""
+    try:
+        (Path.home() / "settings").exists()
+    except (RuntimeError, OSError):
+        return False
+    return True

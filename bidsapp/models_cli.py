@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bidsapp import __version__
 from bidsapp.console import Parser, add_flag, run_command
 from bidsapp.errors import NoInputError, UsageError
+from bidsapp.files import expand_home
 from bidsapp.layout import ModelPlaces, model_places, models_in_work
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ def _check(arguments: argparse.Namespace, places: ModelPlaces) -> None:
     from bidsapp.models.shelf import is_name, locate_model
     from bidsapp.models.weights import count_parameters
 
-    path = Path(arguments.file).expanduser().absolute()
+    path = expand_home(arguments.file).absolute()
     if not path.exists() and is_name(arguments.file):
         path = locate_model(arguments.file, places)
     model = load_model(path)

@@ -30,6 +30,7 @@ from bidsapp.errors import (
     NoInputError,
     PartialFailureError,
     UsageError,
+    explain,
 )
 from bidsapp.files import write_json
 from bidsapp.labels.events import last_events, read_events
@@ -295,7 +296,7 @@ def _finish(layout: OutputLayout, job: Job, outcome: Outcome, segmenter: Segment
         died = BadDataError("its process died", "Out of memory? Give a smaller --nprocs.")
         return Ending(job.name, "failed", None, died)
     except Exception as error:  # one person's bug must not cost the others
-        return Ending(job.name, "failed", time.monotonic() - began, _record_bug(job, error))
+        return Ending(job.name, "failed", time.monotonic() - began, explain(error) or _record_bug(job, error))
     return Ending(job.name, "ok" if made else "skipped", time.monotonic() - began)
 
 

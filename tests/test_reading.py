@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bidsapp.bids.description import read_description
-from bidsapp.bids.filters import read_filters
+from bidsapp.bids.filters import matches, read_filters
 from bidsapp.bids.metadata import _read_object as read_sidecar
+from bidsapp.corobl.transforms import read_transform, write_transform
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
-from bidsapp.files import read_json
+from bidsapp.files import expand_home, read_json
 from bidsapp.labels.decisions import _read_shown
 from bidsapp.labels.events import read_events
 from bidsapp.layout import OutputLayout
@@ -20,6 +22,8 @@ from bidsapp.models.plans import parse_object
 from bidsapp.models.privacy import KnownSecrets, scan_for_leaks
 from bidsapp.participants.job import is_changed_by_hand, read_facts
 from bidsapp.training.approved import _read_record
+from bidsapp.training.pairs import find_pairs
+from bidsapp.training.share_pairs import read_or_make_key
 from bidsapp.tsv import read_tsv
 
 DEEP = b'{"a":' * 200_000 + b"1" + b"}" * 200_000
@@ -134,6 +138,39 @@ def test_our_damaged_sidecars_count_as_missing(tmp_path: Path, content: bytes) -
 def test_a_leak_search_says_that_it_could_not_search(content: bytes) -> None:
     leaks = scan_for_leaks({"a.json": content}, KnownSecrets())
     assert any(leak.kind == "cannot be searched" for leak in leaks)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999", "9" * 5000, "x"])
+def test_transforms_are_finite(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "a_xfm.txt"
+    write_transform(path, np.eye(4))
+    path.write_text(path.read_text().replace("Parameters: 1.0", f"Parameters: {number}", 1))
+    with pytest.raises(BadDataError, match=r"a_xfm\.txt is not an ITK text file"):
+        read_transform(path)
+
+
+def test_other_texts_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"\xff\xfe")
+    for read in (read_or_make_key, read_transform):
+        with pytest.raises(BadDataError, match=r"key is not UTF-8 text") as caught:
+            read(path)
+        assert caught.value.hint
+        with pytest.raises(HippoTuneError, match="Is a directory"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("wanted", ["9" * 5000, 2**62, "0" * 4000 + "2", "2"])
+def test_runs_of_a_filter_may_have_any_length(wanted: str | int) -> None:
+    assert matches({"run": 2}, {"run": (wanted,)}) == (str(wanted).lstrip("0") == "2")
+
+
+@pytest.mark.parametrize("place", ["~nobody-is-called-so/x", "~/x"])
+def test_a_home_that_nobody_knows_stays_as_written(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand_home(place) == (tmp_path / "x" if place == "~/x" else Path(place))
+    with pytest.raises(NoInputError):
+        find_pairs(Path(place))
 
 
 BAD_TSV = {

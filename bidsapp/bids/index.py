@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Collection
@@ -100,15 +101,13 @@ def index_label_maps(root: Path) -> list[IndexedFile]:
 
 
 def _index(root: Path, unwanted: re.Pattern[str]) -> list[IndexedFile]:
-    from bids import BIDSLayout
-    from bids.layout import BIDSLayoutIndexer, parse_file_entities
-
-    root = root.expanduser().absolute()
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted])
+    pybids = _pybids()
+    root = root.absolute()
+    indexer = pybids.BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted, *_closed_folders(root)])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            layout = BIDSLayout(root, validate=False, config=list(_CONFIGS), indexer=indexer)
+            layout = pybids.BIDSLayout(root, validate=False, config=list(_CONFIGS), indexer=indexer)
         paths = sorted(layout.get(return_type="filename"))
     except Exception as error:  # whatever pybids trips over is a matter of the data
         hint = "Check its dataset_description.json (GeneratedBy) and, if there is one, layout_config.json."
@@ -118,13 +117,24 @@ def _index(root: Path, unwanted: re.Pattern[str]) -> list[IndexedFile]:
     files = []
     for path in paths:
         relative = Path(path).relative_to(root).as_posix()
-        entities = parse_file_entities(f"/{relative}", config=configs)
+        entities = pybids.parse_file_entities(f"/{relative}", config=configs)
         if "subject" in entities and not _agrees_with_folders(relative):
             logger.warning("Ignored, as its name and its folders name different people or sessions: %s", path)
             continue
         plain = {name: int(value) if isinstance(value, int) else str(value) for name, value in entities.items()}
         files.append(IndexedFile(root, relative, plain))
     return files
+
+
+def _closed_folders(root: Path) -> list[re.Pattern[str]]:
+    """Match the folders of people that may not be looked into, which would cost everybody's; a warning names them."""
+    closed: list[str] = []
+    for pattern in ("sub-*", "sub-*/ses-*", "sub-*/anat", "sub-*/ses-*/anat"):
+        for folder in sorted(root.glob(pattern)):
+            if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+                logger.warning("%s cannot be read: nothing in it is used; look at its permissions", folder)
+                closed.append(folder.relative_to(root).as_posix())
+    return [re.compile(rf"^/(?:{'|'.join(map(re.escape, closed))})(?:/.*)?$")] if closed else []
 
 
 def entity_names() -> tuple[str, ...]:
@@ -134,9 +144,21 @@ def entity_names() -> tuple[str, ...]:
 
 
 def _load_configs() -> list[Any]:
-    from bids.layout.models import Config
+    models = _pybids().models
+    return [models.Config.load(name) for name in _CONFIGS]
 
-    return [Config.load(name) for name in _CONFIGS]
+
+def _pybids() -> Any:
+    """Import pybids, which reads its settings then."""
+    try:
+        import bids.layout
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        hint = (
+            "It reads pybids_config.json in the home folder and in the one that the command is given in, and the file "
+            "that PYBIDS_CONFIG names: mend it, or move it away."
+        )
+        raise BadDataError(f"pybids cannot read its settings: {error}", hint) from error
+    return bids.layout
 
 
 def _unwanted(participants: Collection[str], sessions: Collection[str]) -> re.Pattern[str]:

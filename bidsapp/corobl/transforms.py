@@ -45,18 +45,22 @@ def read_transform(path: Path) -> FloatArray:
     BadDataError
         When the file holds anything else.
     """
+    hint = "Remove it and run `participant` again."
+    text = read_text(path, hint)
     try:
-        pairs = (line.split(":", 1) for line in read_text(path).splitlines() if ":" in line)
+        pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
         fields = {key.strip(): value.split() for key, value in pairs}
         kind = fields["Transform"][0]
         numbers = np.array(fields["Parameters"], dtype=float)
         centre = np.array(fields["FixedParameters"], dtype=float)
         if kind not in _KINDS or numbers.shape != (12,) or centre.shape != (3,):
             raise ValueError(f"{kind} with {numbers.size} parameters")
+        if not (np.isfinite(numbers).all() and np.isfinite(centre).all()):
+            raise ValueError("a parameter is not finite")
     except (KeyError, IndexError, ValueError) as error:
         raise BadDataError(
             f"{path} is not an ITK text file with one affine transform: {error}",
-            "Remove it and run `participant` again.",
+            hint,
         ) from error
     lps = np.eye(4)
     lps[:3, :3] = numbers[:9].reshape(3, 3)

@@ -122,7 +122,7 @@ class ReviewDesk:
             return self._decide(row, about)
         except HippoTuneError as error:
             return replace(about, state=state, reasons=(". ".join(filter(None, (error.message, error.hint))),))
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
             words = f"a file of this side is damaged ({type(error).__name__}: {error})"
             return replace(about, state=state, reasons=(words,))
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from bidsapp.bids.people import LABEL
 from bidsapp.errors import BadDataError
 from bidsapp.files import explain_write_errors, parse_json, read_bytes
 from bidsapp.labels.effort import LabelDifference
+from bidsapp.labels.tables import LARGEST_VALUE
 from bidsapp.records import SIDES, LabelSource, Modality, Side, SideKey
 
 CUT_OFF = b"  # cut off: the run was stopped here"
@@ -176,8 +179,8 @@ def _approved(facts: Mapping[str, Any]) -> ApprovedEvent:
     return ApprovedEvent(
         when=_text(facts, "when"),
         rater=_text(facts, "rater"),
-        participant=_text(facts, "participant"),
-        session=_text_or_none(facts, "session"),
+        participant=_label(facts["participant"], "participant"),
+        session=None if facts["session"] is None else _label(facts["session"], "session"),
         hemi=_side(facts),
         source=facts["source"],
         source_sha256=_text(facts, "source_sha256"),
@@ -186,12 +189,12 @@ def _approved(facts: Mapping[str, Any]) -> ApprovedEvent:
         crop_sha256=_hashes(facts, "crop_sha256"),
         crop_file_sha256=_hashes(facts, "crop_file_sha256"),
         transform_sha256=_hashes(facts, "transform_sha256"),
-        labels={int(value): str(name) for value, name in facts["labels"].items()},
+        labels={_value(value): str(name) for value, name in facts["labels"].items()},
         accepted=tuple(str(guard) for guard in facts["accepted"]),
         comment=_text(facts, "comment"),
         model=_text_or_none(facts, "model"),
         model_sha256=_text_or_none(facts, "model_sha256"),
-        effort=tuple(LabelDifference(one["name"], one["dice"], one["voxels_changed"]) for one in facts["effort"]),
+        effort=tuple(map(_difference, facts["effort"])),
         version=_text(facts, "version"),
         decision=str(facts.get("decision", "")),
     )
@@ -201,8 +204,8 @@ def _withdrawn(facts: Mapping[str, Any]) -> WithdrawnEvent:
     return WithdrawnEvent(
         when=_text(facts, "when"),
         rater=_text(facts, "rater"),
-        participant=_text(facts, "participant"),
-        session=_text_or_none(facts, "session"),
+        participant=_label(facts["participant"], "participant"),
+        session=None if facts["session"] is None else _label(facts["session"], "session"),
         hemi=_side(facts),
         reason=_text(facts, "reason"),
         decision=str(facts.get("decision", "")),
@@ -222,10 +225,32 @@ def _text_or_none(facts: Mapping[str, Any], name: str) -> str | None:
     return None if facts[name] is None else _text(facts, name)
 
 
+def _label(value: object, name: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(LABEL, value):
+        raise ValueError(f"{name} is {value!r}: it needs letters and digits")
+    return value
+
+
+def _value(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > LARGEST_VALUE:
+        raise ValueError(f"a label value is {text!r}")
+    return int(text)
+
+
+def _difference(one: Mapping[str, Any]) -> LabelDifference:
+    name, dice, voxels = one["name"], one["dice"], one["voxels_changed"]
+    if not isinstance(name, str) or not (dice is None or isinstance(dice, int | float)) or not isinstance(voxels, int):
+        raise TypeError(f"effort is {one!r}")
+    return LabelDifference(name, dice, voxels)
+
+
 def _side(facts: Mapping[str, Any]) -> Side:
     return SIDES[SIDES.index(facts["hemi"])]
 
 
 def _hashes(facts: Mapping[str, Any], name: str) -> dict[Modality, Any]:
     modalities = get_args(Modality)
-    return {modalities[modalities.index(modality)]: digest for modality, digest in facts[name].items()}
+    found = {modalities[modalities.index(modality)]: digest for modality, digest in facts[name].items()}
+    if not all(digest is None or isinstance(digest, str) for digest in found.values()):
+        raise TypeError(f"{name} is {facts[name]!r}")
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bidsapp.errors import BadDataError, NoInputError
-from bidsapp.files import open_file
+from bidsapp.files import expand_home, open_file
 from bidsapp.layout import ModelPlaces
 from bidsapp.printable import is_control
 
@@ -153,7 +153,7 @@ def _entry(name: str, table: object, path: Path) -> RegistryEntry:
     if values.get("url") and values.get("path"):
         raise _bad(path, name, "has a url and a path; one says where the model is")
     if values.get("path"):
-        values["path"] = path.absolute().parent / Path(values["path"]).expanduser()
+        values["path"] = path.absolute().parent / expand_home(values["path"])
     return RegistryEntry(name=name, listed_in=path, **values)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError, UsageError
-from bidsapp.files import read_json
+from bidsapp.files import expand_home, read_json
 from bidsapp.layout import ModelPlaces, OutputLayout
 from bidsapp.models.registry import NAME, Registry, RegistryEntry, load_registry
 
@@ -60,7 +60,7 @@ def model_path(said: str, places: ModelPlaces | None, output: OutputLayout, *, o
     BadDataError
         When the file is not what was fetched, or a registry is damaged.
     """
-    path = Path(said).expanduser().absolute()
+    path = expand_home(said).absolute()
     if path.exists():
         return path
     if places is None or not is_name(said):

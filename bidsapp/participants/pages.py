@@ -115,7 +115,7 @@ def _gather(layout: OutputLayout, session: SessionLayout) -> SessionPart | Failu
     """A session's part of the page; where its files are damaged, that as a failure."""
     try:
         return gather_session(layout, session)
-    except (HippoTuneError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (HippoTuneError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError) as error:
         words = f"its files in OUTPUT_DIR are damaged ({type(error).__name__}: {error}): run participant again."
         log.warning("%s: %s", session.name, words)
         return Failure(session.participant, session.session, words, "")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bidsapp.errors import NoInputError
+from bidsapp.files import expand_home
 from bidsapp.layout import ModelLayout
 from bidsapp.records import SplitName
 from bidsapp.training.check_pairs import image_digest
@@ -79,7 +80,7 @@ def find_in_training(what: str, state: ModelState) -> Membership:
     """
     places = {row.participant_id: row.split for row in add_places(state.split, state.inherited).rows}
     if is_image(what):
-        person, flipped = _whose_image(Path(what).expanduser(), state)
+        person, flipped = _whose_image(expand_home(what), state)
     else:
         given = set(state.image_people.values()) | state.inherited.people
         person, flipped = next((one for one in (what, f"sub-{what}") if one in given), None), False
@@ -88,7 +89,7 @@ def find_in_training(what: str, state: ModelState) -> Membership:
 
 def is_image(what: str) -> bool:
     """Whether it is meant as a file; everything else is the id of a person."""
-    path = Path(what).expanduser()
+    path = expand_home(what)
     return what.endswith(IMAGE_SUFFIXES) or path.is_file() or len(path.parts) > 1
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.files import expand_home
 from bidsapp.records import Hemi, LeftIs, Pair
 from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_volume
 
@@ -110,7 +111,7 @@ def find_pairs(folder: Path, *, participant_pattern: str | None = None, left_is:
     UsageError
         When `participant_pattern` is not a regular expression with one group.
     """
-    folder = folder.expanduser().resolve()
+    folder = expand_home(folder).resolve()
     pattern = _compile_pattern(participant_pattern)
     cases, others = _group_files(_list_folder(folder))
     if not cases:

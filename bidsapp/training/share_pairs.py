@@ -18,7 +18,7 @@ from bidsapp import __version__
 from bidsapp.bids.dataset import BIDS_VERSION, HEMI_LINE, TOOL, describe_names
 from bidsapp.bids.sidecars import COROBL_REFERENCE
 from bidsapp.errors import BadDataError, HippoTuneError, UsageError
-from bidsapp.files import create_once, explain_write_errors, read_json, write_bytes, write_json, write_text
+from bidsapp.files import create_once, explain_write_errors, read_json, read_text, write_bytes, write_json, write_text
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
 from bidsapp.records import Approval
 from bidsapp.training.approved import ApprovedSides, modalities_of, nifti_bytes, read_crop, read_label
@@ -107,9 +107,10 @@ def read_or_make_key(path: Path) -> bytes:
     Raises `BadDataError` when the file is not what we wrote: with another key, everybody would get another id.
     """
     create_once(path, secrets.token_hex(KEY_BYTES) + "\n", private=True)
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    hint = "Restore it; or remove it, and everybody gets a new id."
+    text = read_text(path, hint).strip()
     if not re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", text):
-        raise BadDataError(f"{path} is damaged", "Restore it; or remove it, and everybody gets a new id.")
+        raise BadDataError(f"{path} is damaged", hint)
     return bytes.fromhex(text)
 
 

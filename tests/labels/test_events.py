@@ -80,6 +80,18 @@ def test_a_line_that_was_cut_off_is_passed_over_and_left(path: Path, cut: int) -
         (b'"participant": "01"', b'"participant": 1', "participant is 1"),
         (b'"T1w": "d"', b'"PET": "d"', "line 1 is damaged"),
         (b'"rater"', b'"\xff"', "line 1 is damaged"),
+        (b'"participant": "01"', b'"participant": "../../01"', "participant is '../../01'"),
+        (b'"session": "1"', b'"session": "1/../.."', "session is '1/../..'"),
+        (b'"session": "1"', b'"session": ["1"]', "session is ['1']"),
+        (b'"labels": {"1"', b'"labels": {"-1"', "a label value is '-1'"),
+        (b'"labels": {"1"', b'"labels": {"99999999999999999999"', "a label value is '9"),
+        (b'"labels": {"1": "CA1", "300": "cyst"}', b'"labels": ["CA1"]', "line 1 is damaged"),
+        (b'"T1w": "d"', b'"T1w": ["d"]', "crop_sha256 is "),
+        (b'"dice": 0.5', b'"dice": "much"', "effort is "),
+        (b'"voxels_changed": 12', b'"voxels_changed": [12]', "effort is "),
+        (b'"dice": 0.5', b'"dice": NaN', "a number is nan"),
+        (b'"accepted": ["volume"]', b'"accepted": 3', "line 1 is damaged"),
+        (b'"rater": "', b'"rater": "bo", "rater": "', "'rater' stands twice"),
     ],
 )
 def test_damage_in_the_middle_names_file_and_line(path: Path, old: bytes, new: bytes, words: str) -> None:
