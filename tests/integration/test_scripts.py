@@ -102,6 +102,12 @@ def demo(tree: Path) -> None:
     assert "sub-P4_hemi-L: correction by demo (flip:" in said
 
 
+def simulate(tree: Path) -> None:
+    said = run(tree, "demo/simulate.py", "simulated", "--people", "1", "--seed", "1")
+    assert "2 simulated pairs of 1 people are in simulated" in said
+    assert len(list((tree / "simulated").glob("*.nii.gz"))) == 4
+
+
 def check_default(tree: Path) -> None:
     """On people, heads and a mask that are not real: no number means anything."""
     output = tree / "models" / "output"
@@ -206,6 +212,7 @@ def v1_model(tree: Path) -> None:
 
 SCRIPTS: dict[str, Callable[[Path], None]] = {
     "demo/run_demo.py": demo,
+    "demo/simulate.py": simulate,
     "models/train_default.py": train_default,
     "models/check_default.py": check_default,
     "benchmarks/train.py": train,
