@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from bidsapp.arrays import FloatArray
 from bidsapp.errors import BadDataError
+from bidsapp.grids import greatest_distance_mm
 
 AffineSource = Literal["sform", "qform", "pixdim"]
 
@@ -83,7 +83,7 @@ def read_geometry(header: nib.Nifti1Header, path: Path) -> Geometry:
         warnings.append("the header gives no orientation (qform and sform codes are 0): left and right are a guess")
     disagreement = None
     if "sform" in usable and "qform" in usable:
-        disagreement = _greatest_distance_mm(usable["sform"], usable["qform"], header.get_data_shape()[:3])
+        disagreement = greatest_distance_mm(header.get_data_shape()[:3], usable["sform"], usable["qform"])
         if disagreement > DISAGREEMENT_LIMIT_MM:
             warnings.append(f"qform and sform disagree by {disagreement:.1f} mm; the sform was used")
     as_written = len(usable) == len(candidates) and _reads_alike(header, usable)
@@ -174,9 +174,3 @@ def _is_invertible(affine: FloatArray) -> bool:
         return False
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return bool(lengths.min() > 0 and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-3)
-
-
-def _greatest_distance_mm(first: FloatArray, second: FloatArray, shape: tuple[int, ...]) -> float:
-    corners = np.array(list(product(*((0, size - 1) for size in shape))))
-    apart = corners @ (first - second)[:3, :3].T + (first - second)[:3, 3]
-    return float(np.linalg.norm(apart, axis=1).max())

@@ -6,11 +6,9 @@ What is harmless is treated and said; what is not becomes findings, never an exc
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from bidsapp.arrays import FloatArray, IntArray
 from bidsapp.corobl.grid import GRIDS, SHAPE, crop_image
@@ -19,6 +17,7 @@ from bidsapp.corobl.judgement import SIDE_NAMES
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import explain_write_errors, read_bytes, sync, write_image
+from bidsapp.grids import bring_to_grid, greatest_distance_mm
 from bidsapp.labels.guards import Finding
 from bidsapp.labels.placement import aligned_dice, best_mirrored, fit
 from bidsapp.labels.tables import LARGEST_VALUE
@@ -125,7 +124,7 @@ def _keep_original(path: Path) -> Path:
 def _place(found: LabelFile, values: np.ndarray, side: Side, *, usable: bool) -> LabelFile:
     """Bring values, (i, j, k), from the file's axes to the crop's; `usable` ones become the labels."""
     affine = found.affine if found.affine is not None else np.eye(4)
-    turned = _on_grid(values, affine, GRIDS[side].affine)
+    turned = _on_grid(values, affine, side)
     if turned is not None:
         words = () if turned is values else ("axes were put in the order of the crop",)
         return replace(found, labels=_as_int(turned, usable), normalised=(*found.normalised, *words))
@@ -138,18 +137,8 @@ def _as_int(values: np.ndarray, usable: bool) -> IntArray | None:
     return np.ascontiguousarray(values, dtype=np.int32) if usable else None
 
 
-def _on_grid(values: np.ndarray, affine: FloatArray, target: FloatArray) -> np.ndarray | None:
-    """Reorder and reverse axes so that the voxels lie on a crop's grid; None when they do not lie on it."""
-    if _distance_mm(values.shape, affine, target) <= SAME_PLACE_MM:
-        return values if values.shape == SHAPE else None
-    turn = ornt_transform(io_orientation(affine), io_orientation(target))
-    if np.isnan(turn).any():
-        return None
-    turned_affine = affine @ inv_ornt_aff(turn, values.shape)
-    turned = apply_orientation(values, turn)
-    if turned.shape != SHAPE or _distance_mm(turned.shape, turned_affine, target) > SAME_PLACE_MM:
-        return None
-    return turned
+def _on_grid(values: np.ndarray, affine: FloatArray, side: Side) -> np.ndarray | None:
+    return bring_to_grid(values, affine, SHAPE, GRIDS[side].affine, tolerance_mm=SAME_PLACE_MM)
 
 
 def _misplaced(values: np.ndarray, affine: FloatArray, side: Side) -> Finding:
@@ -157,11 +146,11 @@ def _misplaced(values: np.ndarray, affine: FloatArray, side: Side) -> Finding:
     if values.shape != SHAPE:
         return Finding("geometry", f"its shape is {by(values.shape)}, the crop's is {by(SHAPE)}")
     other: Side = "R" if side == "L" else "L"
-    from_other_side = _on_grid(values, affine, GRIDS[other].affine) is not None
+    from_other_side = _on_grid(values, affine, other) is not None
     fits = _lies_as_in_crop(values > 0, side, mirror_gain=0.0 if from_other_side else _MIRROR_GAIN)
     if from_other_side and not fits:
         return Finding("flip", f"it lies on the grid of the {SIDE_NAMES[other]} crop: another side's file")
-    apart_mm = _distance_mm(SHAPE, affine, GRIDS[side].affine)
+    apart_mm = greatest_distance_mm(SHAPE, affine, GRIDS[side].affine)
     if not fits:
         return Finding("geometry", f"its voxels lie up to {apart_mm:.1f} mm from where the crop's are")
     words = "the other side's" if from_other_side else "another"
@@ -176,13 +165,6 @@ def _lies_as_in_crop(mask: np.ndarray, side: Side, *, mirror_gain: float) -> boo
     placed = fit(mask, template)
     own = max(placed.dice, placed.shifted_dice, aligned_dice(mask, template))
     return placed.dice >= _FITS_DICE and best_mirrored(mask, template).dice <= own + mirror_gain
-
-
-def _distance_mm(shape: tuple[int, ...], first: FloatArray, second: FloatArray) -> float:
-    """Greatest distance between the places of one corner voxel of an array under two matrices."""
-    corners = np.array(list(product(*((0, length - 1) for length in shape))), dtype=float)
-    apart = corners @ (first - second)[:3, :3].T + (first - second)[:3, 3]
-    return float(np.linalg.norm(apart, axis=1).max())
 
 
 def _whole_values(values: np.ndarray) -> tuple[IntArray | None, Finding | None]:

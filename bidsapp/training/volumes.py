@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 import nibabel
 import numpy as np
-from nibabel.affines import apply_affine, from_matvec
+from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 
 from bidsapp.corobl.headers import read_geometry, spacing_problem
 from bidsapp.errors import BadDataError, HippoTuneError
+from bidsapp.grids import bring_to_grid, greatest_distance_mm
 from bidsapp.nifti import is_compressed, read_nifti
 
 Array = NDArray[Any]
@@ -106,11 +106,15 @@ def flip_volume(volume: Volume) -> Volume:
     return Volume(volume.array[::-1], Grid(volume.grid.shape, volume.grid.affine @ reverse + 0.0))
 
 
+def turn_to(volume: Volume, grid: Grid, *, tolerance_mm: float) -> Volume:
+    """Bring a volume whose voxels lie on `grid` to the grid's order of axes, exactly; any other stays as it is."""
+    turned = bring_to_grid(volume.array, volume.grid.affine, grid.shape, grid.affine, tolerance_mm=tolerance_mm)
+    return volume if turned is None or turned is volume.array else Volume(turned, grid)
+
+
 def grid_distance_mm(first: Grid, second: Grid) -> float:
     """Largest distance in mm between the same corner voxel of two grids of one shape."""
-    corners = list(product(*((0, length - 1) for length in first.shape)))
-    gaps = apply_affine(first.affine, corners) - apply_affine(second.affine, corners)
-    return float(np.linalg.norm(gaps, axis=1).max())
+    return greatest_distance_mm(first.shape, first.affine, second.affine)
 
 
 def _require_honest_suffix(path: Path) -> None:
