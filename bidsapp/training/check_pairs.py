@@ -24,6 +24,7 @@ from bidsapp.training.volumes import (
     flip_volume,
     grid_distance_mm,
     read_volume,
+    turn_to,
 )
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,12 @@ WHOLE_TOLERANCE = 1e-3
 MOST_LABELS = 255
 """More different values in one label map than this are taken for an image."""
 
+OTHER_SCALE = 8
+"""From so many times the usual voxel size on, it is another unit (cm for mm), not another resolution."""
+
 _VALUES_SHOWN = 5
+_FEWEST_TO_COMPARE = 3
+_UNIT_HINT = "Correct the voxel sizes in the header, of all files of the pair."
 
 
 class BadPairsError(BadDataError):
@@ -90,10 +96,11 @@ class CheckedPairs:
 
 @dataclass(frozen=True)
 class _Examined:
-    """What was met in one pair: digests of the images that could be read, the rest only without findings."""
+    """What was met in one pair: what could be read of the images, the rest only without findings."""
 
     findings: list[Finding]
     image_digests: dict[Path, str]
+    spacing_mm: float | None = None
     values: frozenset[int] = frozenset()
     content: str = ""
 
@@ -110,7 +117,8 @@ def check_pairs(
     Findings are those of `found` and: files that cannot be read as 3D volumes, grids that differ by more than
     1e-3 mm at a corner, NaN or infinite voxels, empty label maps, label values that are not whole numbers or
     not in `table` or that a pair does not annotate (`annotated`, see `bidsapp.training.annotated`), labels that
-    `table` requires and a pair lacks, and the same image under two people.
+    `table` requires and a pair lacks, images of one value, voxels of another scale than the others', and the same
+    image under two people. A label or channel whose axes run otherwise is brought to those of the first image.
     Without a `table` the values found are named ``label-1``, ``label-2``, ... and a warning says so.
 
     Raises
@@ -124,7 +132,7 @@ def check_pairs(
     partly = annotated or {}
     examined = [_examine(pair, table, partly.get(pair.case)) for pair in found.pairs]
     findings = [*found.findings, *(finding for one in examined for finding in one.findings)]
-    findings += _same_image_findings(found.pairs, examined)
+    findings += _same_image_findings(found.pairs, examined) + _scale_findings(found.pairs, examined)
     findings = sorted(dict.fromkeys(findings), key=lambda finding: (finding.case, finding.file))
     bad = {finding.case for finding in findings}
     if findings and not skip_bad_pairs:
@@ -154,7 +162,10 @@ def format_findings(findings: Iterable[Finding]) -> str:
 
 def image_problems(voxels: Array) -> list[str]:
     """Say what is wrong with the voxels of an image; they may have any shape and number type."""
-    return _not_finite(voxels)
+    problems = _not_finite(voxels)
+    if not problems and voxels.min() == voxels.max():
+        problems.append(f"holds one value only: {voxels.flat[0]:g}")
+    return problems
 
 
 def label_problems(voxels: Array, table: LabelTable | None) -> list[str]:
@@ -197,26 +208,29 @@ def _examine(pair: Pair, table: LabelTable | None, annotated: frozenset[str] | N
             problems += grid_problems(volume.grid, volumes[pair.images[0]].grid)
         findings += [Finding(pair.case, path, problem) for problem in problems]
     digests = {path: image_digest(volumes[path].array) for path in pair.images if path in volumes}
+    spacing_mm = _mean_spacing_mm(volumes[pair.images[0]].grid) if pair.images[0] in volumes else None
     if findings:
-        return _Examined(findings, digests)
+        return _Examined(findings, digests, spacing_mm)
     label = np.rint(volumes[pair.label].array)
     parts = [*digests.values(), _digest(volumes[pair.images[0]].grid.affine, "<f4"), _digest(label, "<i2")]
     parts += sorted(annotated or ())
     content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-    return _Examined([], digests, frozenset(_count_values(label)), content)
+    return _Examined([], digests, spacing_mm, frozenset(_count_values(label)), content)
 
 
 def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
-    """Read the files of a pair as the network sees them."""
-    volumes, findings = {}, []
+    """Read the files of a pair as the network sees them: all on the axes of the first image."""
+    volumes: dict[Path, Volume] = {}
+    findings = []
     for path in (*pair.images, pair.label):
         try:
             volume = read_volume(path)
         except VolumeError as error:
             findings.append(Finding(pair.case, path, error.problem, error.hint))
         else:
-            volumes[path] = flip_volume(volume) if pair.flip else volume
-    return volumes, findings
+            first = volumes.get(pair.images[0], volume)
+            volumes[path] = turn_to(volume, first.grid, tolerance_mm=GRID_TOLERANCE_MM)
+    return {path: flip_volume(volume) if pair.flip else volume for path, volume in volumes.items()}, findings
 
 
 def image_digest(voxels: Array) -> str:
@@ -244,6 +258,23 @@ def _same_image_findings(pairs: Iterable[Pair], examined: Iterable[_Examined]) -
                 problem = f"of {pair.participant} is the same image as {twin[1].name} of {twin[0].participant}"
                 findings.append(Finding(pair.case, path, problem))
     return findings
+
+
+def _mean_spacing_mm(grid: Grid) -> float:
+    return float(np.prod(grid.spacing_mm)) ** (1 / 3)
+
+
+def _scale_findings(pairs: Iterable[Pair], examined: Iterable[_Examined]) -> list[Finding]:
+    """Tell pairs whose voxels are so much larger or smaller than usual that somebody mistook the unit."""
+    sizes = {pair: one.spacing_mm for pair, one in zip(pairs, examined, strict=True) if one.spacing_mm is not None}
+    if len(sizes) < _FEWEST_TO_COMPARE:
+        return []
+    usual = float(np.median(list(sizes.values())))
+    return [
+        Finding(pair.case, pair.images[0], f"has voxels of {size:.3g} mm, other pairs of {usual:.3g} mm", _UNIT_HINT)
+        for pair, size in sizes.items()
+        if not usual / OTHER_SCALE < size < usual * OTHER_SCALE
+    ]
 
 
 def _not_finite(voxels: Array) -> list[str]:

@@ -13,8 +13,8 @@ import numpy as np
 from bidsapp.errors import BadDataError
 from bidsapp.files import replace_atomically
 from bidsapp.records import Pair
-from bidsapp.training.check_pairs import grid_problems, image_problems, label_problems
-from bidsapp.training.volumes import Affine, Array, Volume, VolumeError, flip_volume, read_volume, straighten
+from bidsapp.training.check_pairs import GRID_TOLERANCE_MM, grid_problems, image_problems, label_problems
+from bidsapp.training.volumes import Affine, Array, Volume, VolumeError, flip_volume, read_volume, straighten, turn_to
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ def load_pair(pair: Pair) -> LoadedPair:
     VolumeError
         When a file changed since `check_pairs` found it fit for use.
     """
-    images = [_read(path, pair.flip) for path in pair.images]
-    label = _read(pair.label, pair.flip)
+    *images, label = _read(pair)
     for path, volume in zip((*pair.images, pair.label), (*images, label), strict=True):
         problems = label_problems(volume.array, None) if volume is label else image_problems(volume.array)
         problems += grid_problems(volume.grid, images[0].grid)
@@ -108,9 +107,11 @@ def _to_the_left(affine: Affine) -> Affine:
     return np.diag([-1.0, 1.0, 1.0, 1.0]) @ affine
 
 
-def _read(path: Path, flip: bool) -> Volume:
-    volume = read_volume(path)
-    return flip_volume(volume) if flip else volume
+def _read(pair: Pair) -> list[Volume]:
+    """The images and, last, the label of a pair, all on the axes of the first image."""
+    volumes = [read_volume(path) for path in (*pair.images, pair.label)]
+    turned = [turn_to(volume, volumes[0].grid, tolerance_mm=GRID_TOLERANCE_MM) for volume in volumes]
+    return [flip_volume(volume) for volume in turned] if pair.flip else turned
 
 
 def _as_smallest_integers(label: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -28,6 +29,9 @@ LOOKED_FOR = (
 )
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@")
+LONGEST_ID_BYTES = 180
+"""File systems take names of 255 bytes; ours add suffixes, and while a file is written, something random in front."""
+
 _LEFT_GRID_TOLERANCE_MM = 0.01
 _FILE = re.compile(r"(?P<case>.+)_(?:lbl|img(?:_(?P<channel>[0-9]{4}))?)(?P<suffix>\.nii(?:\.gz)?)", re.DOTALL)
 _PERSON = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9+]+")
@@ -196,6 +200,11 @@ def _file_findings(case: str, files: _CaseFiles, usual: tuple[int, ...], others:
         return [Finding(repr(case), files.first, problem, "Rename it.")]
     if case[0] in _BEGINS_A_FORMULA:
         problem = f"has an id that begins with {case[0]!r}: a spreadsheet would take it for a formula"
+        return [Finding(case, files.first, problem, "Rename it.")]
+    if len(os.fsencode(case)) > LONGEST_ID_BYTES:
+        problem = (
+            f"has an id of {len(os.fsencode(case))} bytes, and {LONGEST_ID_BYTES} leave room for the names made of it"
+        )
         return [Finding(case, files.first, problem, "Rename it.")]
     findings = []
     for paths in (*files.images.values(), files.labels):

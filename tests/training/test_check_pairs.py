@@ -14,6 +14,7 @@ from training_folder import OBLIQUE, SHAPE, TrainingFolder
 from bidsapp.errors import BadDataError
 from bidsapp.records import LabelTable
 from bidsapp.training.check_pairs import BadPairsError, check_pairs, format_findings
+from bidsapp.training.import_pairs import load_pair
 from bidsapp.training.pairs import Finding, find_pairs
 
 TABLE = LabelTable({1: "CA1", 2: "DG"})
@@ -81,6 +82,20 @@ FINDINGS = {
     "infinite": (lambda f: spoil_image(f, -np.inf), IMG, "holds 1 NaN or infinite voxels"),
     "beyond float32": (lambda f: spoil_image(f, 1e300), IMG, "holds 1 NaN or infinite voxels"),
     "4D": (lambda f: f.image(IMG, shape=(*SHAPE, 2)), IMG, "holds several volumes (5 x 6 x 7 x 2)"),
+    "one value": (lambda f: f.write(IMG, np.full(SHAPE, 7, np.int16)), IMG, "holds one value only: 7"),
+    "micrometres": (
+        lambda f: f.pair("sub-02", np.diag([300, 300, 300, 1])),
+        IMG,
+        "has voxels of 300 x 300 x 300 mm: from 0.05 to 10 mm can be used",
+    ),
+    "nowhere": (lambda f: patch_header(f, IMG, 280, struct.pack("<f", 1e30)), IMG, "that cannot be used"),
+    "infinite scale": (lambda f: patch_header(f, LBL, 112, struct.pack("<f", np.inf)), LBL, "scaled by inf"),
+    "terabytes": (lambda f: patch_header(f, LBL, 40, struct.pack("<4h", 3, 9999, 9999, 9999)), LBL, "asks for 9999 x"),
+    "device": (
+        lambda f: ((f.path / LBL).unlink(), (f.path / LBL).symlink_to("/dev/zero")),
+        LBL,
+        "is a pipe or a device",
+    ),
     "2D": (lambda f: f.image(IMG, shape=(5, 6)), IMG, "is 2D (5 x 6), not 3D"),
     "complex": (lambda f: f.write(IMG, np.ones(SHAPE, np.complex64)), IMG, "complex64"),
     "sheared": (lambda f: f.pair("sub-02", SHEARED), IMG, "sheared affine: two axes meet at 89.2 degrees"),
@@ -276,7 +291,7 @@ def test_one_image_under_two_people_is_found_by_content(folder):
 
 def test_one_image_twice_under_one_person_is_fine(folder):
     for run in (1, 2):
-        folder.write(f"sub-01_run-{run}_img.nii.gz", np.ones(SHAPE, np.uint8))
+        folder.write(f"sub-01_run-{run}_img.nii.gz", np.arange(210, dtype=np.uint8).reshape(SHAPE))
         folder.label(f"sub-01_run-{run}_lbl.nii.gz")
     assert len(check(folder).pairs) == 2
 
@@ -321,3 +336,59 @@ def test_real_pairs_pass(folder, shared_data, caplog):
         (folder.path / f"{name}_lbl.nii.gz").symlink_to(msd / "labelsTr" / f"{name}.nii.gz")
     checked = check(folder, table=LabelTable({1: "Anterior", 2: "Posterior"}))
     assert len(checked.pairs) == 4 and caplog.text == ""
+
+
+AXES = ["LPS", "RAS", "SRA", "PIL", "ASR"]
+
+
+def reoriented(name: str, folder: TrainingFolder, axes: str) -> None:
+    """Store a file with other axes, every voxel where it was in the head."""
+    image = nibabel.load(folder.path / name)
+    now = nibabel.orientations.io_orientation(image.affine)
+    turn = nibabel.orientations.ornt_transform(now, nibabel.orientations.axcodes2ornt(axes))
+    nibabel.save(image.as_reoriented(turn), folder.path / name)
+
+
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("case", ["sub-01", "sub-01_hemi-L"])
+def test_a_label_with_other_axes_is_brought_to_those_of_its_image(folder, axes, case):
+    folder.pair(case)
+    pairs = find_pairs(folder.path, left_is="as-in-head")
+    before, loaded = check_pairs(pairs), load_pair(pairs.pairs[0])
+    reoriented(f"{case}_lbl.nii.gz", folder, axes)
+    assert check_pairs(pairs).content == before.content
+    np.testing.assert_array_equal(load_pair(pairs.pairs[0]).label, loaded.label)
+
+
+def test_a_channel_with_other_axes_is_brought_to_those_of_the_first(folder):
+    folder.image("sub-01_img_0000.nii.gz")
+    folder.image("sub-01_img_0001.nii.gz")
+    folder.label("sub-01_lbl.nii.gz")
+    before = check(folder).content
+    reoriented("sub-01_img_0001.nii.gz", folder, "SRA")
+    assert check(folder).content == before
+
+
+def test_one_volume_in_four_dimensions_is_the_same_pair(folder):
+    folder.pair("sub-01")
+    before = check(folder).content
+    for name in (IMG, LBL):
+        image = nibabel.load(folder.path / name.replace("02", "01"))
+        folder.write(name.replace("02", "01"), np.asanyarray(image.dataobj)[..., None])
+    assert check(folder).content == before
+
+
+@pytest.mark.parametrize("scale", [10, 0.1])
+def test_a_pair_of_another_scale_is_a_finding(folder, scale):
+    for number in (1, 2, 3):
+        folder.pair(f"sub-0{number}", np.diag([0.5, 0.5, 0.5, 1]))
+    folder.pair("sub-04", np.diag([0.5 * scale, 0.5 * scale, 0.5 * scale, 1]))
+    with pytest.raises(BadPairsError, match=rf"voxels of {0.5 * scale:.3g} mm, other pairs of 0\.5 mm") as caught:
+        check(folder)
+    assert {finding.case for finding in caught.value.findings} == {"sub-04"}
+
+
+def test_other_resolutions_are_no_other_scale(folder):
+    for number, spacing in enumerate((0.3, 0.3, 1.0, 2.0)):
+        folder.pair(f"sub-0{number}", np.diag([spacing, spacing, spacing, 1]))
+    assert not check(folder).findings

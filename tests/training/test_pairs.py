@@ -279,3 +279,13 @@ def test_renaming_must_not_make_two_pairs_one(folder):
         "sub-01_hemi-Lflip_img.nii.gz",
     ]
     assert {finding.case for finding in found.findings} == {"sub-01_hemi-Lflip"}
+
+
+def test_an_id_too_long_for_the_names_made_of_it_is_a_finding(folder):
+    folder.pair("sub-01")
+    folder.pair("sub-" + "x" * 200)
+    found = find_pairs(folder.path)
+    assert [finding.problem for finding in found.findings] == [
+        "has an id of 204 bytes, and 180 leave room for the names made of it"
+    ]
+    assert [pair.case for pair in found.pairs] == ["sub-01"]
