@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bidsapp.errors import BadDataError
-from bidsapp.labels.protection import as_saved
+from bidsapp.labels.protection import as_saved, unread_labels
 from bidsapp.labels.tables import read_label_table
 from bidsapp.layout import OutputLayout
 from bidsapp.participants.job import MODALITIES, read_facts
@@ -112,18 +112,13 @@ def find_candidate(layout: OutputLayout, side: SideFacts) -> Candidate | None:
 
 def _refuse_strangers(layout: OutputLayout, side: SideFacts) -> None:
     """A correction under another name would be passed over, and the prediction approved in its place."""
-    known = {
-        *as_saved(layout.manual_label(*side.key)),
-        layout.imported_label(*side.key),
-        layout.approved_label(*side.key),
-    }
-    folder = layout.persons_labels(side.participant, side.session).anat
-    for path in sorted(folder.glob(f"*hemi-{side.hemi}*.nii*")):
-        if path not in known and path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith("."):
-            raise BadDataError(
-                f"{path.name} is a name that nobody looks for",
-                f"A correction is called {layout.manual_label(*side.key).name}: rename it, or move it away.",
-            )
+    for path in unread_labels(layout, *side.key):
+        wanted = layout.manual_label(*side.key).relative_to(layout.root)
+        raise BadDataError(
+            f"{path.relative_to(layout.root)} looks like a label map of this side, and nobody looks for it there or "
+            "under that name",
+            f"A correction is {wanted}: save it as that, in NIfTI (.nii.gz or .nii), or move it away.",
+        )
 
 
 def label_table_of(layout: OutputLayout, side: SideFacts, candidate: Candidate) -> LabelTable | None:

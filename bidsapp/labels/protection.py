@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from bidsapp.labels.events import ApprovedEvent, LedgerEvent
 from bidsapp.labels.review_table import ReviewRow, ReviewTable
 from bidsapp.layout import OutputLayout, label_names, sidecar
 from bidsapp.records import Side
+
+_IMAGE = re.compile(
+    r"\.(nii|mgz|mgh|nrrd|nhdr|mha|mhd|hdr|img|mnc|gipl|vtk|dcm|tiff?|np[yz])(?![a-z0-9])", re.IGNORECASE
+)
+_SET_ASIDE = (".orig", ".bak", ".old", "~", ".json", ".tsv", ".txt", ".png")
+_LABEL_WORDS = re.compile(r"seg|manual|label|lbl|correct|edit", re.IGNORECASE)
+_HEMI = re.compile(r"hemi[-_]?([lr])", re.IGNORECASE)
+_SESSION = re.compile(r"ses-([a-z0-9]+)", re.IGNORECASE)
 
 
 def persons_work(
@@ -24,6 +33,9 @@ def persons_work(
         return "has a corrected label"
     if layout.imported_label(participant, session, hemi).exists():
         return "has another tool's label map"
+    unread = unread_labels(layout, participant, session, hemi)
+    if unread:
+        return f"has a label map that nobody reads ({unread[0].name})"
     key = (participant, session, hemi)
     for row in table.rows:
         if row.key == key and row.status != "pending":
@@ -52,9 +64,57 @@ def persons_files(layout: OutputLayout, participant: str, session: str | None, h
         layout.imported_label(participant, session, hemi),
     )
     beside = (path for label in labels for path in (label, sidecar(label), label_names(label)))
-    return tuple(dict.fromkeys(path for path in beside if path.exists()))
+    unread = (path for path in unread_labels(layout, participant, session, hemi) if layout.labels in path.parents)
+    return tuple(dict.fromkeys(path for path in (*beside, *unread) if path.exists()))
 
 
 def as_saved(label: Path) -> tuple[Path, Path]:
     """The names under which programs save a label map: compressed and not."""
     return label, label.with_suffix("")
+
+
+def unread_labels(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> tuple[Path, ...]:
+    """Images that look like a label map of a side, and have a name, a format or a place that nobody reads.
+
+    Looked at are the folders of the person and session in ``labels/`` and, by names that speak of a label map, those
+    beside the prediction; files at the top of both when they name the person.
+    """
+    drawn, made = layout.persons_labels(participant, session), layout.session(participant, session)
+    known = {*made.native_predictions(hemi), made.prediction(hemi)}
+    for own in {session, None}:
+        if own == session or _has_a_crop(layout, participant, hemi):
+            labels = (layout.approved_label, layout.imported_label, layout.manual_label)
+            known |= {name for label in labels for name in as_saved(label(participant, own, hemi))}
+            known |= {layout.session(participant, own).prediction(hemi)}
+            known |= {*layout.session(participant, own).native_predictions(hemi)}
+    found: list[Path] = []
+    for root, anat in ((layout.labels, drawn.anat), (layout.root, made.anat)):
+        person = root / f"sub-{participant}"
+        for folder in dict.fromkeys((anat, anat.parent, person / "anat", person, root)):
+            found += [
+                path
+                for path in _images_in(folder)
+                if path not in known
+                and (_HEMI.search(path.name) or [hemi, hemi])[1].upper() == hemi
+                and (_SESSION.search(path.name) or [session, session])[1] == session
+                and (folder != root or re.search(rf"sub-{participant}(?![A-Za-z0-9])", path.name))
+                and (root == layout.labels or _LABEL_WORDS.search(path.name))
+            ]
+    return tuple(found)
+
+
+def _has_a_crop(layout: OutputLayout, participant: str, hemi: Side) -> bool:
+    """Whether a person has a crop without a session, so that files without one belong to it."""
+    return any(layout.session(participant, None).crop(hemi, modality).exists() for modality in ("T1w", "T2w"))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [
+        path
+        for path in paths
+        if _IMAGE.search(path.name) and not path.name.startswith(".") and not path.name.lower().endswith(_SET_ASIDE)
+    ]

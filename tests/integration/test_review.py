@@ -247,7 +247,7 @@ def test_what_nobody_saw_is_not_approved(loop: tuple[Path, OutputLayout], tmp_pa
     decide(layout, {("C", None, "L"): "approved", ("C", None, "R"): "approved"})
     lost = review(loop)
     assert lost.code == 1, lost.output
-    assert "is a name that nobody looks for" in lost.output
+    assert "and nobody looks for it there or under that name" in lost.output
     assert "Ada approved it on" in lost.output
     assert not layout.approved_label("C", None, "L").exists()
     assert layout.ledger.read_bytes() == before
