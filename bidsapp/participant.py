@@ -21,6 +21,7 @@ from bidsapp.bids.links import dataset_links
 from bidsapp.bids.people import choose_labels
 from bidsapp.bids.scans import Found, find_sessions
 from bidsapp.bids.validation import Validation, validate_input
+from bidsapp.corobl.volumes import read_grid
 from bidsapp.crash import write_crash
 from bidsapp.errors import (
     BadDataError,
@@ -349,14 +350,32 @@ def _conclude(request: ParticipantRequest, found: Found, endings: Sequence[Endin
 
 def _plan_aloud(request: ParticipantRequest, found: Found) -> None:
     review = read_review_table(request.layout.review_table)
+    unusable = []
     for session in found.sessions:
         job = _job(request, session, review, "dry-run")
         scans = [*session.scans.values(), *(scan for crops in session.crops.values() for scan in crops.values())]
+        problems = [problem for scan in scans if (problem := _what_is_wrong(scan.path))]
+        if problems:
+            unusable.append(f"{session.name}: {'; '.join(problems)}")
+            continue
         log.info("would process %s: %s", session.name, ", ".join(str(scan.path) for scan in scans))
         if job.persons_work:
             what = "would be replaced, labels moved away" if request.replace_crops else "would be kept"
             log.info("  %s: crops that exist %s", job.work_in_words, what)
     log.info("dry run: nothing was written to %s", request.layout.root)
+    if unusable:
+        raise PartialFailureError(
+            "some people could not be processed:\n  " + "\n  ".join(unusable), "Mend them, or exclude them."
+        )
+
+
+def _what_is_wrong(path: Path) -> str:
+    """What the header of a scan or crop lets one foresee; ``""``: nothing."""
+    try:
+        read_grid(path)
+    except HippoTuneError as error:
+        return ". ".join(filter(None, (error.message, error.hint)))
+    return ""
 
 
 def _rebuild_pages(request: ParticipantRequest) -> None:

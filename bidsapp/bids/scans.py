@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _NO_RULES: Rules = {}
 _MOST_REASONS = 5
+_OTHER_FORMAT = re.compile(r"_T[12]w\.(?!nii$|nii\.gz$|json$)[^/]+$")
 _Key = tuple[str, str | None]
 
 
@@ -63,8 +65,9 @@ class _Query:
 class _Dataset:
     """The files of one data set by person and session."""
 
-    def __init__(self, link: str, files: Sequence[IndexedFile]) -> None:
+    def __init__(self, link: str, root: Path, files: Sequence[IndexedFile]) -> None:
         self.link = link
+        self.root = root
         self._sidecars = Sidecars(files)
         self._files: dict[_Key, list[IndexedFile]] = defaultdict(list)
         for file in files:
@@ -139,7 +142,7 @@ def find_sessions(
     )
     people, left_out = _select_people(links, query, clean_labels(exclude, "sub-"))
     datasets = [
-        _Dataset(link, index_anatomy(root, participants=query.participants, sessions=query.sessions))
+        _Dataset(link, root, index_anatomy(root, participants=query.participants, sessions=query.sessions))
         for link, root in links.items()
     ]
     _check_sessions(links, datasets, people, query)
@@ -291,7 +294,29 @@ def _what_is_missing(session: SessionScans, keys: Sequence[_Key], datasets: Sequ
     there = {file.name if file.entities["suffix"] in missing else str(file.entities["suffix"]) for file in files}
     where = f" in {_name_sessions(query)}" if query.sessions and session.session is None else ""
     passing = f" that passes {query.filters}" if any(modality in query.rules for modality in missing) else ""
+    there |= {
+        name for data in datasets for key in keys or [(session.participant, None)] for name in _unread(data.root, key)
+    }
     return f"no {' and no '.join(missing)} image{passing}{where}; there is: {shorten_list(there)}"
+
+
+def _unread(root: Path, key: _Key) -> list[str]:
+    """What lies beside the scans of a session in a format that is not read, or cannot be looked at, in words."""
+    participant, session = key
+    person = root / f"sub-{participant}"
+    folders = [person / f"ses-{session}" / "anat"] if session else [person / "anat", *sorted(person.glob("ses-*/anat"))]
+    found = []
+    for folder in folders:
+        try:
+            names = [path.name for path in sorted(folder.iterdir())]
+        except PermissionError:
+            found.append(f"{folder.relative_to(root)} (may not be read)")
+        except OSError:
+            continue
+        else:
+            images = [name for name in names if _OTHER_FORMAT.search(name)]
+            found += [f"{name} (not NIfTI: convert it to .nii.gz)" for name in images]
+    return found
 
 
 def _nothing(links: Mapping[str, Path], query: _Query, left_out: Mapping[str, str]) -> NothingMatchesError:

@@ -66,7 +66,7 @@ def test_participant_takes_it_unasked_and_warns_of_a_t2w(tmp_path: Path) -> None
     anat = tmp_path / "data" / "sub-01" / "anat"
     anat.mkdir(parents=True)
     (tmp_path / "data" / "dataset_description.json").write_text('{"Name": "test", "BIDSVersion": "1.10.0"}')
-    nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), np.uint8), np.eye(4)), anat / "sub-01_T2w.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((20, 20, 20), np.uint8), np.eye(4)), anat / "sub-01_T2w.nii.gz")
     out = tmp_path / "out"
     done = run_py(tmp_path / "data", out, "participant", "--modality", "T2w", "--device", "cpu", "--dry-run")
     assert done.code == 0, done.output

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import requests
 
@@ -353,7 +355,7 @@ def segment(lab: Lab, tmp_path: Path) -> Callable[..., tuple[int, str]]:
     anat = bids / "sub-01" / "anat"
     anat.mkdir(parents=True)
     (bids / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
-    (anat / "sub-01_T1w.nii.gz").write_bytes(b"")
+    nib.save(nib.Nifti1Image(np.zeros((20, 20, 20), np.uint8), np.eye(4)), anat / "sub-01_T1w.nii.gz")
 
     def run(model: object, *places: object) -> tuple[int, str]:
         words = [bids, tmp_path / "out", "participant", "--model", model, "--device", "cpu", "--dry-run"]
