@@ -232,8 +232,17 @@ def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> N
 def _process(request: ParticipantRequest, found: Found, segmenter: Segmenter | None, run_name: str) -> list[Ending]:
     """Prepare, segment, publish and show every session; returns how each ended."""
     review = read_review_table(request.layout.review_table)
-    jobs = [_job(request, session, review, run_name) for session in found.sessions]
+    jobs: list[Job] = []
     endings: list[Ending] = []
+    for session in found.sessions:
+        try:
+            jobs.append(_job(request, session, review, run_name))
+        except OSError as error:  # labels or finished files of one person that may not be read
+            explained = explain(error)
+            if explained is None:
+                raise
+            log.error("%s failed: %s", session.name, explained.message)
+            endings.append(Ending(session.name, "failed", None, explained))
     prepared = prepare_all(jobs, _processes(request, len(jobs)))
     with closing(prepared):
         for job, outcome in progress_over(prepared, "sessions", total=len(jobs)):

@@ -33,7 +33,7 @@ def data(container: Box) -> Path:
     shutil.copytree(ROOT / "demo" / "data" / "colin27", folder)
     closed = folder / "sub-02" / "anat"
     closed.mkdir(parents=True)
-    (closed / "sub-02_T1w.nii.gz").write_bytes(b"")
+    shutil.copy(folder / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz", closed / "sub-02_T1w.nii.gz")
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return folder
