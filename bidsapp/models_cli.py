@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bidsapp import __version__
 from bidsapp.console import Parser, add_flag, run_command
 from bidsapp.errors import NoInputError, UsageError
-from bidsapp.files import expand_home
+from bidsapp.files import expand_home, read_text
 from bidsapp.layout import ModelPlaces, model_places, models_in_work
 
 if TYPE_CHECKING:
@@ -184,10 +184,7 @@ def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
 
 
 def _read_about(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise NoInputError(f"--about {path} cannot be read: {error}", "Name a text file in UTF-8.") from error
+    return read_text(path, "Name a text file in UTF-8 with --about.")
 
 
 def _add_contains(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from bidsapp.console import run_command
 from bidsapp.errors import BadDataError, PartialFailureError
+from bidsapp.labels.decisions import SideOutcome
 from bidsapp.logs import log_to
 from bidsapp.printable import printable
+from bidsapp.review import _show
 from bidsapp.tsv import read_tsv, write_tsv
 
 CLEAR = "\x1b[2J\x1b]0;title\x07"
@@ -53,6 +55,20 @@ def test_no_message_commands_the_terminal_or_the_log(tmp_path: Path, capsys: pyt
         assert not set("\x1b\x07\u202e") & set(text)
         assert r"comment: \x1b[2J\x1b]0;title\x07" in text and r"\u202egnp" in text
     assert r"hint \x1b[2J" in shown and "\n  second line" in shown
+
+
+def test_a_cell_of_the_review_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    rater = f"bo\n  approved   sub-02_hemi-L: prediction by bo{CLEAR}"
+
+    def work(_arguments: list[str]) -> None:
+        outcome = SideOutcome(("01", None, "L"), "refused", rater, reasons=(f"because\n{CLEAR}",))
+        _show([outcome], [f"line 3: {rater!s}"])
+
+    assert run_command(work, []) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(r"  refused    sub-01_hemi-L: nothing by bo\n  approved   sub-02")
+    assert "\x1b" not in "".join(lines)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

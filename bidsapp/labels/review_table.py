@@ -81,7 +81,7 @@ class ReviewRow:
         return recorded == self.decision or beside
 
     def _fingerprint(self, more: Mapping[str, str]) -> str:
-        date = sorted(int(number) for number in re.findall(r"[0-9]+", self.date)) or self.date.lower()
+        date = sorted(int(number) for number in re.findall(r"[0-9]{1,18}", self.date)) or self.date.lower()
         cells = {"status": self.status, "rater": self.rater.strip().lower(), "date": date}
         return settings_sha256({**cells, "accept": sorted(self.accept), **more})
 

@@ -168,6 +168,11 @@ def test_two_rows_of_one_rater_are_a_conflict(tmp_path: Path) -> None:
     assert ("01", "1", "L") in table.keys
 
 
+def test_a_date_of_any_length_is_a_decision(tmp_path: Path) -> None:
+    first, second = (read(tmp_path, PLAIN.replace("2026-01-31", digit * 5000)).rows[0] for digit in "19")
+    assert first.decision != second.decision
+
+
 @pytest.mark.parametrize("rows", ["many people", "many raters of one side", "one rater, one side, again and again"])
 def test_the_work_grows_with_the_rows_and_no_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: str) -> None:
     """Looks at a row are counted: comparing each with each would take a hundred times more."""

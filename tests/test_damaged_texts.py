@@ -1,0 +1,131 @@
+"""Every reader of text meets good files with bytes lost, changed and put in: it reads them, or names them (65)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bidsapp.bids.description import read_description
+from bidsapp.bids.filters import matches, read_filters
+from bidsapp.config import preset_settings, read_config, render_config
+from bidsapp.corobl.transforms import read_transform, write_transform
+from bidsapp.errors import BadDataError
+from bidsapp.labels.decisions import _read_shown
+from bidsapp.labels.events import append_event, event_facts, last_events, read_events
+from bidsapp.labels.guards import GuardLimits
+from bidsapp.labels.label_map import read_label_map
+from bidsapp.labels.review_settings import read_limits, render_limits
+from bidsapp.labels.review_table import add_rows, read_review_table
+from bidsapp.labels.selection import read_subset
+from bidsapp.labels.tables import read_label_table
+from bidsapp.layout import OutputLayout
+from bidsapp.models.registry import read_registry
+from bidsapp.records import LabelTable
+from bidsapp.training.annotated import read_annotated
+from bidsapp.training.approved import _read_record
+from tests.labels.test_events import APPROVED, WITHDRAWN
+from tests.labels.test_review_table import PLAIN
+
+REGISTRY = (
+    '[ours]\ntitle = "Ours"\nchannels = ["T1w"]\nurl = "https://example.org/ours.zip"\nlabels = ["Sub", "CA1"]\n'
+    '[folder]\ntitle = "F"\nchannels = ["T2w"]\npath = "lab/model"\nverified = true\n'
+)
+FILTERS = '{"T1w": {"acquisition": "hires", "run": 2, "session": null}, "t2w": {"session": ["1", 2, "*"]}, "bold": {}}'
+
+
+def review(path: Path) -> None:
+    table = read_review_table(path)
+    assert table.deciding_rows().keys() == table.rows_of_sides().keys()
+    assert all(row.decision for row in table.rows)
+    before = path.read_bytes()
+    add_rows(path, table, [("zz", None, "L"), ("01", "1", "L")])
+    assert path.read_bytes().startswith(before)
+
+
+def ledger(path: Path) -> None:
+    for event in last_events(read_events(path)).values():
+        assert json.dumps(event_facts(event), allow_nan=False)
+
+
+def filters(path: Path) -> None:
+    for rules in read_filters(path, ["acquisition", "run", "session"]).values():
+        matches({"run": 2, "acquisition": "hires"}, rules)
+
+
+def shown(path: Path) -> None:
+    layout = OutputLayout(path.parent)
+    layout.shown.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(layout.shown)
+    _read_shown(layout)
+
+
+def approved_pairs(path: Path) -> None:
+    path.replace(path.with_name("approved.json"))
+    _read_record(path.parent)
+
+
+def annotated(path: Path) -> None:
+    read_annotated(path, ["a", "b"], LabelTable({1: "x", 2: "y"}))
+
+
+def good_ledger(folder: Path) -> bytes:
+    for event in (APPROVED, WITHDRAWN):
+        append_event(folder / "good", event)
+    return (folder / "good").read_bytes()
+
+
+def good_transform(folder: Path) -> bytes:
+    write_transform(folder / "good", np.eye(4))
+    return (folder / "good").read_bytes()
+
+
+READERS: dict[Callable[[Path], object], str | Callable[[Path], bytes]] = {
+    review: PLAIN,
+    ledger: good_ledger,
+    filters: FILTERS,
+    shown: '{"sub-01_hemi-L": {"source": "prediction", "label": "ab", "crop": "cd"}}',
+    approved_pairs: '{"pairs": {"a": {"source": "x", "files": {"f": "1"}}}}',
+    annotated: "id\tlabels\na\tx,y\nb\tx\n",
+    read_limits: render_limits(GuardLimits()),
+    read_config: render_config(preset_settings("tiny")),
+    read_registry: REGISTRY,
+    read_label_table: "index\tname\trequired\n1\tCA1\ttrue\n2\tSub\tfalse\n",
+    read_label_map: "from_name\tto_name\na\tb\nc\tn/a\n",
+    read_subset: "participant_id\tsession_id\themi\nsub-01\tses-1\tL\nsub-02\tn/a\tn/a\n",
+    read_transform: good_transform,
+    read_description: '{"Name": "x", "DatasetType": "derivative", "GeneratedBy": [{"Name": "HippoTune"}]}',
+}
+
+ODD = [
+    b"", b"\0", b"\xff", b"\n", b"\r", b"\t", b'"', b"=", b"[", b"]", b"{", b",", b";", b"#", b"../", b"~x/", b"-1",
+    b"9" * 5000, b"nan", b"1e999", b"null", b"true", b"\x1b[2J", b"\xe2\x80\xa8", rb"\ud800", b"%(x)s", b"[" * 9999,
+]  # fmt: skip
+EDIT = st.tuples(st.floats(0, 1), st.integers(0, 30), st.sampled_from(ODD) | st.binary(max_size=3))
+"""Where, how many bytes are lost, and what stands there instead."""
+
+
+@pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(edits=st.lists(EDIT, min_size=1))
+def test_damaged_files_are_read_or_named(
+    read: Callable[[Path], object], edits: list[tuple[float, int, bytes]], tmp_path: Path
+) -> None:
+    good: Any = READERS[read]
+    content = good.encode() if isinstance(good, str) else good(tmp_path)
+    for place, lost, put_in in edits:
+        at = int(place * len(content))
+        content = content[:at] + put_in + content[at + lost :]
+    path = tmp_path / "damaged"
+    path.write_bytes(content)
+    (tmp_path / "good").unlink(missing_ok=True)
+    try:
+        read(path)
+    except BadDataError as error:
+        assert str(tmp_path) in error.message
