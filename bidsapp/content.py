@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from bidsapp.files import open_file
+from bidsapp.files import explain_read_errors, open_file
 
 
 def file_sha256(path: Path) -> str:
-    """Fingerprint of a file's bytes."""
-    with open_file(path) as stream:
+    """Fingerprint of a file's bytes; raises `NoInputError` when it is missing or cannot be read."""
+    with explain_read_errors(path), open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

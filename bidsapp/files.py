@@ -166,9 +166,15 @@ def read_bytes(path: Path, hint: str = "") -> bytes:
     NoInputError
         When there is no such file, or it may not be read; `hint` says what to do.
     """
+    with explain_read_errors(path, hint), open_file(path) as stream:
+        return stream.read()
+
+
+@contextmanager
+def explain_read_errors(path: Path, hint: str = "") -> Iterator[None]:
+    """Turn the operating system's refusals to read `path` into `NoInputError`."""
     try:
-        with open_file(path) as stream:
-            return stream.read()
+        yield
     except FileNotFoundError as error:
         raise NoInputError(f"{path} does not exist", hint) from error
     except OSError as error:

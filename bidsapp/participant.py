@@ -238,11 +238,11 @@ def _process(request: ParticipantRequest, found: Found, segmenter: Segmenter | N
         try:
             jobs.append(_job(request, session, review, run_name))
         except OSError as error:  # labels or finished files of one person that may not be read
-            explained = explain(error)
-            if explained is None:
+            refusal = explain(error)
+            if refusal is None:
                 raise
-            log.error("%s failed: %s", session.name, explained.message)
-            endings.append(Ending(session.name, "failed", None, explained))
+            log.error("%s failed: %s", session.name, refusal.message)
+            endings.append(Ending(session.name, "failed", None, refusal))
     prepared = prepare_all(jobs, _processes(request, len(jobs)))
     with closing(prepared):
         for job, outcome in progress_over(prepared, "sessions", total=len(jobs)):

@@ -10,7 +10,6 @@ import numpy as np
 
 from bidsapp.content import file_sha256, image_sha256
 from bidsapp.corobl.headers import read_geometry
-from bidsapp.errors import NoInputError
 from bidsapp.layout import SessionLayout
 from bidsapp.nifti import read_nifti
 from bidsapp.records import Modality, Side
@@ -73,6 +72,4 @@ def is_same_image(path: Path, *, bytes_sha256: str, voxels_sha256: str) -> bool:
 
     Raises as `read_image`.
     """
-    if not path.exists():
-        raise NoInputError(f"{path} does not exist")
     return file_sha256(path) == bytes_sha256 or read_image_sha256(path) == voxels_sha256

@@ -229,7 +229,4 @@ def read_record(name: str, places: ModelPlaces) -> FetchRecord | None:
 
 def sha256_of(file: Path) -> str:
     """The checksum of a file."""
-    try:
-        return file_sha256(file)
-    except OSError as error:
-        raise NoInputError(f"{file} cannot be read: {error.strerror}", "Look at its permissions.") from error
+    return file_sha256(file)

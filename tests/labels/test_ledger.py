@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +184,21 @@ def damage_crop(layout: OutputLayout) -> None:
     layout.session("01", None).crop("L", "T1w").write_bytes(b"no image")
 
 
+def pipe_for_label(layout: OutputLayout) -> None:
+    remove_label(layout)
+    os.mkfifo(layout.approved_label(*KEY))
+
+
+def pipe_for_crop(layout: OutputLayout) -> None:
+    remove_crop(layout)
+    os.mkfifo(layout.session("01", None).crop("L", "T1w"))
+
+
+def pipe_for_transform(layout: OutputLayout) -> None:
+    remove_transform(layout)
+    os.mkfifo(layout.session("01", None).transform("T1w"))
+
+
 def lose_ledger(layout: OutputLayout) -> None:
     layout.ledger.unlink()
 
@@ -204,6 +220,9 @@ LABEL, CROP = "_desc-approved_dseg.nii.gz", "_desc-preproc_"
         (change_transform, "sub-01_from-T1w_to-corobl_mode-image_xfm.txt is not the one"),
         (add_transform, "sub-01_from-T2w_to-corobl_mode-image_xfm.txt is not the one"),
         (remove_transform, "sub-01_from-T1w_to-corobl_mode-image_xfm.txt is not the one"),
+        (pipe_for_label, f"{LABEL} cannot be read: it is a pipe or a device"),
+        (pipe_for_crop, f"{CROP}T1w.nii.gz cannot be read: it is a pipe or a device"),
+        (pipe_for_transform, "_xfm.txt cannot be read: it is a pipe or a device"),
         (lose_ledger, f"{LABEL} was not approved through review"),
     ],
 )
