@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ from bidsapp.layout import ModelPlaces, OutputLayout, crash_file
 from bidsapp.logs import add_log_file, log_to, new_run
 from bidsapp.machine import usable_cores
 from bidsapp.participants.endings import Ending, show_endings
-from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand
+from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand, require_short_name
 from bidsapp.participants.pages import finished_people, write_group_pages, write_person_page
 from bidsapp.participants.preparation import Outcome, prepare_all
 from bidsapp.participants.publish import publish
@@ -237,8 +238,8 @@ def _process(request: ParticipantRequest, found: Found, segmenter: Segmenter | N
     for session in found.sessions:
         try:
             jobs.append(_job(request, session, review, run_name))
-        except OSError as error:  # labels or finished files of one person that may not be read
-            refusal = explain(error)
+        except OSError as denied:  # labels or finished files of one person that may not be read
+            refusal = explain(denied)
             if refusal is None:
                 raise
             log.error("%s failed: %s", session.name, refusal.message)
@@ -363,7 +364,7 @@ def _plan_aloud(request: ParticipantRequest, found: Found) -> None:
     for session in found.sessions:
         job = _job(request, session, review, "dry-run")
         scans = [*session.scans.values(), *(scan for crops in session.crops.values() for scan in crops.values())]
-        problems = [problem for scan in scans if (problem := _what_is_wrong(scan.path))]
+        problems = _what_is_wrong(session, [scan.path for scan in scans])
         if problems:
             unusable.append(f"{session.name}: {'; '.join(problems)}")
             continue
@@ -378,13 +379,17 @@ def _plan_aloud(request: ParticipantRequest, found: Found) -> None:
         )
 
 
-def _what_is_wrong(path: Path) -> str:
-    """What the header of a scan or crop lets one foresee; ``""``: nothing."""
-    try:
-        read_grid(path)
-    except HippoTuneError as error:
-        return ". ".join(filter(None, (error.message, error.hint)))
-    return ""
+def _what_is_wrong(session: SessionScans, paths: Sequence[Path]) -> list[str]:
+    """What the name of a session and the headers of its files let one foresee, in words."""
+    problems = []
+    checks: list[Callable[[], object]] = [partial(require_short_name, session)]
+    checks += [partial(read_grid, path) for path in paths]
+    for check in checks:
+        try:
+            check()
+        except HippoTuneError as error:
+            problems.append(". ".join(filter(None, (error.message, error.hint))))
+    return problems
 
 
 def _rebuild_pages(request: ParticipantRequest) -> None:

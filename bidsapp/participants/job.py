@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from bidsapp.content import file_sha256, settings_sha256
 from bidsapp.corobl.preprocessing import PREPROCESSING_VERSION
-from bidsapp.errors import HippoTuneError
+from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import read_json
 from bidsapp.layout import OutputLayout, SessionLayout, sidecar
 from bidsapp.records import Modality, SessionScans, Side
@@ -18,6 +18,10 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 FACTS = "HippoTune"
 """The block of a sidecar that holds what BIDS has no word for."""
+
+
+_LONGEST_NAME = 170
+"""File systems take names of 255 bytes; ours add suffixes, and while a file is written, something random in front."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,16 @@ class Prepared:
     def sides(self) -> tuple[Side, ...]:
         """The sides that have a crop."""
         return tuple(self.crops)
+
+
+def require_short_name(session: SessionScans) -> None:
+    """Refuse a person and session whose files could not be stored; raises `BadDataError`."""
+    if len(session.name) > _LONGEST_NAME:
+        room = f"{_LONGEST_NAME} leave room for the names made of it"
+        raise BadDataError(
+            f"{session.name} has {len(session.name)} characters, and {room}",
+            "Give the person and the session shorter labels.",
+        )
 
 
 def crop_key(options: CropOptions, modality: Modality, inputs: Mapping[Modality, str]) -> str:

@@ -34,7 +34,7 @@ from bidsapp.files import copy_file, write_bytes, write_image, write_json
 from bidsapp.layout import SessionLayout, sidecar
 from bidsapp.logs import log_to
 from bidsapp.nifti import require_content
-from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key, has_its_transform
+from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key, has_its_transform, require_short_name
 from bidsapp.participants.publish import complete_publishing
 from bidsapp.records import SIDES, Modality, Scan, Side
 from bidsapp.report.head_pictures import head_picture, template_landmarks
@@ -67,6 +67,7 @@ def prepare_session(job: Job) -> Prepared:
 
 
 def _prepare(job: Job) -> Prepared:
+    require_short_name(job.scans)
     complete_publishing(job)
     inputs = _fingerprint_scans(job)
     if job.persons_work and not job.replace_crops and _has_crops(job):

@@ -46,6 +46,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "secret": (_secret, "cannot be read: Permission denied"),
     "mm": (_micrometres, "has voxels of 1000 x 1000 x 1000 mm"),
 }
+LONG = "x" * 175
+BAD[LONG] = (lambda path: shutil.copy(HEAD, path), "has 179 characters, and 170 leave room for the names made of it")
 LEFT_OUT = {"mgz": ("sub-mgz_T1w.mgz",), "analyze": ("sub-analyze_T1w.hdr", "sub-analyze_T1w.img")}
 
 
