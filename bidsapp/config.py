@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,10 +19,14 @@ from typing import Any
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.files import write_text
 from bidsapp.ini import read_ini
+from bidsapp.records import SPACING_LIMITS_MM
 
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
 Overrides = Mapping[str, str]
+
+_FINEST_MM, _COARSEST_MM = SPACING_LIMITS_MM
+_VOXEL_SIZES = f"three voxel sizes in mm (x y z), from {_FINEST_MM:g} to {_COARSEST_MM:g}"
 
 
 class _BadValueError(ValueError):
@@ -80,7 +85,9 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def _numbers(count: int | None, minimum: float, what: str) -> Callable[[str], tuple[float, ...]]:
+def _numbers(
+    count: int | None, minimum: float, what: str, *, maximum: float = sys.float_info.max
+) -> Callable[[str], tuple[float, ...]]:
     def parse(text: str) -> tuple[float, ...]:
         if _may_be_decimal_commas(text, count):
             raise _BadValueError(f"{what}{about_commas(text)}")
@@ -89,7 +96,7 @@ def _numbers(count: int | None, minimum: float, what: str) -> Callable[[str], tu
         except ValueError:
             values = ()
         wrong_count = not values if count is None else len(values) != count
-        if wrong_count or not all(minimum <= value < float("inf") for value in values):
+        if wrong_count or not all(minimum <= value <= maximum for value in values):
             raise _BadValueError(what)
         return values
 
@@ -181,12 +188,12 @@ class TrainingSettings:
     )
     spacing_mm: tuple[float, ...] | None = _setting(
         None,
-        _or_auto(_numbers(3, 0.05, "three voxel sizes in mm (x y z), at least 0.05")),
+        _or_auto(_numbers(3, _FINEST_MM, _VOXEL_SIZES, maximum=_COARSEST_MM)),
         "Voxel size in mm, x y z, to which images are resampled. auto: nnU-Net's plan (the median of the data).",
     )
     min_spacing_mm: float = _setting(
         0.0,
-        _number(0, 10),
+        _number(0, _COARSEST_MM),
         "No axis is sampled finer than this, in mm; 0: no limit. The tiny preset trains 0.3 mm crops at 0.9 mm.",
     )
     features: tuple[int, ...] | None = _setting(

@@ -12,6 +12,9 @@ SIDES: tuple[Side, Side] = ("L", "R")
 SideKey = tuple[str, str | None, Side]
 """Participant and session (labels without ``sub-`` and ``ses-``), and side."""
 
+SPACING_LIMITS_MM = (0.05, 10.0)
+"""Least and greatest distance of neighbouring voxels in anything that we read, train on or export."""
+
 Hemi = Literal["L", "R", "n/a"]
 Modality = Literal["T1w", "T2w"]
 LeftIs = Literal["flipped", "as-in-head"]

@@ -99,6 +99,14 @@ def test_decimal_commas_are_refused_by_name(text: str) -> None:
     assert "decimals have a point" in caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["0.3 0.3 0.04", "0.3 0.3 10.1", "300 300 300", "inf 1 1", "nan 1 1", "1 1"])
+def test_voxels_that_no_export_could_hold_are_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config.apply_overrides(Settings(), {"training.spacing_mm": text}, source="--set")
+    assert text in caught.value.message
+    assert "three voxel sizes in mm (x y z), from 0.05 to 10" in caught.value.hint
+
+
 def test_assignments_win_and_name_their_source() -> None:
     overrides = config.parse_assignments(["loss.name=dice", "training.seed = 7"])
     settings = config.apply_overrides(Settings(), overrides, source="--set")

@@ -15,13 +15,11 @@ from nibabel.spatialimages import HeaderDataError
 from bidsapp.arrays import FloatArray
 from bidsapp.errors import BadDataError
 from bidsapp.grids import greatest_distance_mm
+from bidsapp.records import SPACING_LIMITS_MM
 
 AffineSource = Literal["sform", "qform", "pixdim"]
 
 DISAGREEMENT_LIMIT_MM = 1.0
-
-SPACING_LIMITS_MM = (0.05, 10.0)
-"""Least and greatest distance of neighbouring voxels in anything that we read, train on or export."""
 
 FARTHEST_MM = 1e5
 """No scanner is larger; farther from the origin, single precision no longer tells one voxel from the next."""

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from bidsapp.corobl.headers import SPACING_LIMITS_MM
 from bidsapp.errors import BadDataError
 from bidsapp.files import parse_json
 from bidsapp.layout import NNUNET_CONFIGURATION
 from bidsapp.printable import is_control
+from bidsapp.records import SPACING_LIMITS_MM
 
 Json = dict[str, Any]
 
