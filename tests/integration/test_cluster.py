@@ -82,7 +82,8 @@ def test_an_array_of_jobs_shares_an_output(study: Path) -> None:
     assert errors_of(layout.root) == (0, [])
 
 
-def test_the_first_commands_of_the_tutorial_do_what_it_says(study: Path) -> None:
+@pytest.fixture(scope="module")
+def walked(study: Path) -> Path:
     """Looked at, approved, trained on: drawn labels of three people, a training of two iterations."""
     lines = [shlex.split(line)[1:] for line in commands(ROOT / "docs" / "tutorial.md")]
     dry, first = lines[:2]
@@ -107,18 +108,22 @@ def test_the_first_commands_of_the_tutorial_do_what_it_says(study: Path) -> None
         done = run_py(*line, *short, cwd=study)
         assert done.code == 0, done.output
     assert len(training) == 2
-    assert ModelLayout(study / "models" / "ours").current_export.is_file()
-    assert ModelLayout(study / "models" / "ours").report.is_file()
+    return study
 
 
-def test_the_training_script_waits_for_the_checkpoint_and_requeues(study: Path) -> None:
-    (study / "bin" / "hippotune").rename(study / "bin" / "real")
+def test_the_first_commands_of_the_tutorial_do_what_it_says(walked: Path) -> None:
+    assert ModelLayout(walked / "models" / "ours").current_export.is_file()
+    assert ModelLayout(walked / "models" / "ours").report.is_file()
+
+
+def test_the_training_script_waits_for_the_checkpoint_and_requeues(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
     program(
-        study / "bin", "hippotune", "trap 'sleep 0.3; exit 75' TERM\ntouch started\nwhile true; do sleep 0.05; done"
+        tmp_path / "bin", "hippotune", "trap 'sleep 0.3; exit 75' TERM\ntouch started\nwhile true; do sleep 0.05; done"
     )
-    program(study / "bin", "scontrol", 'echo "asked to $*"')
-    job = start(SCRIPTS[1], study, SLURM_JOB_ID="7")
-    while not (study / "started").exists() and job.poll() is None:
+    program(tmp_path / "bin", "scontrol", 'echo "asked to $*"')
+    job = start(SCRIPTS[1], tmp_path, SLURM_JOB_ID="7")
+    while not (tmp_path / "started").exists() and job.poll() is None:
         time.sleep(0.02)
     time.sleep(0.3)  # the likely place is where the script waits; any other after its trap is right too
     job.send_signal(signal.SIGTERM)

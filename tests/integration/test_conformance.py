@@ -17,7 +17,7 @@ from bidsapp.layout import OutputLayout
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.boxes import Box, box
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Finished
 from tests.integration.test_participant import make_data_set
 from tests.validation import complaints, errors_of
 
@@ -71,34 +71,43 @@ def test_it_says_its_version(container: Box) -> None:
     assert (done.code, done.output) == (0, f"hippotune {__version__}\n")
 
 
-def test_participant_by_participant_and_group_share_an_output(
-    container: Box, single: tuple[Path, OutputLayout]
-) -> None:
+@pytest.fixture(scope="module")
+def levels(container: Box, single: tuple[Path, OutputLayout]) -> list[Finished]:
+    """Participant 01, participant 02 with its work elsewhere, then group: on one OUTPUT_DIR."""
     data, layout = single
-    first = ("--participant_label", "01", "--model", container.folder / "model.zip", *CHEAP)
-    done = container.run(data, layout.root, "participant", *first)
-    assert done.code == 0, done.output
-    assert "BIDS validation: no errors" in done.output
     elsewhere = ("--model", "none", "--work-dir", container.scratch / "work", *CHEAP)
-    second = container.run("--participant_label", "sub-02", data, layout.root, "participant", *elsewhere)
-    assert second.code == 0, second.output
+    training = ("--training-dir", container.folder / "pairs", "--iterations", "4", *SMALL)
+    return [
+        container.run(
+            *(data, layout.root, "participant", "--participant_label", "01"),
+            *("--model", container.folder / "model.zip", *CHEAP),
+        ),
+        container.run("--participant_label", "sub-02", data, layout.root, "participant", *elsewhere),
+        container.run(data, layout.root, "group", *training, "--device", "cpu", "--nprocs", "1"),
+    ]
+
+
+def test_participant_by_participant_and_group_share_an_output(
+    levels: list[Finished], single: tuple[Path, OutputLayout]
+) -> None:
+    layout = single[1]
+    for done in levels:
+        assert done.code == 0, done.output
+        assert "Traceback" not in done.output
+        assert "arning" not in done.output.replace("warnings (in the log)", "")
+    assert "BIDS validation: no errors" in levels[0].output
     assert files(layout, "sub-*/anat/*_T1w.nii.gz") == {
         f"sub-{label}/anat/sub-{label}_hemi-R_space-corobl_desc-preproc_T1w.nii.gz" for label in ("01", "02")
     }
     assert files(layout, "sub-*/anat/*_space-T1w_*.nii.gz") == {
         "sub-01/anat/sub-01_hemi-R_space-T1w_desc-nnunet_dseg.nii.gz"
     }
-    training = ("--training-dir", container.folder / "pairs", "--iterations", "4", *SMALL)
-    third = container.run(data, layout.root, "group", *training, "--device", "cpu", "--nprocs", "1")
-    assert third.code == 0, third.output
     assert (layout.models / "default" / "export" / "current.zip").exists()
-    for said in (done.output, second.output, third.output):
-        assert "Traceback" not in said
-        assert "arning" not in said.replace("warnings (in the log)", "")
     assert errors_of(layout.root) == (0, [])
     assert complaints(layout.root) == NOBODY_IS_NAMED
 
 
+@pytest.mark.usefixtures("levels")
 def test_work_and_caches_are_in_the_work_directory_on_any_mount(
     container: Box, single: tuple[Path, OutputLayout]
 ) -> None:
@@ -111,6 +120,7 @@ def test_work_and_caches_are_in_the_work_directory_on_any_mount(
     assert not list(elsewhere.work.rglob("sub-*"))
 
 
+@pytest.mark.usefixtures("levels")
 def test_nothing_appeared_beside_the_output(container: Box, single: tuple[Path, OutputLayout]) -> None:
     assert {path.name for path in container.folder.iterdir()} == {"disks", "single", "model.zip", "pairs"}
     assert not list(single[0].rglob("*.json"))[1:]

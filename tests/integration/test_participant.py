@@ -194,17 +194,19 @@ def test_outputs_are_valid_bids(first_pass: FirstPass) -> None:
     assert errors_of(first_pass.layout.root) == (0, [])
 
 
-def test_what_is_done_is_not_done_again_until_asked(first_pass: FirstPass) -> None:
-    before = times(first_pass.layout)
+def test_what_is_done_is_not_done_again_until_asked(first_pass: FirstPass, tmp_path: Path) -> None:
+    layout = OutputLayout(tmp_path / "out")
+    shutil.copytree(first_pass.layout.root, layout.root)
+    before = times(layout)
     options = ("--model", first_pass.model, "--participant-label", "sub-01")
-    again = participant(first_pass.data, first_pass.layout, *options)
+    again = participant(first_pass.data, layout, *options)
     assert again.code == 0, again.output
     assert "0 ok, 1 skipped, 0 failed" in again.output
-    assert times(first_pass.layout) == before
-    forced = participant(first_pass.data, first_pass.layout, *options, "--hemi", "R", "--model", "none", "--force")
+    assert times(layout) == before
+    forced = participant(first_pass.data, layout, *options, "--hemi", "R", "--model", "none", "--force")
     assert forced.code == 0, forced.output
-    changed = {path for path, when in times(first_pass.layout).items() if before[path] != when}
-    session = first_pass.session
+    changed = {path for path, when in times(layout).items() if before[path] != when}
+    session = layout.session("01", None)
     crop = session.crop("R", "T1w")
     assert changed == {crop, sidecar(crop), session.transform("T1w")}  # the same crop: its label map stays
 
