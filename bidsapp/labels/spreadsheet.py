@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from bidsapp.errors import BadDataError
@@ -88,6 +89,7 @@ def read_spreadsheet(path: Path, content: bytes, required_columns: Collection[st
     return Spreadsheet(encoding, separator, _find_newline(text), lines, not text or text[-1] in "\r\n", notes)
 
 
+@lru_cache
 def column_name(cell: str) -> str:
     """Normalise the title of a column: ``Participant ID`` is ``participant_id``."""
     return re.sub(r"[\s-]+", "_", cell.strip().lower())
