@@ -213,6 +213,12 @@ class TrainingSettings:
         _integer(1),
         "Iterations between two checkpoints: what a killed run loses at most. nnU-Net saves every 12,500.",
     )
+    predicted_weight: float = _setting(
+        1.0,
+        _number(0, 10),
+        "How often a side is drawn whose label was approved as predicted, relative to one whose label was corrected,\n"
+        "drawn or imported. 1: as often. 0: never, such sides do not train.",
+    )
     precision: str = _setting(
         "auto",
         _choice("auto", "fp32", "bf16", "fp16"),

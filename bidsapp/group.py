@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,14 @@ from bidsapp.errors import (
     WorseModelError,
 )
 from bidsapp.evaluation.comparison import Comparison
-from bidsapp.evaluation.scores import MeasureSummary, Summary, summarise, write_scores, write_summary
+from bidsapp.evaluation.scores import (
+    MeasureSummary,
+    Summary,
+    say_of_scores,
+    summarise,
+    write_scores,
+    write_summary,
+)
 from bidsapp.files import copy_file, read_json
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import ModelLayout
@@ -41,7 +49,7 @@ from bidsapp.training.approved import gather_approved
 from bidsapp.training.check_pairs import CheckedPairs
 from bidsapp.training.dataset import Parts, divide, write_raw_dataset
 from bidsapp.training.environment import nnunet_environment
-from bidsapp.training.lineage import Lineage, lineage_of, lineage_so_far, say_leakage
+from bidsapp.training.lineage import Lineage, known_digests, lineage_of, lineage_so_far, say_leakage
 from bidsapp.training.material import (
     Material,
     check_material,
@@ -51,6 +59,7 @@ from bidsapp.training.material import (
     source_of_pairs,
     trained_cases,
 )
+from bidsapp.training.origins import count_kinds, say_kinds
 from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.share_pairs import check_destination, export_pairs
@@ -61,7 +70,7 @@ if TYPE_CHECKING:
     from bidsapp.models.loading import LoadedModel
     from bidsapp.models.packing import Packed
     from bidsapp.training.adoption import Source
-    from bidsapp.training.testing import Contender
+    from bidsapp.training.testing import Contender, ScoredPair
 
 log = logging.getLogger(__name__)
 
@@ -232,6 +241,7 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
     for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
         people = sorted({pair.participant for pair in pairs})
         log.info("%-10s %d people, %d pairs: %s", name, len(people), len(pairs), ", ".join(people))
+        log.info("%-10s labels: %s", "", say_kinds(count_kinds(pair.origin for pair in pairs)))
     log.info("iterations %d to %d", start, start + settings.training.iterations)
     log.info("dry run: nothing was written")
 
@@ -347,6 +357,7 @@ def _open_segment(
         new_labels=state.new_labels if state else begin.matching.new_labels if begin else (),
         inherited=add_places(lineage.inherited, rehearsed),
         unchecked=lineage.unchecked,
+        ancestors=lineage.ancestors,
         **_parent(layout, state, begin, values),
     )
     write_state(layout, new_state)
@@ -382,7 +393,8 @@ def _log_changes(state: ModelState, checked: CheckedPairs) -> None:
 
 def _log_parts(parts: Parts) -> None:
     for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
-        log.info("%s: %d people, %d pairs", name, len({pair.participant for pair in pairs}), len(pairs))
+        people, kinds = len({pair.participant for pair in pairs}), count_kinds(pair.origin for pair in pairs)
+        log.info("%s: %d people, %d pairs; labels: %s", name, people, len(pairs), say_kinds(kinds))
 
 
 def _lineage(request: GroupRequest, state: ModelState | None, base: LoadedModel | None) -> Lineage:
@@ -520,7 +532,7 @@ def _test_and_export(
         weights=round_weights(checkpoint["network_weights"], half=_rounds(settings, iteration)),
         plans=read_json(layout.plans),
         dataset_json=read_json(layout.raw_dataset / "dataset.json"),
-        facts=public_facts(state, iteration),
+        facts=public_facts(layout, state, iteration),
     )
     model = Contender(Predictor(load_model(folder), choose_device(request.device), cores=request.cores))
     tested = pairs_of_part(layout, state, "test")
@@ -529,7 +541,7 @@ def _test_and_export(
     )
     summary = summarise(scores, seed=settings.training.seed)
     write_scores(layout.scores, scores)
-    write_summary(layout.summary, summary)
+    write_summary(layout.summary, summary, iterations=iteration)
     comparisons = _compare_with_parent(request, state, settings, model)
     packed = pack_model(layout, state, folder, iteration)
     shutil.rmtree(layout.export_staging)
@@ -537,7 +549,8 @@ def _test_and_export(
     worse = gate is not None and gate.verdict == "worse" and not request.accept_worse
     if not packed.leaks and not worse:
         copy_file(packed.archive, layout.current_export)
-    state = state.with_result(_result(state, summary, comparisons, accepted=not worse))
+    digest = model.predictor.digest
+    state = state.with_result(_result(state, summary, comparisons, accepted=not worse, digest=digest))
     report = gather_training_report(
         layout,
         state,
@@ -550,7 +563,7 @@ def _test_and_export(
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
     write_training_report(layout.report, report)
-    _show_scores(layout, summary, packed.archive)
+    _show_scores(layout, summary, packed.archive, iteration)
     return state, _trouble(layout, packed, gate if worse else None)
 
 
@@ -588,11 +601,13 @@ def _compare_with_parent(
     from bidsapp.prediction import Predictor, choose_device
     from bidsapp.training.testing import Contender, compare_models, network_labels, pairs_of_others, pairs_of_part
 
-    parent = Predictor(load_model(layout.parent_model), choose_device(request.device), cores=request.cores)
-    before = Contender(parent, state.parent_labels, state.parent_channels)
+    parent = load_model(layout.parent_model)
+    predictor = Predictor(parent, choose_device(request.device), cores=request.cores)
+    before = Contender(predictor, state.parent_labels, state.parent_channels)
     both = set(state.parent_labels.values())  # a label that is new has nothing to be compared with
     labels = LabelTable({value: name for value, name in network_labels(layout).names.items() if value in both})
     seed = settings.training.seed
+    ancestors = {*known_digests(layout, state), *lineage_of(parent, layout.parent_model).ancestors}
     pairs = {"validation": pairs_of_part(layout, state, "validation")}
     found: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
@@ -602,32 +617,47 @@ def _compare_with_parent(
             reader = _reader(layout, state)
             pairs["source test"] = pairs_of_others(others, state, Path(folder), reader=reader)
         for what, of_part in pairs.items():
-            comparison = compare_models(of_part, labels, before, model, what=f"{what} people", seed=seed)
+            comparison = compare_models(
+                of_part, labels, before, model, ancestors=ancestors, what=f"{what} people", seed=seed
+            )
             if comparison is not None:
                 found[what] = comparison
+                _say_drawn(of_part, comparison, what)
                 log.info("against the model before, on the %s people: %s", what, _say_difference(comparison))
     return found
 
 
 def _say_difference(comparison: Comparison) -> str:
-    """``better: Dice 0.840 -> 0.851, +0.011 (0.004 to 0.018), 12 people; Anterior +0.010 (p 0.03), ...``."""
+    """``better; Dice 0.840 -> 0.851, +0.011 (0.004 to 0.018), 12 people; Anterior +0.010 (p 0.03), ...``."""
     overall = comparison.overall
+    if overall is None:
+        return str(comparison)
     interval = f" ({overall.interval_95[0]:+.3f} to {overall.interval_95[1]:+.3f})" if overall.interval_95 else ""
     labels = ", ".join(
         f"{name} {one.mean:+.3f}" + (f" (p {one.p_adjusted:.2g})" if one.p_adjusted is not None else "")
         for name, one in comparison.labels.items()
     )
     return (
-        f"{comparison.verdict}: Dice {overall.before:.3f} -> {overall.after:.3f}, {overall.mean:+.3f}{interval}, "
+        f"{comparison}; Dice {overall.before:.3f} -> {overall.after:.3f}, {overall.mean:+.3f}{interval}, "
         f"{overall.people} people; {labels}"
     )
 
 
+def _say_drawn(pairs: Sequence[ScoredPair], comparison: Comparison, what: str) -> None:
+    """Say how many sides cannot tell the models apart."""
+    if comparison.drawn_sides:
+        log.info(
+            "%d of %d sides of the %s people are not compared: a model compared here, or one before it, drew their "
+            "label, and nobody corrected it",
+            comparison.drawn_sides, len(pairs), what,
+        )  # fmt: skip
+
+
 def _result(
-    state: ModelState, summary: Summary, comparisons: dict[str, Comparison], *, accepted: bool
+    state: ModelState, summary: Summary, comparisons: dict[str, Comparison], *, accepted: bool, digest: str
 ) -> dict[str, Any]:
     """What state.json keeps of a segment: see `Segment.result`."""
-    dice = summary.all_labels["dice"]
+    dice, consistency = summary.all_labels["dice"], summary.consistency.all_labels["dice"]
     own = [known for known in state.cases.values() if not known.rehearsal]
     return {
         "generation": max((row.generation for row in state.split.rows), default=1),
@@ -635,6 +665,8 @@ def _result(
                    for part in ("train", "validation", "test")},
         "rehearsed": len([known for known in state.cases.values() if known.rehearsal]),
         "test_dice": {"mean": dice.mean, "interval_95": dice.interval_95, "people": dice.people},
+        "consistency": {"mean": consistency.mean, "people": consistency.people},
+        "digest": digest,
         "comparisons": {what: comparison.to_json() for what, comparison in comparisons.items()},
         "accepted": accepted,
     }  # fmt: skip
@@ -645,12 +677,14 @@ def _rounds(settings: Settings, iteration: int) -> bool:
     return settings.export.precision == "half" and iteration > 0
 
 
-def _show_scores(layout: ModelLayout, summary: Summary, archive: Path) -> None:
-    log.info("test scores (mean over people and sides, 95 % interval by person):")
-    for name, measures in (*summary.labels.items(), ("all labels", summary.all_labels)):
-        log.info(
-            "  %-20s Dice %s   HD95 %s mm", name, _with_interval(measures["dice"]), _with_interval(measures["hd95_mm"])
-        )
+def _show_scores(layout: ModelLayout, summary: Summary, archive: Path, iteration: int) -> None:
+    if not summary.too_few:
+        log.info("test scores (mean over people and sides, 95 % interval by person):")
+        for name, measures in (*summary.labels.items(), ("all labels", summary.all_labels)):
+            dice, distance = (_with_interval(measures[key]) for key in ("dice", "hd95_mm"))
+            log.info("  %-20s Dice %s   HD95 %s mm", name, dice, distance)
+    for note in say_of_scores(summary, iteration):
+        log.warning("%s", note)
     log.info("scores: %s", layout.scores)
     log.info("report: %s", layout.report)
     log.info("model:  %s", archive)

@@ -659,6 +659,11 @@ def annotation_file(training_dir: Path) -> Path:
     return training_dir / "annotated.tsv"
 
 
+def origins_file(training_dir: Path) -> Path:
+    """How the labels of a training folder came about; may be missing."""
+    return training_dir / "origins.tsv"
+
+
 def pair_images(training_dir: Path, case: str, channels: int) -> tuple[Path, ...]:
     """The images of a pair, one per channel."""
     if channels == 1:

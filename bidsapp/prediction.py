@@ -70,6 +70,7 @@ class Predictor:
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         self.labels = model.labels
+        self.digest = model.digest
         self._dataset_json = model.dataset_json
         self._threads = cores or usable_cores()
         self._plans = PlansManager(model.plans)

@@ -19,6 +19,33 @@ Hemi = Literal["L", "R", "n/a"]
 Modality = Literal["T1w", "T2w"]
 LeftIs = Literal["flipped", "as-in-head"]
 SplitName = Literal["train", "validation", "test"]
+LabelKind = Literal["corrected", "drawn", "imported", "as_predicted", "unknown"]
+
+
+@dataclass(frozen=True)
+class LabelOrigin:
+    """How the label of a pair came about.
+
+    Attributes
+    ----------
+    kind
+        ``corrected``: a person changed a prediction. ``drawn``: a person drew it without one. ``imported``: it came
+        from elsewhere, and the user or the rater vouches for it. ``as_predicted``: a person approved a prediction as
+        it was. ``unknown``: of a model that an older version trained.
+    voxels_changed
+        From the prediction to a corrected label, summed over labels; None where nobody counted.
+    model_sha256
+        Digest of the model that predicted; None without a prediction, or where it is not known.
+    """
+
+    kind: LabelKind = "imported"
+    voxels_changed: int | None = None
+    model_sha256: str | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether a model can be scored on it: a prediction says only who resembles the model that drew it."""
+        return self.kind in ("corrected", "drawn", "imported")
 
 
 @dataclass(frozen=True)
@@ -39,6 +66,8 @@ class Pair:
         The NIfTI file of the label map.
     flip
         True when the files are as in the head and axis 0 must be reversed on import.
+    origin
+        How the label came about.
     """
 
     case: str
@@ -47,6 +76,7 @@ class Pair:
     images: tuple[Path, ...]
     label: Path
     flip: bool = False
+    origin: LabelOrigin = LabelOrigin()
 
 
 @dataclass(frozen=True)
@@ -102,7 +132,10 @@ class Split:
 
 @dataclass(frozen=True)
 class CaseScore:
-    """How well one label of one case was predicted; NaN where a measure is undefined."""
+    """How well one label of one case was predicted; NaN where a measure is undefined.
+
+    `label_from` is the kind of label that it was compared with (`LabelOrigin.kind`).
+    """
 
     participant_id: str
     case: str
@@ -113,6 +146,7 @@ class CaseScore:
     assd_mm: float
     volume_error_mm3: float
     volume_error_percent: float
+    label_from: LabelKind = "imported"
 
 
 @dataclass(frozen=True)
@@ -197,6 +231,10 @@ class Approval:
         Fingerprint of the row of the review table that said so.
     source_sha256
         Of the bytes of the file that was approved.
+    model_sha256
+        Digest of the model whose prediction was shown, if any.
+    voxels_changed
+        From that prediction to the approved label, summed over labels.
     """
 
     participant: str
@@ -215,11 +253,24 @@ class Approval:
     comment: str = ""
     decision: str = ""
     source_sha256: str = ""
+    model_sha256: str | None = None
+    voxels_changed: int | None = None
 
     @property
     def key(self) -> SideKey:
         """The side."""
         return self.participant, self.session, self.hemi
+
+    @property
+    def origin(self) -> LabelOrigin:
+        """How the label came about; a correction that changed nothing is the prediction."""
+        if self.source == "imported":
+            return LabelOrigin("imported")
+        if self.source == "prediction" or self.voxels_changed == 0:
+            return LabelOrigin("as_predicted", model_sha256=self.model_sha256)
+        if self.model is None and self.model_sha256 is None:
+            return LabelOrigin("drawn")
+        return LabelOrigin("corrected", self.voxels_changed, self.model_sha256)
 
     @property
     def name(self) -> str:

@@ -1,16 +1,16 @@
-"""Is a new model better or worse than the one that it came from: paired by person, on people neither was trained on."""
+"""Is a new model better or worse than the one before: paired by person, on labels that neither of them drew."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from bidsapp.evaluation.scores import bootstrap_interval, draw_people
-from bidsapp.records import CaseScore
+from bidsapp.records import CaseScore, LabelOrigin
 
 FEWEST_PEOPLE = 6
 """Below, no interval of a mean deserves its name; six people is the least at which a sign test can reach 0.05."""
@@ -49,28 +49,67 @@ class Comparison:
     ----------
     overall
         Of each person's mean over labels.
+        None where nothing could be compared.
     labels
         Label name -> the same of this label alone.
+    sides
+        How many sides were compared.
+    drawn_sides, drawn_people
+        Sides that were left out, since one of the models (or one before it) drew their label and nobody corrected it;
+        and people who have no other side.
     """
 
     verdict: Verdict
-    overall: Difference
+    overall: Difference | None
     labels: dict[str, Difference]
+    sides: int = 0
+    drawn_sides: int = 0
+    drawn_people: int = 0
+
+    def __str__(self) -> str:
+        """The verdict in words."""
+        if self.verdict != "too few to tell":
+            return self.verdict
+        people = self.overall.people if self.overall else 0
+        if not self.drawn_sides:
+            return f"{self.verdict}: {people} people, {FEWEST_PEOPLE} are needed"
+        missing = FEWEST_PEOPLE - people
+        sides = f"{self.sides} side{' was' if self.sides == 1 else 's were'} corrected"
+        more = f"{self.verdict}: {sides}; correct {missing} more, each of another person"
+        return more if missing <= self.drawn_people else f"{more} (there are {self.drawn_people}: add people)"
 
     def to_json(self) -> dict[str, Any]:
         """As `comparison_from_json` reads it."""
         return asdict(self)
 
 
-def compare(before: Sequence[CaseScore], after: Sequence[CaseScore], *, seed: int) -> Comparison | None:
-    """Compare the Dice of two models on the same cases; None where no label has a Dice in both.
+def drawn_by(origin: LabelOrigin, models: Collection[str]) -> bool:
+    """Whether a label says nothing of who of `models` (digests of contenders and all before them) is better.
 
-    A person's value is the mean over their cases (sides, sessions) with a Dice in both, so that sides do not count
-    as people. ``worse`` needs a mean below -`MARGIN` and an interval below 0; ``better`` an interval above 0.
+    That is a prediction that nobody corrected, where one of them made it or nobody knows which model did.
     """
-    values = _paired(before, after)
-    if not values:
+    return not origin.is_reference and (origin.model_sha256 is None or origin.model_sha256 in models)
+
+
+def compare(
+    before: Sequence[CaseScore], after: Sequence[CaseScore], *, seed: int, drawn: Mapping[str, str] | None = None
+) -> Comparison | None:
+    """Compare the Dice of two models on the same cases; None where there is no case at all.
+
+    `drawn` (case -> person) names further cases, which are not compared (see `drawn_by`). A person's value is the mean
+    over their cases (sides, sessions) with a Dice in both, so that sides do not count as people. ``worse`` needs a mean
+    below -`MARGIN` and an interval below 0; ``better`` an interval above 0.
+    """
+    values, left_out = _paired(before, after), drawn or {}
+    if not values and not left_out:
         return None
+    counted = {
+        "sides": len({one.case for one in before} & {one.case for one in after}),
+        "drawn_sides": len(left_out),
+        "drawn_people": len(set(left_out.values()) - {person for person, _ in values}),
+    }
+    if not values:
+        return Comparison("too few to tell", None, {}, **counted)
     people = sorted({person for person, _ in values})
     labels = sorted({label for _, label in values})
     of_label = {label: [two for (_, name), two in sorted(values.items()) if name == label] for label in labels}
@@ -81,6 +120,7 @@ def compare(before: Sequence[CaseScore], after: Sequence[CaseScore], *, seed: in
         _verdict(overall),
         overall,
         {label: replace(_difference(pairs, seed), p_adjusted=p_values[label]) for label, pairs in of_label.items()},
+        **counted,
     )
 
 
@@ -88,8 +128,9 @@ def comparison_from_json(content: dict[str, Any]) -> Comparison:
     """Take back what `Comparison.to_json` gave."""
     return Comparison(
         content["verdict"],
-        _difference_from_json(content["overall"]),
+        _difference_from_json(content["overall"]) if content["overall"] else None,
         {label: _difference_from_json(one) for label, one in content["labels"].items()},
+        **{name: content.get(name, 0) for name in ("sides", "drawn_sides", "drawn_people")},
     )
 
 

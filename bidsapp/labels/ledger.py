@@ -75,6 +75,8 @@ def to_approval(layout: OutputLayout, event: ApprovedEvent) -> Approval:
         comment=event.comment,
         decision=event.decision,
         source_sha256=event.source_sha256,
+        model_sha256=event.model_sha256,
+        voxels_changed=sum(one.voxels_changed for one in event.effort) if event.effort else None,
     )
 
 

@@ -69,9 +69,13 @@ class SharedModel:
     spacing_mm
         Voxel size (x, y, z) that the network works at.
     labels_from
-        How the labels came about.
+        Who answers for the labels.
+    label_kinds
+        How many of those trained on were corrected, drawn, ...; empty: not known.
     scores
         Per label and over all; empty: none are known.
+    score_notes
+        What must be said with the scores, or in their place.
     demographics
         Lines about ages and sex; empty where not asked for.
     parents
@@ -94,10 +98,12 @@ class SharedModel:
     space: str
     labels_from: str
     scores: tuple[LabelScores, ...] = ()
+    score_notes: tuple[str, ...] = ()
     demographics: tuple[str, ...] = ()
     parents: tuple[Parent, ...] = ()
     about: str = ""
     leakage: str = ""
+    label_kinds: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -198,6 +204,7 @@ def _training(model: SharedModel) -> list[str]:
         (
             "; ".join(people) + "; nobody is in two parts." if people else f"Number of people: {NOT_KNOWN}.",
             f"{_inline(model.labels_from)[:1].upper()}{_inline(model.labels_from)[1:]}.",
+            *([f"Labels to train on: {_inline(model.label_kinds)}."] if model.label_kinds else []),
             f"Iterations: {model.iterations if model.iterations is not None else NOT_KNOWN}.",
             *model.demographics,
         )
@@ -205,15 +212,18 @@ def _training(model: SharedModel) -> list[str]:
 
 
 def _scores(model: SharedModel) -> list[str]:
+    notes = [line for note in model.score_notes for line in ("", f"{_inline(note)[:1].upper()}{_inline(note)[1:]}.")]
     if not model.scores:
-        return ["Not stated: no test of exactly these weights is known."]
+        return notes[1:] or ["Not stated: no test of exactly these weights is known."]
     rows = (f"| {_inline(one.label)} | {one.dice} | {one.hd95_mm} |" for one in model.scores)
     return [
-        "Means over the held-out test people and sides, with 95 % intervals (bootstrap by person).",
+        "Means over the held-out test people and sides whose label was corrected, drawn or imported, with 95 % "
+        "intervals (bootstrap by person).",
         "",
         "| label | Dice | HD95 (mm) |",
         "| --- | --- | --- |",
         *rows,
+        *notes,
     ]
 
 

@@ -12,7 +12,8 @@ from bidsapp.layout import ModelLayout
 from bidsapp.models.export import zip_model
 from bidsapp.models.privacy import known_secrets, scan_archive
 from bidsapp.records import Vouched
-from bidsapp.training.lineage import lineage_so_far, say_leakage
+from bidsapp.training.lineage import known_digests, lineage_so_far, say_leakage
+from bidsapp.training.origins import count_kinds
 from bidsapp.training.state import ModelState
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def pack_model(layout: ModelLayout, state: ModelState, folder: Path, iteration: 
     return Packed(archive, leaks)
 
 
-def public_facts(state: ModelState, iteration: int) -> dict[str, object]:
+def public_facts(layout: ModelLayout, state: ModelState, iteration: int) -> dict[str, object]:
     """What an export says of its training: numbers, never people."""
     own = [case for case in state.cases.values() if not case.rehearsal]
     people = {part: len({case.participant for case in own if case.split == part})
@@ -54,6 +55,11 @@ def public_facts(state: ModelState, iteration: int) -> dict[str, object]:
         "space": "network space: left hemispheres are flipped along the first axis",
         "parents": list(state.parents),
         "leakage": say_leakage(lineage_so_far(state)),
+        "ancestors": list(known_digests(layout, state)),
+        "label_kinds": {
+            part: count_kinds(case.origin for case in own if case.split == part)
+            for part in ("train", "validation", "test")
+        },
     }
 
 

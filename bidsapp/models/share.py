@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
@@ -23,6 +23,8 @@ from bidsapp.models.licences import Parent, check_licence, check_parents
 from bidsapp.models.loading import MANIFEST, LoadedModel, load_model
 from bidsapp.models.model_card import LabelScores, Score, SharedModel, citation, model_card
 from bidsapp.models.privacy import known_secrets, scan_for_leaks
+from bidsapp.records import LabelKind
+from bidsapp.training.origins import say_kinds
 from bidsapp.training.state import SCRATCH, ModelState, read_state
 from bidsapp.tsv import read_tsv
 
@@ -210,6 +212,7 @@ def _describe(
     about: str,
 ) -> SharedModel:
     manifest = packed.manifest
+    scores, notes = _scores(layout, state, manifest)
     return SharedModel(
         title=title or f"{loaded.name}: hippocampus on {', '.join(loaded.channels)}",
         dataset=packed.dataset,
@@ -222,7 +225,9 @@ def _describe(
         spacing_mm=_spacing_mm(loaded),
         space=manifest.get("space", "network space"),
         labels_from=manifest.get("labels_from", {}).get("statement", "how the labels came is not known"),
-        scores=_scores(layout, state, manifest),
+        scores=scores,
+        score_notes=notes,
+        label_kinds=_label_kinds(manifest),
         demographics=demographics,
         parents=parents,
         about=about,
@@ -238,17 +243,32 @@ def _spacing_mm(loaded: LoadedModel) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _scores(layout: ModelLayout, state: ModelState | None, manifest: Mapping[str, Any]) -> tuple[LabelScores, ...]:
-    """The test of exactly these weights; nothing where the model was trained or tested again since."""
+def _label_kinds(manifest: Mapping[str, Any]) -> str:
+    """How the labels to train on came about, in words; empty for exports of older versions."""
+    counts = manifest.get("label_kinds", {}).get("train", {})
+    return say_kinds({kind: counts[kind] for kind in get_args(LabelKind) if isinstance(counts.get(kind), int)})
+
+
+def _scores(
+    layout: ModelLayout, state: ModelState | None, manifest: Mapping[str, Any]
+) -> tuple[tuple[LabelScores, ...], tuple[str, ...]]:
+    """The test of exactly these weights, and what must be said with it.
+
+    Nothing where the model was trained or tested again since, and no numbers of too few people.
+    """
     current = state.current if state is not None else None
     of_these = current is not None and (current.stage, current.target) == ("exported", manifest.get("iterations"))
     if not of_these or not layout.summary.is_file():
         log.warning("the card states no scores: %s holds none of exactly this export", layout.test)
-        return ()
+        return (), ()
     summary = read_json(layout.summary)
     try:
+        notes = tuple(str(note) for note in summary.get("notes", ()))
+        if summary.get("too_few"):
+            return (), notes
         measured = [*summary["labels"].items(), ("all labels", summary["all_labels"])]
-        return tuple(LabelScores(name, *(_score(of[key]) for key in ("dice", "hd95_mm"))) for name, of in measured)
+        scores = tuple(LabelScores(name, *(_score(of[key]) for key in ("dice", "hd95_mm"))) for name, of in measured)
+        return scores, notes
     except (KeyError, TypeError) as error:
         raise BadDataError(f"{layout.summary} cannot be used: {error}", "Test again with --iterations 0.") from error
 

@@ -7,7 +7,7 @@ import math
 import platform
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, comparison_from_json
 from bidsapp.files import read_json
 from bidsapp.layout import ModelLayout
-from bidsapp.records import CaseScore, Hemi
+from bidsapp.records import CaseScore, Hemi, LabelOrigin
+from bidsapp.training.origins import count_kinds, say_kinds
 
 if TYPE_CHECKING:
     from bidsapp.config import Settings
@@ -27,22 +28,27 @@ _PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class PartSize:
-    """How much one part of the split holds."""
+    """How much one part of the split holds, and how its labels came about, in words."""
 
     name: str
     people: int
     pairs: int
+    labels: str
 
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """One validation during the training; `iteration` counts over all segments, `dice` is by label name."""
+    """One validation during the training; `iteration` counts over all segments.
+
+    `dice` and `consistency` are by label name, see `bidsapp.training.trainer.Validation`.
+    """
 
     iteration: int
     training_loss: float
     validation_loss: float
     dice: dict[str, float]
     learning_rate: float
+    consistency: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,10 @@ class GenerationFacts:
         Part -> how many; earlier pairs that were rehearsed are counted in `rehearsed`.
     test_dice
         Mean, lower and upper end of its 95 % interval; None where there is none.
+    test_people
+        How many the mean is over.
+    consistency
+        Mean Dice with the test labels that were approved as predicted; None where there are none.
     comparisons
         ``validation`` and ``source test`` -> how it compares with the model before.
     accepted
@@ -82,6 +92,8 @@ class GenerationFacts:
     people: dict[str, int]
     rehearsed: int
     test_dice: tuple[float | None, float | None, float | None]
+    test_people: int
+    consistency: float | None
     comparisons: dict[str, Comparison]
     accepted: bool
 
@@ -97,6 +109,7 @@ class ScoredCase:
     reference: Path
     prediction: Path
     scores: tuple[CaseScore, ...]
+    origin: LabelOrigin = field(default_factory=LabelOrigin)
 
     @property
     def mean_dice(self) -> float:
@@ -114,6 +127,7 @@ class UsedPair:
     hemi: Hemi
     part: str
     content: str
+    origin: LabelOrigin = field(default_factory=LabelOrigin)
 
 
 @dataclass(frozen=True)
@@ -244,7 +258,7 @@ def gather_training_report(
         settings=config.as_overrides(settings),
         defaults=config.as_overrides(config.Settings()),
         pairs=tuple(
-            UsedPair(case, known.participant, known.hemi, known.split, known.content)
+            UsedPair(case, known.participant, known.hemi, known.split, known.content, known.origin)
             for case, known in sorted(state.cases.items())
         ),
         versions=state.versions | {"python": platform.python_version()},
@@ -262,7 +276,8 @@ def _nnunet_labels(layout: ModelLayout) -> dict[int, str]:
 
 def _part_size(state: ModelState, name: str) -> PartSize:
     cases = [known for known in state.cases.values() if known.split == name and not known.rehearsal]
-    return PartSize(name, len({known.participant for known in cases}), len(cases))
+    labels = say_kinds(count_kinds(known.origin for known in cases))
+    return PartSize(name, len({known.participant for known in cases}), len(cases), labels)
 
 
 def _segment_facts(state: ModelState) -> tuple[SegmentFacts, ...]:
@@ -287,6 +302,8 @@ def _generation_facts(segment: Segment) -> GenerationFacts:
         people=result["people"],
         rehearsed=result["rehearsed"],
         test_dice=(dice["mean"], low, high),
+        test_people=dice["people"],
+        consistency=result.get("consistency", {}).get("mean"),
         comparisons={what: comparison_from_json(one) for what, one in result["comparisons"].items()},
         accepted=result["accepted"],
     )
@@ -316,6 +333,7 @@ def _tested_cases(layout: ModelLayout, state: ModelState, scores: Sequence[CaseS
             reference=layout.raw_labels("Ts") / f"{case}.nii.gz",
             prediction=layout.test_prediction(case),
             scores=tuple(rows),
+            origin=state.cases[case].origin,
         )
         for case, rows in sorted(by_case.items())
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bidsapp.evaluation.scores import FEWEST_PEOPLE, say_of_scores
 from bidsapp.files import write_text
 from bidsapp.layout import NNUNET_CONFIGURATION
 from bidsapp.records import CaseScore
@@ -27,11 +28,12 @@ from bidsapp.report.pictures import (
     outline_pictures,
 )
 from bidsapp.report.training_facts import GenerationFacts, HistoryPoint, ScoredCase, TrainingReport
+from bidsapp.training.origins import KIND_WORDS
 from bidsapp.training.volumes import read_volume
 
 if TYPE_CHECKING:
     from bidsapp.evaluation.comparison import Comparison, Difference
-    from bidsapp.evaluation.scores import MeasureSummary
+    from bidsapp.evaluation.scores import Group, MeasureSummary, Summary
 
 SHORT_HASH = 12
 TRAINING_COLOUR, VALIDATION_COLOUR, RATE_COLOUR = "#56B4E9", "#D55E00", "#009E73"
@@ -100,9 +102,12 @@ def render_training_report(report: TrainingReport) -> str:
             "base": "from scratch" if report.base == "scratch" else f"from the model {report.base[:SHORT_HASH]}",
             "parts": [(_NAMES_OF_PARTS[part.name], part) for part in report.parts],
             "iterations": report.segments[-1].target if report.segments else 0,
-            "headline": _headline(report.summary.all_labels["dice"]),
+            "headline": _headline(report.summary),
+            "notes": say_of_scores(report.summary, report.segments[-1].target if report.segments else 0),
+            "words": KIND_WORDS,
             "colours": dict(zip(report.labels.values(), label_colours(report.labels).values(), strict=True)),
-            "tables": [(measure, _score_rows(report, measure)) for measure in MEASURES],
+            "tables": [(measure, _score_rows(report.summary, measure)) for measure in MEASURES],
+            "consistency_rows": _score_rows(report.summary.consistency, MEASURES[0]),
             "plots": _score_plots(report),
             "sides": _sides(report),
             "shown": [_show(role, case, report) for role, case in cases_to_show(report.cases)],
@@ -126,8 +131,10 @@ def render_training_report(report: TrainingReport) -> str:
 def cases_to_show(cases: Sequence[ScoredCase]) -> list[tuple[str, ScoredCase]]:
     """Best, median and worst case by mean Dice, a case with several roles once; the lower median of two.
 
-    Cases without any defined Dice are only shown where there is no other: then the first one.
+    Of those whose label was corrected, drawn or imported, if there are any. Cases without any defined Dice are only
+    shown where there is no other: then the first one.
     """
+    cases = [case for case in cases if case.origin.is_reference] or cases
     ranked = sorted((case for case in cases if not math.isnan(case.mean_dice)), key=lambda case: case.mean_dice)
     if not ranked:
         return [("no Dice is defined", case) for case in cases[:1]]
@@ -147,18 +154,19 @@ def _show(role: str, case: ScoredCase, report: TrainingReport) -> ShownCase:
     return ShownCase(role, case, slices)
 
 
-def _headline(dice: MeasureSummary) -> dict[str, str]:
+def _headline(summary: Summary) -> dict[str, str]:
+    dice, too_few = summary.all_labels["dice"], bool(summary.too_few)
     return {
-        "mean": number_text(dice.mean, 3),
-        "interval": _interval(dice, 3),
+        "mean": "too few to tell" if too_few else number_text(dice.mean, 3),
+        "interval": "" if too_few else _interval(dice, 3),
         "people": plural(dice.people, "person", "people"),
         "scores": plural(dice.scores, "score", "scores"),
         "undefined": str(dice.undefined) if dice.undefined else "",
     }
 
 
-def _score_rows(report: TrainingReport, measure: Measure) -> list[dict[str, str]]:
-    named = [*report.summary.labels.items(), ("all labels", report.summary.all_labels)]
+def _score_rows(group: Group, measure: Measure) -> list[dict[str, str]]:
+    named = [*group.labels.items(), ("all labels", group.all_labels)]
     rows = []
     for position, (name, measures) in enumerate(named):
         found = measures[measure.key]
@@ -194,6 +202,7 @@ def _case_rows(report: TrainingReport) -> list[dict[str, Any]]:
             {
                 "case": case,
                 "side": _NAMES_OF_SIDES[case.hemi] if case.hemi != "n/a" else NOT_AVAILABLE,
+                "label": KIND_WORDS[case.origin.kind],
                 "mean": _cell(case.mean_dice, 3),
                 "dice": [_cell(dice.get(name, math.nan), 3) for name in report.summary.labels],
                 "hd95": _cell(_mean_of_defined([score.hd95_mm for score in case.scores]), 2),
@@ -214,8 +223,8 @@ def _mean_of_defined(values: Sequence[float]) -> float:
 
 
 def _score_plots(report: TrainingReport) -> list[tuple[str, ThemedPicture]]:
-    """One plot for each of the first two measures that is defined at all."""
-    scores = [score for case in report.cases for score in case.scores]
+    """One plot for each of the first two measures that is defined at all; of the cases that can be scored."""
+    scores = [score for case in report.cases if case.origin.is_reference for score in case.scores]
     plots = []
     for measure in MEASURES[:2]:
         finite = [value for value in (getattr(score, measure.key) for score in scores) if math.isfinite(value)]
@@ -253,15 +262,18 @@ def _curves(report: TrainingReport) -> dict[str, ThemedPicture]:
         _curve(history, [point.training_loss for point in history], TRAINING_COLOUR),
         _curve(history, [point.validation_loss for point in history], VALIDATION_COLOUR),
     ]
-    dice = [
-        _curve(
-            history,
-            [point.dice.get(name, math.nan) for point in history],
-            colours[value],
-            dashed=number >= len(LABEL_COLOURS),
-        )
-        for number, (value, name) in enumerate(report.labels.items())
-    ]
+    dice, consistency = (
+        [
+            _curve(
+                history,
+                [of_labels.get(name, math.nan) for of_labels in measured],
+                colours[value],
+                dashed=number >= len(LABEL_COLOURS),
+            )
+            for number, (value, name) in enumerate(report.labels.items())
+        ]
+        for measured in ([point.dice for point in history], [point.consistency for point in history])
+    )
     end = history[-1].iteration
     dice += [
         Curve((0, end), (report.source_dice[name],) * 2, colours[value], dashed=True)
@@ -269,9 +281,16 @@ def _curves(report: TrainingReport) -> dict[str, ThemedPicture]:
         if name in report.source_dice
     ]
     rates = [_curve(history, [point.learning_rate for point in history], RATE_COLOUR)]
+    both = {}
+    if any(point.dice for point in history):
+        alt = "Validation Dice of every label over iterations"
+        both["dice"] = _themed_curves(dice, boundaries, alt, y_limits=(0.0, 1.0))
+    if any(point.consistency for point in history):
+        alt = "Consistency with labels approved as predicted over iterations"
+        both["consistency"] = _themed_curves(consistency, boundaries, alt, y_limits=(0.0, 1.0))
     return {
         "loss": _themed_curves(losses, boundaries, "Training and validation loss over iterations"),
-        "dice": _themed_curves(dice, boundaries, "Validation Dice of every label over iterations", y_limits=(0.0, 1.0)),
+        **both,
         "rate": _themed_curves(rates, boundaries, "Learning rate over iterations", y_limits=(0.0, None)),
     }
 
@@ -302,7 +321,8 @@ def _generation_row(number: int, one: GenerationFacts) -> dict[str, str]:
         "generation": str(one.generation),
         "people": " / ".join(str(one.people.get(part, 0)) for part in _NAMES_OF_PARTS),
         "rehearsed": str(one.rehearsed),
-        "test": f"{number_text(mean, 3)}{interval}",
+        "test": f"{number_text(mean, 3)}{interval}" if one.test_people >= FEWEST_PEOPLE else "too few",
+        "consistency": number_text(one.consistency, 3),
         "validation": _change(one.comparisons.get("validation")),
         "source": _change(one.comparisons.get("source test")),
         "current": "yes" if one.accepted else "no: worse",
@@ -312,7 +332,10 @@ def _generation_row(number: int, one: GenerationFacts) -> dict[str, str]:
 def _change(comparison: Comparison | None) -> str:
     if comparison is None:
         return NOT_AVAILABLE
-    return f"{comparison.verdict}: {_gain(comparison.overall)}, {plural(comparison.overall.people, 'person', 'people')}"
+    overall = comparison.overall
+    if overall is None:
+        return str(comparison)
+    return f"{comparison}; {_gain(overall)}, {plural(overall.people, 'person', 'people')}"
 
 
 def _gain(difference: Difference) -> str:
@@ -340,7 +363,7 @@ def _label_changes(report: TrainingReport) -> list[dict[str, str]]:
 
 def _generation_plot(report: TrainingReport) -> ThemedPicture | None:
     """Test Dice after each segment with its interval; nothing to see with one."""
-    tested = [one for one in report.generations if one.test_dice[0] is not None]
+    tested = [one for one in report.generations if one.test_people >= FEWEST_PEOPLE and one.test_dice[0] is not None]
     if len(tested) < 2:
         return None
     x = tuple(float(one.iterations) for one in tested)

@@ -22,10 +22,19 @@ from bidsapp.labels.ledger import Approvals, find_approvals
 from bidsapp.labels.review_table import read_review_table
 from bidsapp.labels.selection import Wanted, select_approvals
 from bidsapp.labels.tables import read_label_table, write_label_table
-from bidsapp.layout import OutputLayout, annotation_file, approved_pairs_file, label_table_file, pair_images, pair_label
+from bidsapp.layout import (
+    OutputLayout,
+    annotation_file,
+    approved_pairs_file,
+    label_table_file,
+    origins_file,
+    pair_images,
+    pair_label,
+)
 from bidsapp.records import Approval, LabelTable, Modality, Vouched
 from bidsapp.training.annotated import write_annotated
 from bidsapp.training.check_pairs import label_problems
+from bidsapp.training.origins import write_origins
 from bidsapp.training.volumes import Array, Volume, VolumeError, read_volume
 
 logger = logging.getLogger(__name__)
@@ -202,7 +211,7 @@ def nifti_bytes(image: nibabel.Nifti1Image) -> bytes:
 
 
 def update_training_folder(folder: Path, sides: ApprovedSides, modalities: Sequence[Modality]) -> None:
-    """Make `folder` hold exactly the pairs of `sides`, left sides flipped, and labels.tsv.
+    """Make `folder` hold exactly the pairs of `sides`, left sides flipped, labels.tsv and origins.tsv.
 
     Pairs that are what they were are not touched; those without an approval now are removed and named; those that
     somebody changed are written again and named.
@@ -240,6 +249,7 @@ def update_training_folder(folder: Path, sides: ApprovedSides, modalities: Seque
     if not table_file.exists() or read_label_table(table_file) != sides.table:
         write_label_table(table_file, sides.table)
     write_annotated(annotation_file(folder), sides.annotated)
+    write_origins(origins_file(folder), {case: approval.origin for case, approval in wanted.items()})
     for case, known in sides.annotated.items():
         logger.info("%s annotates %s alone: what it does not draw is not learned from it", case, ", ".join(known))
     logger.info("training pairs in %s: %d written, %d as they were", folder, len(written), len(kept))

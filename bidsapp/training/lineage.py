@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from bidsapp.errors import BadDataError
+from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.layout import ModelLayout
 from bidsapp.models.licences import stated_licence
 from bidsapp.models.loading import LoadedModel
 from bidsapp.records import Pair, Split, SplitName, SplitRow
 from bidsapp.training.split import add_places
-from bidsapp.training.state import ModelState, read_state
+from bidsapp.training.state import SCRATCH, ModelState, read_state
 
-MOST_PARENTS, MOST_NAMES = 50, 255
+log = logging.getLogger(__name__)
+
+MOST_PARENTS, MOST_NAMES, MOST_DIGESTS = 50, 255, 1000
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,16 @@ class Lineage:
         Digest of their images -> their person.
     unchecked
         Names of the models before whose people are not known: no leakage can be ruled out.
+    ancestors
+        Digests of all models before, their earlier exports included, as far as they are known: any of them may have
+        drawn the labels that were approved as predicted.
     """
 
     parents: tuple[dict[str, Any], ...] = ()
     inherited: Split = field(default_factory=Split)
     image_people: Mapping[str, str] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
+    ancestors: tuple[str, ...] = ()
 
 
 def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -> Lineage:
@@ -54,10 +61,15 @@ def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -
     parents = _genealogy(model, licence)
     home = _home(asked)
     state = read_state(home) if home is not None else None
-    if state is None:
-        return Lineage(parents, unchecked=tuple(str(one["name"]) for one in parents))
+    stated = _digests(model.facts.get("ancestors"))
+    own = (model.digest, *stated, *(str(one["digest"]) for one in parents if one["digest"]))
+    if home is None or state is None:
+        return Lineage(
+            parents, unchecked=tuple(str(one["name"]) for one in parents), ancestors=tuple(dict.fromkeys(own))
+        )
     return Lineage(
         parents,
+        ancestors=tuple(dict.fromkeys((*own, *known_digests(home, state)))),
         inherited=add_places(state.split, state.inherited),
         image_people=dict(state.image_people),
         unchecked=state.unchecked,
@@ -66,7 +78,35 @@ def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -
 
 def lineage_so_far(state: ModelState) -> Lineage:
     """The same of a model that was begun before."""
-    return Lineage(state.parents, state.inherited, state.image_people, state.unchecked)
+    return Lineage(state.parents, state.inherited, state.image_people, state.unchecked, state.ancestors)
+
+
+def known_digests(layout: ModelLayout, state: ModelState) -> tuple[str, ...]:
+    """Digests of all that a model was: the models before it, and each of its own exports.
+
+    Exports of versions that did not note their digest are read, as far as they are there.
+    """
+    found = [*state.ancestors, *(str(parent["digest"]) for parent in state.parents if parent.get("digest"))]
+    if state.base != SCRATCH:
+        found.append(state.base)
+    for segment in state.segments:
+        noted = segment.result.get("digest")
+        archive = layout.exported_model(segment.target)
+        if noted:
+            found.append(str(noted))
+        elif segment.result and archive.is_file():
+            found += _digest_of(archive)
+    return tuple(dict.fromkeys(found))
+
+
+def _digest_of(archive: Path) -> list[str]:
+    from bidsapp.models.loading import load_model
+
+    try:
+        return [load_model(archive).digest]
+    except HippoTuneError as error:
+        log.warning("labels that %s drew are not recognised: %s", archive.name, error)
+        return []
 
 
 def refuse_leaks(lineage: Lineage, split: Split, pairs: Iterable[Pair], images: Mapping[str, list[str]]) -> None:
@@ -137,6 +177,12 @@ def _genealogy(model: LoadedModel, licence: str | None) -> tuple[dict[str, Any],
     before = facts.get("parents")
     listed = before[:MOST_PARENTS] if isinstance(before, list) else []
     return tuple(_checked(one) for one in (own, *listed) if isinstance(one, dict))
+
+
+def _digests(stated: object) -> tuple[str, ...]:
+    """What a model's file says of the models before it, as far as it is digests."""
+    listed = stated[:MOST_DIGESTS] if isinstance(stated, list) else []
+    return tuple(one for one in listed if isinstance(one, str) and re.fullmatch(r"[0-9a-f]{64}", one))
 
 
 def _checked(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.tables import read_label_table
-from bidsapp.layout import ModelLayout, annotation_file, label_table_file
+from bidsapp.layout import ModelLayout, annotation_file, label_table_file, origins_file
 from bidsapp.records import LabelTable, Split, SplitName, Vouched
 from bidsapp.training.annotated import read_annotated
 from bidsapp.training.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
@@ -22,6 +22,7 @@ from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
 from bidsapp.training.dataset import Parts
 from bidsapp.training.lineage import Lineage, refuse_leaks
+from bidsapp.training.origins import read_origins, with_origins
 from bidsapp.training.pairs import find_pairs
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
 from bidsapp.training.request import GroupRequest
@@ -133,6 +134,9 @@ def check_material(
     partly = annotation_file(source.folder)
     cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
     annotated = read_annotated(partly, cases, table) if partly.exists() else {}
+    stated = origins_file(source.folder)
+    if stated.exists():
+        found = replace(found, pairs=with_origins(found.pairs, read_origins(stated, cases)))
     checked = check_pairs(found, table=table, annotated=annotated, skip_bad_pairs=request.skip_bad_pairs)
     channels = _channel_names(checked, source, state, settings)
     if base is not None:
@@ -193,16 +197,17 @@ def _place(
     Whoever a model before knows keeps their place.
     """
     people = {pair.participant for pair in checked.pairs}
+    judges = {pair.participant for pair in checked.pairs if pair.origin.is_reference}
     seed, locked = settings.training.seed, state.split if state else None
     validation, test = settings.split.validation_fraction, settings.split.test_fraction
     if source.vouched.by == "user":
         return decide_split(
-            request.layout.split, people, seed=seed, locked=locked, known=lineage.inherited,
+            request.layout.split, people, judges=judges, seed=seed, locked=locked, known=lineage.inherited,
             validation_fraction=validation, test_fraction=test,
         )  # fmt: skip
     return decide_shared_split(
-        request.output, request.layout.split, people, seed=seed, locked=locked, inherited=lineage.inherited,
-        validation_fraction=validation, test_fraction=test, write=write,
+        request.output, request.layout.split, people, judges=judges, seed=seed, locked=locked,
+        inherited=lineage.inherited, validation_fraction=validation, test_fraction=test, write=write,
     )  # fmt: skip
 
 
@@ -266,6 +271,7 @@ def trained_cases(parts: Parts, material: Material) -> dict[str, TrainedCase]:
             places[pair.participant],
             checked.content[pair.case],
             _names(checked.annotated, pair.case),
+            origin=pair.origin,
         )
         for pair in (*parts.seen_in_training, *parts.test)
     }
@@ -280,6 +286,7 @@ def trained_cases(parts: Parts, material: Material) -> dict[str, TrainedCase]:
             earlier.checked.content[pair.case],
             _names(earlier.checked.annotated, pair.case),
             rehearsal=True,
+            origin=pair.origin,
         )
         for pair in earlier.pairs
     }

@@ -13,11 +13,12 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
 from bidsapp.labels.tables import nnunet_values, read_label_table
-from bidsapp.layout import ModelLayout, annotation_file, label_table_file
+from bidsapp.layout import ModelLayout, annotation_file, label_table_file, origins_file
 from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
 from bidsapp.training.annotated import read_annotated
 from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
+from bidsapp.training.origins import read_origins, with_origins
 from bidsapp.training.pairs import FoundPairs, find_pairs
 from bidsapp.training.state import ModelState, read_state
 
@@ -102,6 +103,9 @@ def earlier_pairs(
         own_table, partly = read_label_table(label_table_file(folder)), annotation_file(folder)
         cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
         drawn = read_annotated(partly, cases, own_table) if partly.exists() else {}
+        stated = origins_file(folder)
+        if stated.exists():
+            found = replace(found, pairs=with_origins(found.pairs, read_origins(stated, cases)))
     if not found.pairs:
         raise NoInputError(f"{folder} has no pairs{f' in {part}' if state else ''}", "Name another one.")
     _refuse_other_channels(folder, found, state, channels)
@@ -208,7 +212,7 @@ def _pairs_of_model(layout: ModelLayout, state: ModelState, part: SplitName) -> 
         if known.split == part and not known.rehearsal:
             images = sorted(layout.raw_images(folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
             label = layout.raw_labels(folder) / f"{case}.nii.gz"
-            pairs.append(Pair(case, known.participant, known.hemi, tuple(images), label))
+            pairs.append(Pair(case, known.participant, known.hemi, tuple(images), label, origin=known.origin))
     return FoundPairs(tuple(pairs), ())
 
 

@@ -25,6 +25,7 @@ def decide_shared_split(
     people: Collection[str],
     *,
     seed: int,
+    judges: Collection[str] | None = None,
     locked: Split | None = None,
     inherited: Split | None = None,
     validation_fraction: float = 0.2,
@@ -39,7 +40,7 @@ def decide_shared_split(
     ----------
     path
         The model's own ``split.tsv``, which the caller writes.
-    people, seed, locked, validation_fraction, test_fraction
+    people, seed, judges, locked, validation_fraction, test_fraction
         As in `bidsapp.training.split.decide_split`.
     inherited
         Places of people whom a model before knows; the data set's own come first.
@@ -62,6 +63,7 @@ def decide_shared_split(
             path,
             people,
             seed=seed,
+            judges=judges,
             locked=locked,
             known=add_places(known, inherited or Split()),
             validation_fraction=validation_fraction,

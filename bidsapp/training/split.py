@@ -29,6 +29,7 @@ def place_people(
     people: Collection[str],
     *,
     seed: int,
+    judges: Collection[str] | None = None,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
     generation: int = 1,
@@ -39,6 +40,16 @@ def place_people(
     that has nobody, and then to the one with the largest deficit: its fraction of the people present so far,
     the newcomer included, minus those present in it. Only `people` count, not rows of those who left, so that
     what is trained and tested now keeps the fractions. Ties go to test, then to validation.
+
+    Where some of `people` are `judges` (a person corrected or drew a label of theirs, so that models can be scored on
+    it) and others are not, the judges among the newcomers come first, and go by the places of the judges alone: to
+    test or validation where no judge is, then to training where none is, and then to the largest deficit of judges.
+    No part stays empty for that.
+
+    Parameters
+    ----------
+    judges
+        None: everybody is.
 
     Raises
     ------
@@ -57,9 +68,16 @@ def place_people(
         )
     counts = Counter(row.split for row in split.rows if row.participant_id in present)
     rows = list(split.rows)
-    for person in sorted(present - split.people, key=lambda person: _digest(seed, person)):
-        name = _neediest(counts, fractions)
+    spread = present if judges is None else present & set(judges)
+    spread = spread if spread < present else set()
+    of_judges = Counter(row.split for row in split.rows if row.participant_id in spread)
+    newcomers = sorted(present - split.people, key=lambda person: (person not in spread, _digest(seed, person)))
+    for number, person in enumerate(newcomers):
+        can_wait = len(newcomers) - number > sum(not counts[name] for name in SPLIT_NAMES)
+        by_judges = person in spread and can_wait
+        name = _neediest_of_judges(of_judges, fractions) if by_judges else _neediest(counts, fractions)
         counts[name] += 1
+        of_judges[name] += person in spread
         rows.append(SplitRow(person, name, generation))
     for name in SPLIT_NAMES:
         if not counts[name]:
@@ -100,6 +118,7 @@ def decide_split(
     people: Collection[str],
     *,
     seed: int,
+    judges: Collection[str] | None = None,
     locked: Split | None = None,
     known: Split | None = None,
     validation_fraction: float = 0.2,
@@ -117,6 +136,8 @@ def decide_split(
         Everybody who has pairs now.
     seed
         Orders the newcomers.
+    judges
+        As in `place_people`.
     locked
         The split as it was last trained with; None before the first training.
     known
@@ -141,6 +162,7 @@ def decide_split(
         add_known(current, known or Split(), people, generation=generation),
         people,
         seed=seed,
+        judges=judges,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         generation=generation,
@@ -225,6 +247,12 @@ def _neediest(counts: Mapping[SplitName, int], fractions: Mapping[SplitName, flo
     empty = [name for name in _TIES_GO_TO if not counts[name]]
     deficits = {name: round(fractions[name] * total - counts[name], 9) for name in empty or _TIES_GO_TO}
     return max(deficits, key=lambda name: deficits[name])
+
+
+def _neediest_of_judges(counts: Mapping[SplitName, int], fractions: Mapping[SplitName, float]) -> SplitName:
+    """Held-out parts first: nothing can be scored or compared where no judge is."""
+    without = [name for name in _TIES_GO_TO if not counts[name] and fractions[name]]
+    return without[0] if without else _neediest(counts, fractions)
 
 
 def _parse_row(path: Path, line: TsvRow) -> SplitRow:

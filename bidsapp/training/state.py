@@ -8,7 +8,8 @@ from typing import Any, Literal
 from bidsapp.errors import BadDataError
 from bidsapp.files import read_json, write_json
 from bidsapp.layout import ModelLayout
-from bidsapp.records import Hemi, Split, SplitName, Vouched
+from bidsapp.records import Hemi, LabelOrigin, Split, SplitName, Vouched
+from bidsapp.training.origins import origin_from_json
 from bidsapp.training.split import split_from_json, split_to_json
 
 Stage = Literal["training", "testing", "exported"]
@@ -34,7 +35,8 @@ class Segment:
     vouched
         Who answers for the labels of this segment.
     result
-        What came out: people and pairs per part, test Dice, comparison with the model before; empty until tested.
+        What came out: people and pairs per part, test Dice, comparison with the model before, digest of the model;
+        empty until tested.
     """
 
     start: int
@@ -58,6 +60,8 @@ class TrainedCase:
         Names of the labels that it annotates; None: all.
     rehearsal
         It is of an earlier training (``--rehearse``) and no person of this one.
+    origin
+        How its label came about.
     """
 
     participant: str
@@ -66,6 +70,7 @@ class TrainedCase:
     content: str
     annotated: tuple[str, ...] | None = None
     rehearsal: bool = False
+    origin: LabelOrigin = field(default_factory=LabelOrigin)
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ class ModelState:
         Value of the model that the last segment is compared with -> value of the network; empty: nothing to compare.
     parent_channels
         Which images that model takes, by number and in its order.
+    ancestors
+        Digests of the models before this one and of their earlier exports, as far as they are known.
     """
 
     base: str
@@ -113,6 +120,7 @@ class ModelState:
     unchecked: tuple[str, ...] = ()
     parent_labels: dict[int, int] = field(default_factory=dict)
     parent_channels: tuple[int, ...] = ()
+    ancestors: tuple[str, ...] = ()
 
     @property
     def from_model(self) -> bool:
@@ -170,13 +178,14 @@ def read_state(layout: ModelLayout) -> ModelState | None:
                 "channels": tuple(content["channels"]),
                 "split": split_from_json(content["split"]),
                 "segments": tuple(_read_segment(segment) for segment in content["segments"]),
-                "cases": {case: _read_case(known) for case, known in content["cases"].items()},
+                "cases": _read_cases(content),
                 "parents": tuple(content.get("parents", ())),
                 "new_labels": tuple(content.get("new_labels", ())),
                 "inherited": split_from_json(content.get("inherited", ())),
                 "unchecked": tuple(content.get("unchecked", ())),
                 "parent_labels": {int(old): new for old, new in content.get("parent_labels", {}).items()},
                 "parent_channels": tuple(content.get("parent_channels", ())),
+                "ancestors": tuple(content.get("ancestors", ())),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -185,9 +194,22 @@ def read_state(layout: ModelLayout) -> ModelState | None:
         ) from error
 
 
-def _read_case(content: dict[str, Any]) -> TrainedCase:
-    annotated = content.get("annotated")
-    return TrainedCase(**content | {"annotated": None if annotated is None else tuple(annotated)})
+def _read_cases(content: dict[str, Any]) -> dict[str, TrainedCase]:
+    """Older versions did not note where labels come from: a user's folder was imported, of approvals nobody knows."""
+    approved = bool(content["segments"]) and content["segments"][-1].get("vouched", {}).get("by") == "review"
+    otherwise = LabelOrigin("unknown" if approved else "imported")
+    return {case: _read_case(known, otherwise) for case, known in content["cases"].items()}
+
+
+def _read_case(content: dict[str, Any], otherwise: LabelOrigin) -> TrainedCase:
+    annotated, origin = content.get("annotated"), content.get("origin")
+    return TrainedCase(
+        **content
+        | {
+            "annotated": None if annotated is None else tuple(annotated),
+            "origin": otherwise if origin is None else origin_from_json(origin),
+        }
+    )
 
 
 def _read_segment(content: dict[str, Any]) -> Segment:

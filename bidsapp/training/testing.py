@@ -5,20 +5,20 @@ from __future__ import annotations
 import glob
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bidsapp.bids.people import shorten_list
-from bidsapp.evaluation.comparison import Comparison, compare
+from bidsapp.evaluation.comparison import Comparison, compare, drawn_by
 from bidsapp.evaluation.scores import score_case
 from bidsapp.files import read_json
 from bidsapp.layout import TURNS_TO_RAS, ModelLayout
 from bidsapp.prediction import Predictor
 from bidsapp.progress import progress_over
-from bidsapp.records import CaseScore, Hemi, LabelTable, SplitName
+from bidsapp.records import CaseScore, Hemi, LabelOrigin, LabelTable, SplitName
 from bidsapp.training.import_pairs import write_nnunet_case
 from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.state import ModelState
@@ -35,6 +35,8 @@ class ScoredPair:
     ----------
     annotated
         Names of the labels that it annotates; None: all.
+    origin
+        How its label came about.
     """
 
     case: str
@@ -43,6 +45,7 @@ class ScoredPair:
     images: tuple[Path, ...]
     label: Path
     annotated: tuple[str, ...] | None = None
+    origin: LabelOrigin = field(default_factory=LabelOrigin)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> li
         ScoredPair(
             case, known.participant, known.hemi,
             tuple(sorted(layout.raw_images(folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))),
-            layout.raw_labels(folder) / f"{case}.nii.gz", annotated=known.annotated,
+            layout.raw_labels(folder) / f"{case}.nii.gz", annotated=known.annotated, origin=known.origin,
         )
         for case, known in sorted(state.cases.items())
         if known.split == part and not known.rehearsal
@@ -105,7 +108,7 @@ def pairs_of_others(earlier: EarlierPairs, state: ModelState, folder: Path, *, r
         ScoredPair(
             pair.case, pair.participant, pair.hemi,
             tuple(folder / f"{pair.case}_{channel:04d}.nii.gz" for channel in range(len(pair.images))),
-            folder / f"{pair.case}.nii.gz", _names(annotated.get(pair.case)),
+            folder / f"{pair.case}.nii.gz", _names(annotated.get(pair.case)), pair.origin,
         )
         for pair in earlier.pairs
     ]  # fmt: skip
@@ -140,6 +143,7 @@ def predict_and_score(
             case=pair.case,
             hemi=pair.hemi,
             annotated=pair.annotated,
+            label_from=pair.origin.kind,
         )
     return scores
 
@@ -151,15 +155,28 @@ def network_labels(layout: ModelLayout) -> LabelTable:
 
 
 def compare_models(
-    pairs: Sequence[ScoredPair], labels: LabelTable, before: Contender, after: Contender, *, what: str, seed: int
+    pairs: Sequence[ScoredPair],
+    labels: LabelTable,
+    before: Contender,
+    after: Contender,
+    *,
+    ancestors: Collection[str] = (),
+    what: str,
+    seed: int,
 ) -> Comparison | None:
-    """Predict the same pairs with both models, and compare by person; None where nothing can be compared."""
+    """Predict the same pairs with both models, and compare by person; None where there are none.
+
+    Pairs whose label one of them drew, or one of their `ancestors` (digests), are left out.
+    """
+    models = {*ancestors, *(one.predictor.digest for one in (before, after))}
+    drawn = {pair.case: pair.participant for pair in pairs if drawn_by(pair.origin, models)}
+    pairs = [pair for pair in pairs if pair.case not in drawn]
     with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
         old, new = (
             predict_and_score(pairs, labels, one, Path(folder), what=f"{name} on {what}")
             for name, one in (("the model before", before), ("the new model", after))
         )
-    return compare(old, new, seed=seed)
+    return compare(old, new, seed=seed, drawn=drawn)
 
 
 def _renumber(label: np.ndarray, values: Mapping[int, int] | None) -> np.ndarray:

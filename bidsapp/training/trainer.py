@@ -60,7 +60,11 @@ class Validation:
     training_loss
         Mean over the iterations since the validation before.
     dice
-        Label name -> Dice over all voxels of the validation batches.
+        Label name -> Dice over all voxels of the validation patches with corrected, drawn or imported labels; empty
+        where there are none.
+    consistency
+        The same of the patches whose labels were approved as predicted: it says how far the network strays from what
+        another one drew, not how good it is.
     """
 
     iteration: int
@@ -68,11 +72,17 @@ class Validation:
     validation_loss: float
     dice: dict[str, float]
     learning_rate: float
+    consistency: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float:
-        """Mean over labels."""
-        return float(np.mean(list(self.dice.values())))
+        """Mean over labels; NaN without any."""
+        return _mean(self.dice)
+
+    @property
+    def mean_consistency(self) -> float:
+        """Mean over labels; NaN without any."""
+        return _mean(self.consistency)
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,16 @@ class ValidationPicture:
     image: np.ndarray
     label: np.ndarray
     prediction: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Validated:
+    """What a look at the validation batches gave; `dice` and `consistency` as in `Validation`."""
+
+    loss: float
+    dice: dict[str, float]
+    consistency: dict[str, float]
+    picture: ValidationPicture
 
 
 @dataclass(frozen=True)
@@ -134,12 +154,16 @@ class Start:
         Case -> names of the labels that it annotates, of the cases that do not annotate all.
     rehearsal
         Cases of an earlier training; `finetuning.rehearsal_fraction` of the patches are theirs.
+    as_predicted
+        Cases whose labels no person corrected or drew: drawn less often (`training.predicted_weight`), and no measure
+        of the training.
     """
 
     from_model: bool = False
     new_labels: bool = False
     annotated: Mapping[str, frozenset[str]] = field(default_factory=dict)
     rehearsal: frozenset[str] = frozenset()
+    as_predicted: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -259,8 +283,8 @@ class HippoTuneTrainer(nnUNetTrainer):
         target = self.segments[-1].target
         self._make_batches()
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
-        if self.start.from_model and not self.progress.source_dice:
-            self.progress.source_dice = self._validate()[1]
+        if self.start.from_model and not self.progress.source_dice and self.progress.iteration == 0:
+            self.progress.source_dice = self._validate().dice
         if self.progress.source_dice:
             watcher.source_validated(self.progress.source_dice)
         every = self.settings.training
@@ -348,17 +372,18 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     def _record(self, loss_sum: float, rate: float, watcher: Watcher) -> None:
         self._refuse_divergence(loss_sum)
-        validation_loss, dice, picture = self._validate()
+        found = self._validate()
         validation = Validation(
             iteration=self.progress.iteration,
             training_loss=loss_sum / self.progress.loss_count,
-            validation_loss=validation_loss,
-            dice=dice,
+            validation_loss=found.loss,
+            dice=found.dice,
             learning_rate=rate,
+            consistency=found.consistency,
         )
         self.progress.loss_count = 0
         self.progress.history.append(asdict(validation))
-        watcher.validated(validation, picture)
+        watcher.validated(validation, found.picture)
 
     def _refuse_divergence(self, loss_sum: float) -> None:
         if not np.isfinite(loss_sum):
@@ -368,10 +393,11 @@ class HippoTuneTrainer(nnUNetTrainer):
             )
 
     @torch.no_grad()
-    def _validate(self) -> tuple[float, dict[str, float], ValidationPicture]:
-        """Loss, Dice per label name over all voxels of the fixed validation batches, and a picture."""
+    def _validate(self) -> _Validated:
+        """Look at the fixed validation batches, those of either kind of label apart."""
         self.network.eval()
         losses, counts, pictures = [], [], []
+        cases: list[str] = []
         for number in range(self.settings.training.validation_batches):
             batch = self._batches["validation"][number]
             target = [scale.to(self.device) for scale in batch["target"]]
@@ -379,17 +405,24 @@ class HippoTuneTrainer(nnUNetTrainer):
             losses.append(float(self.loss(outputs, target)))
             prediction = outputs[0].argmax(1, keepdim=True)
             one_hot = torch.zeros_like(outputs[0]).scatter_(1, prediction, 1)
-            axes = [0, *range(2, one_hot.ndim)]
-            tp, fp, fn, _ = get_tp_fp_fn_tn(one_hot, target[0], axes=axes)
-            counts.append(torch.stack([tp, fp, fn]).double().cpu().numpy())
+            tp, fp, fn, _ = get_tp_fp_fn_tn(one_hot, target[0], axes=list(range(2, one_hot.ndim)))
+            counts.append(torch.stack([tp, fp, fn], dim=1).double().cpu().numpy())
+            cases += map(str, batch["keys"])
             if number == 0:
                 pictures.append(_middle_slice(batch["data"], target[0], prediction))
         self.network.train()
-        tp, fp, fn = np.sum(counts, axis=0)[:, 1:]
+        of_patches = np.concatenate(counts)  # patches, (tp, fp, fn), classes
+        as_predicted = np.array([case in self.start.as_predicted for case in cases])
+        dice, consistency = (self._pooled_dice(of_patches[chosen]) for chosen in (~as_predicted, as_predicted))
+        return _Validated(float(np.mean(losses)), dice, consistency, pictures[0])
+
+    def _pooled_dice(self, counts: np.ndarray) -> dict[str, float]:
+        """Label name -> Dice over the voxels of all patches; `counts` is (patches, (tp, fp, fn), classes)."""
+        if not len(counts):
+            return {}
+        tp, fp, fn = counts.sum(axis=0)[:, 1:]
         dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
-        values = sorted(self.label_names)
-        named = {self.label_names[value]: float(dice[index]) for index, value in enumerate(values)}
-        return float(np.mean(losses)), named, pictures[0]
+        return {self.label_names[value]: float(dice[index]) for index, value in enumerate(sorted(self.label_names))}
 
     def save(self) -> None:
         """Write a checkpoint from which `prepare` goes on exactly here."""
@@ -455,11 +488,12 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     def _shares(self, cases: Sequence[str]) -> np.ndarray | None:
         """How often each case is drawn; None: all alike."""
-        earlier = np.array([case in self.start.rehearsal for case in sorted(cases)])
-        if not earlier.any() or earlier.all():
-            return None
-        fraction = self.settings.finetuning.rehearsal_fraction
-        return np.where(earlier, fraction / earlier.sum(), (1 - fraction) / (~earlier).sum())
+        return case_shares(
+            cases,
+            self.start,
+            rehearsal_fraction=self.settings.finetuning.rehearsal_fraction,
+            predicted_weight=self.settings.training.predicted_weight,
+        )
 
     def _affordable_workers(self) -> int:
         """Workers whose batches fit into shared memory (containers often have 64 MB of it)."""
@@ -474,11 +508,38 @@ class HippoTuneTrainer(nnUNetTrainer):
         return affordable
 
 
+def case_shares(
+    cases: Sequence[str], start: Start, *, rehearsal_fraction: float, predicted_weight: float
+) -> np.ndarray | None:
+    """How often each of `cases`, sorted, is drawn: shares that sum to 1; None: all alike.
+
+    Raises
+    ------
+    UsageError
+        When a weight of 0 leaves nothing to train on.
+    """
+    ordered = sorted(cases)
+    earlier = np.array([case in start.rehearsal for case in ordered])
+    weights = np.where([case in start.as_predicted for case in ordered], predicted_weight, 1.0)
+    if not weights.any():
+        raise UsageError(
+            "every label to train on was approved as predicted, and training.predicted_weight = 0 leaves them out",
+            "Correct some sides of training people, or raise it.",
+        )
+    parts = [part for part in (earlier, ~earlier) if weights[part].any()]
+    if len(parts) == 1:
+        return None if np.ptp(weights) == 0 else weights / weights.sum()
+    for part, share in zip(parts, (rehearsal_fraction, 1 - rehearsal_fraction), strict=True):
+        weights[part] *= share / weights[part].sum()
+    return weights
+
+
 def start_of(state: ModelState) -> Start:
     """What a model's training began with."""
     annotated = {case: frozenset(one.annotated) for case, one in state.cases.items() if one.annotated is not None}
     rehearsal = frozenset(case for case, one in state.cases.items() if one.rehearsal)
-    return Start(state.from_model, bool(state.new_labels), annotated, rehearsal)
+    as_predicted = frozenset(case for case, one in state.cases.items() if not one.origin.is_reference)
+    return Start(state.from_model, bool(state.new_labels), annotated, rehearsal, as_predicted)
 
 
 def make_trainer(
@@ -531,6 +592,10 @@ def _keep_freed_memory() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(m_mmap_max, 0)
             libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def _mean(of_labels: Mapping[str, float]) -> float:
+    return float(np.mean(list(of_labels.values()))) if of_labels else float("nan")
 
 
 def _middle_slice(data: torch.Tensor, target: torch.Tensor, prediction: torch.Tensor) -> ValidationPicture:

@@ -63,7 +63,7 @@ class _Progress:
         self.start, self.target, self.slow_device = start, target, slow_device
         self.began = self.last_line = time.monotonic()
         self.iteration = start
-        self.dice = float("nan")
+        self.measured = "not validated yet"
         on_terminal = sys.stderr.isatty()
         self.bar = tqdm(total=target, initial=start, unit="it", disable=not on_terminal, dynamic_ncols=True)
         self.lines = not on_terminal
@@ -92,11 +92,11 @@ class _Progress:
     def show(self, loss: float) -> None:
         if self.lines:
             log.info(
-                "iteration %d of %d, loss %.3f, validation Dice %.3f, %.2f iterations/s, %s left",
-                self.iteration, self.target, loss, self.dice, self.speed, self.left,
+                "iteration %d of %d, loss %.3f, %s, %.2f iterations/s, %s left",
+                self.iteration, self.target, loss, self.measured, self.speed, self.left,
             )  # fmt: skip
         else:
-            self.bar.set_postfix_str(f"loss {loss:.3f}, validation Dice {self.dice:.3f}")
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {self.measured}")
 
     def _estimate(self) -> None:
         log.info("on this CPU the training will take about %s", self.left)
@@ -113,14 +113,14 @@ class _Progress:
 def _validated(
     layout: ModelLayout, writer: Any, progress: _Progress, validation: Validation, picture: ValidationPicture
 ) -> None:
-    progress.dice = validation.mean_dice
+    progress.measured = _say_measured(validation)
     progress.show(validation.training_loss)
     step = validation.iteration
     scalars = {
         "loss/training": validation.training_loss,
         "loss/validation": validation.validation_loss,
-        "dice/mean": validation.mean_dice,
-        **{f"dice/{label}": dice for label, dice in validation.dice.items()},
+        **_tagged("dice", validation.dice, validation.mean_dice),
+        **_tagged("consistency", validation.consistency, validation.mean_consistency),
         "learning_rate": validation.learning_rate,
         "speed/iterations_per_second": progress.speed,
         "memory/peak_GB": _peak_memory_gb(),
@@ -130,8 +130,25 @@ def _validated(
             writer.add_scalar(tag, value, step)
         writer.add_image("validation (image, label, prediction)", _paint(picture), step, dataformats="HWC")
         writer.flush()
-    details = ", ".join(f"{label} {dice:.3f}" for label, dice in validation.dice.items())
-    log.debug("validation at %d: loss %.4f, Dice %s", step, validation.validation_loss, details)
+    details = "; ".join(
+        f"{what} " + ", ".join(f"{label} {value:.3f}" for label, value in of_labels.items())
+        for what, of_labels in (("Dice", validation.dice), ("consistency", validation.consistency))
+        if of_labels
+    )
+    log.debug("validation at %d: loss %.4f, %s", step, validation.validation_loss, details)
+
+
+def _tagged(what: str, of_labels: Mapping[str, float], mean: float) -> dict[str, float]:
+    """TensorBoard's names of the values of either kind of label; none where there is no such label."""
+    return (
+        {f"{what}/mean": mean, **{f"{what}/{label}": value for label, value in of_labels.items()}} if of_labels else {}
+    )
+
+
+def _say_measured(validation: Validation) -> str:
+    if validation.dice:
+        return f"validation Dice {validation.mean_dice:.3f}"
+    return f"consistency {validation.mean_consistency:.3f} with labels approved as predicted"
 
 
 def _draw_source_line(layout: ModelLayout, dice: Mapping[str, float], target: int) -> None:

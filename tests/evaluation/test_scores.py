@@ -9,6 +9,8 @@ from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.evaluation.scores import (
     MEASURES,
     read_scores,
+    say_of_scores,
+    say_unlearned,
     score_case,
     summarise,
     write_scores,
@@ -54,24 +56,30 @@ def test_a_label_in_neither_map_is_undefined():
 
 
 def test_scores_tsv_is_as_documented(tmp_path):
-    write_scores(tmp_path / "scores.tsv", [replace(SCORE, dice=1 / 3), LOST])
+    write_scores(tmp_path / "scores.tsv", [replace(SCORE, dice=1 / 3), replace(LOST, label_from="corrected")])
     assert (tmp_path / "scores.tsv").read_text().splitlines() == [
-        "participant_id\tcase\themi\tlabel\tdice\thd95_mm\tassd_mm\tvolume_error_mm3\tvolume_error_percent",
-        "sub-01\tsub-01_hemi-R\tR\tAnterior\t0.333333\t1.5\t0.5\t-12.0\t-3.0",
-        "sub-02\tsub-02_hemi-Lflip\tL\tAnterior\t0.0\tn/a\tn/a\t-400.0\t-100.0",
+        "participant_id\tcase\themi\tlabel\tdice\thd95_mm\tassd_mm\tvolume_error_mm3\tvolume_error_percent\tlabel_from",
+        "sub-01\tsub-01_hemi-R\tR\tAnterior\t0.333333\t1.5\t0.5\t-12.0\t-3.0\timported",
+        "sub-02\tsub-02_hemi-Lflip\tL\tAnterior\t0.0\tn/a\tn/a\t-400.0\t-100.0\tcorrected",
     ]
 
 
 def test_scores_are_read_back(tmp_path):
-    write_scores(tmp_path / "scores.tsv", [SCORE, replace(LOST, hemi="n/a")])
+    score = replace(SCORE, label_from="as_predicted")
+    write_scores(tmp_path / "scores.tsv", [score, replace(LOST, hemi="n/a")])
     first, second = read_scores(tmp_path / "scores.tsv")
-    assert first == SCORE
+    assert first == score
     assert math.isnan(second.hd95_mm) and second.hemi == "n/a" and second.volume_error_percent == -100.0
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("\tdice\t", "\tdsc\t", "no column dice"), ("0.8", "good", "'good'"), ("\tR\t", "\tright\t", "'right'")],
+    [
+        ("\tdice\t", "\tdsc\t", "no column dice"),
+        ("0.8", "good", "'good'"),
+        ("\tR\t", "\tright\t", "'right'"),
+        ("imported", "guessed", "'guessed'"),
+    ],
 )
 def test_a_broken_table_is_named(tmp_path, old, new, message):
     path = tmp_path / "scores.tsv"
@@ -154,7 +162,7 @@ def test_no_scores_are_no_summary():
 
 
 def test_summary_json_holds_null_and_never_nan(tmp_path):
-    write_summary(tmp_path / "summary.json", summarise([LOST], seed=1))
+    write_summary(tmp_path / "summary.json", summarise([LOST], seed=1), iterations=200)
     content = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     assert content["labels"]["Anterior"]["hd95_mm"] == {
         "mean": None,
@@ -165,3 +173,72 @@ def test_summary_json_holds_null_and_never_nan(tmp_path):
         "undefined": 1,
     }
     assert set(content["all_labels"]) == set(MEASURES)
+
+
+def test_a_table_of_an_older_version_counts_as_imported(tmp_path):
+    path = tmp_path / "scores.tsv"
+    write_scores(path, [SCORE])
+    path.write_text(path.read_text().replace("\tlabel_from", "").replace("\timported", ""))
+    assert read_scores(path) == [SCORE]
+
+
+MIXED = [
+    *(replace(one, label_from="corrected") for one in with_dice(0.6, 0.7, 0.8, people=["a", "b", "c"])),
+    *(replace(one, label_from="as_predicted") for one in with_dice(1.0, 0.9, people=["a", "d"])),
+    *(replace(one, label_from="unknown") for one in with_dice(0.8, people=["e"])),
+]
+
+
+def test_what_a_model_drew_is_no_score():
+    """Corrected: (.6 + .7 + .8) / 3; of the others (1 + .9 + .8) / 3."""
+    summary = summarise(MIXED, seed=1)
+    assert summary.all_labels["dice"].mean == pytest.approx(0.7)
+    assert (summary.people, summary.cases) == (3, 3)
+    assert summary.consistency.labels["Anterior"]["dice"].mean == pytest.approx(0.9)
+    assert (summary.consistency.people, summary.consistency.cases) == (3, 3)
+    assert summary.too_few == ""
+    assert say_of_scores(summary, 100) == [
+        "consistency with 3 sides of 3 people whose label was approved as predicted: Dice 0.900, which is no score"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (["as_predicted"] * 4, "0 sides of 0 people"),
+        (["corrected", "as_predicted", "as_predicted", "as_predicted"], "1 side of 1 people"),
+        (["corrected", "drawn", "as_predicted", "unknown"], "2 sides of 2 people"),
+        (["corrected", "drawn", "imported", "as_predicted"], ""),
+    ],
+)
+def test_too_few_labels_of_people_give_words_in_place_of_a_headline(tmp_path, kinds, said):
+    scores = [replace(one, label_from=kind) for one, kind in zip(with_dice(*[0.9] * 4), kinds, strict=True)]
+    summary = summarise(scores, seed=1)
+    wanted = f"too few to tell: {said} with a corrected, drawn or imported label, 3 people are needed" if said else ""
+    assert summary.too_few == wanted
+    write_summary(tmp_path / "summary.json", summary, iterations=100)
+    content = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert content["too_few"] == bool(said)
+    assert (content["all_labels"]["dice"]["mean"] is None) == ("corrected" not in kinds)
+    assert (f"test scores: {wanted}" in content["notes"]) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("dice", "iterations", "said"),
+    [
+        ((0.0, 0.0), 60, "has not learned yet: 60 iterations are few; see the curve"),
+        ((0.8, 0.1), 1234, "has not learned Posterior yet: 1,234 iterations are few; see the curve"),
+        (
+            (0.0, 0.0),
+            50_000,
+            "has not learned yet, after 50,000 iterations: see the curve, the labels and the settings",
+        ),
+        ((0.8, 0.2), 60, ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["imported", "as_predicted"])
+def test_a_network_that_has_not_learned_is_told_from_one_that_has(dice, iterations, said, kind):
+    anterior, posterior = dice
+    scores = [*with_dice(anterior, anterior), *with_dice(posterior, posterior, label="Posterior")]
+    summary = summarise([replace(one, label_from=kind) for one in scores], seed=1)
+    assert say_unlearned(summary, iterations) == said

@@ -17,7 +17,7 @@ from bidsapp.models.licences import Parent, check_licence, check_parents
 from bidsapp.models.loading import load_model
 from bidsapp.models.share import export_model
 from bidsapp.models_cli import main
-from bidsapp.records import CaseScore, Split, SplitRow
+from bidsapp.records import CaseScore, LabelKind, Split, SplitRow
 from bidsapp.training.state import ModelState, Segment, TrainedCase, write_state
 from tests.models.conftest import Json, random_weights, tiny_dataset, tiny_plans
 
@@ -25,7 +25,7 @@ yaml = pytest.importorskip("yaml")
 PEOPLE = [f"sub-P{number:04d}" for number in range(8)]
 FACTS: Json = {
     "iterations": 200,
-    "people": {"train": 5, "validation": 1, "test": 2},
+    "people": {"train": 4, "validation": 1, "test": 3},
     "labels_from": {"statement": "labels approved through review (16 by 2 raters)", "approvals": 16, "raters": 2},
     "space": "network space: left hemispheres are flipped along the first axis",
 }
@@ -51,7 +51,7 @@ def model_dir(root: Path, *, facts: Json = FACTS, base: str = "scratch", name: s
     )
     zip_model(folder, layout.current_export)
     shutil.rmtree(layout.export_staging)
-    rows = tuple(SplitRow(person, "test" if person in PEOPLE[:2] else "train", 1) for person in PEOPLE)
+    rows = tuple(SplitRow(person, "test" if person in PEOPLE[:3] else "train", 1) for person in PEOPLE)
     state = ModelState(
         base, {1: "Anterior", 2: "Posterior"}, (), ("T1w",), Split(rows), (Segment(0, 200, "exported"),),
         {f"{row.participant_id}_hemi-L": TrainedCase(row.participant_id, "L", row.split, "0") for row in rows},
@@ -60,11 +60,18 @@ def model_dir(root: Path, *, facts: Json = FACTS, base: str = "scratch", name: s
     scores = [
         CaseScore(person, f"{person}_hemi-L", "L", label, dice, 1.5, 0.5, 10.0, 1.0)
         for label in ("Anterior", "Posterior")
-        for person, dice in zip(PEOPLE[:2], (0.8, 0.9), strict=True)
+        for person, dice in zip(PEOPLE[:3], (0.8, 0.85, 0.9), strict=True)
     ]
     layout.test.mkdir()
-    write_summary(layout.summary, summarise(scores, seed=1))
+    write_summary(layout.summary, summarise(scores, seed=1), iterations=200)
     return layout
+
+
+def rewrite_scores(layout: ModelLayout, kinds: dict[str, LabelKind], *, dice: float = 0.9) -> None:
+    """Test scores of people whose labels are of these kinds."""
+    scores = [CaseScore(person, f"{person}_hemi-L", "L", "Anterior", dice, 1.5, 0.5, 10.0, 1.0, kind)
+              for person, kind in kinds.items()]  # fmt: skip
+    write_summary(layout.summary, summarise(scores, seed=1), iterations=200)
 
 
 def inside(archive: Path, name: str) -> str:
@@ -95,7 +102,7 @@ def test_the_archive_is_the_same_model_with_card_and_citation(tmp_path: Path) ->
     number = dataset.removeprefix("Dataset").split("_")[0]
     for line in (
         "# Hippo \\| one",
-        "training: 5 people; validation: 1 people; test: 2 people; nobody is in two parts.",
+        "training: 4 people; validation: 1 people; test: 3 people; nobody is in two parts.",
         "Labels approved through review (16 by 2 raters).",
         "Voxel size of the network: 1 x 0.5 x 0.3 mm.",
         "1 Anterior, 2 Corps d'Ammon – 海馬",
@@ -260,7 +267,7 @@ def test_the_card_tells_the_genealogy_and_what_was_added(tmp_path: Path) -> None
     card = inside(archive, "MODEL_CARD.md")
     assert "theirs, licence: CC-BY-SA-4.0; trained on 120 people for Anterior, Posterior in T1w" in card
     assert "older, licence: not known; trained on a number of people that is not known" in card
-    assert "This model added 5 people for Anterior," in card
+    assert "This model added 4 people for Anterior," in card
     assert "leakage against older could not be checked" in card
     assert json.loads(inside(archive, "hippotune.json"))["parents"] == parents
 
@@ -292,3 +299,23 @@ def test_what_parents_ask(licence: str, parent: str | None, allowed: bool) -> No
 def test_an_unknown_licence_is_refused(licence: str) -> None:
     with pytest.raises(UsageError, match="no licence that is known"):
         check_licence(licence)
+
+
+def test_the_card_scores_no_labels_that_a_model_drew(tmp_path: Path) -> None:
+    kinds = {"train": {"corrected": 2, "as_predicted": 6}}
+    layout = model_dir(tmp_path, facts=FACTS | {"label_kinds": kinds})
+    rewrite_scores(layout, {"a": "as_predicted", "b": "as_predicted", "c": "as_predicted", "d": "corrected"}, dice=0.97)
+    card = inside(export_model(layout.root, tmp_path / "a.zip", licence="CC0-1.0"), "MODEL_CARD.md")
+    scores = card.split("## Test scores")[1].split("##")[0]
+    assert "Test scores: too few to tell: 1 side of 1 people with a corrected, drawn or imported label, 3" in scores
+    assert "Consistency with 3 sides of 3 people" in scores
+    assert "| all labels |" not in scores
+    assert "Labels to train on: 2 corrected, 6 approved as predicted." in card
+
+
+def test_the_card_says_that_nothing_was_learned(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path)
+    rewrite_scores(layout, dict.fromkeys("abc", "imported"), dice=0.0)
+    card = inside(export_model(layout.root, tmp_path / "a.zip", licence="CC0-1.0"), "MODEL_CARD.md")
+    assert "| all labels | 0.000" in card
+    assert "The network has not learned yet: 200 iterations are few; see the curve." in card
