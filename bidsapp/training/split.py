@@ -73,9 +73,10 @@ def place_people(
     of_judges = Counter(row.split for row in split.rows if row.participant_id in spread)
     newcomers = sorted(present - split.people, key=lambda person: (person not in spread, _digest(seed, person)))
     for number, person in enumerate(newcomers):
-        can_wait = len(newcomers) - number > sum(not counts[name] for name in SPLIT_NAMES)
-        by_judges = person in spread and can_wait
-        name = _neediest_of_judges(of_judges, fractions) if by_judges else _neediest(counts, fractions)
+        empty = [name for name in _TIES_GO_TO if not counts[name]]
+        open_parts = _TIES_GO_TO if len(newcomers) - number > len(empty) else empty or _TIES_GO_TO
+        without_judge = [name for name in open_parts if person in spread and not of_judges[name]]
+        name = without_judge[0] if without_judge else _neediest(of_judges if person in spread else counts, fractions)
         counts[name] += 1
         of_judges[name] += person in spread
         rows.append(SplitRow(person, name, generation))
@@ -247,12 +248,6 @@ def _neediest(counts: Mapping[SplitName, int], fractions: Mapping[SplitName, flo
     empty = [name for name in _TIES_GO_TO if not counts[name]]
     deficits = {name: round(fractions[name] * total - counts[name], 9) for name in empty or _TIES_GO_TO}
     return max(deficits, key=lambda name: deficits[name])
-
-
-def _neediest_of_judges(counts: Mapping[SplitName, int], fractions: Mapping[SplitName, float]) -> SplitName:
-    """Held-out parts first: nothing can be scored or compared where no judge is."""
-    without = [name for name in _TIES_GO_TO if not counts[name] and fractions[name]]
-    return without[0] if without else _neediest(counts, fractions)
 
 
 def _parse_row(path: Path, line: TsvRow) -> SplitRow:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from bidsapp.errors import BadDataError
+from bidsapp.layout import ModelLayout
 from bidsapp.models.loading import LoadedModel
 from bidsapp.records import Pair, Split, SplitName, SplitRow
-from bidsapp.training.lineage import Lineage, lineage_of, refuse_leaks, say_leakage
+from bidsapp.training.lineage import Lineage, known_digests, lineage_of, refuse_leaks, say_leakage
 from bidsapp.training.split import add_places
+from bidsapp.training.state import ModelState, Segment, write_state
 
 BEFORE = Split((SplitRow("sub-01", "train"), SplitRow("sub-02", "test"), SplitRow("sub-03", "validation")))
 LINEAGE = Lineage(({"name": "theirs"},), BEFORE, {"image of 02": "sub-02", "image of 01": "sub-01"})
@@ -87,3 +89,27 @@ def test_of_a_strangers_parents_only_plain_facts_are_passed_on(tmp_path: Path) -
 def test_places_are_added_and_never_moved() -> None:
     further = Split((SplitRow("sub-02", "train"), SplitRow("sub-04", "train")))
     assert add_places(BEFORE, further).rows == (*BEFORE.rows, SplitRow("sub-04", "train"))
+
+
+def digest(letter: str) -> str:
+    return letter * 64
+
+
+def test_all_that_a_model_was_is_known_by_its_digests(tmp_path: Path) -> None:
+    """Its base, its parents, what they say they were, and each of its own exports, the newest too."""
+    layout = ModelLayout(tmp_path / "older")
+    segments = tuple(Segment(at, at + 10, "exported", result={"digest": digest(letter)})
+                     for at, letter in ((0, "b"), (10, "c")))  # fmt: skip
+    state = ModelState(
+        digest("a"), {1: "CA1"}, (), ("T1w",), BEFORE, segments,
+        parents=({"name": "first", "digest": digest("d")}, {"name": "nobody knows", "digest": None}),
+        ancestors=(digest("e"),),
+    )  # fmt: skip
+    assert set(known_digests(layout, state)) == {digest(letter) for letter in "abcde"}
+
+    write_state(layout, state)
+    dataset = {"labels": {"background": 0, "CA1": 1}}
+    facts = {"ancestors": [digest("f"), "no digest", 5]}
+    model = LoadedModel({}, dataset, (), None, "older", digest("9"), tmp_path, "SimpleITKIO", ("T1w",), facts=facts)
+    assert set(lineage_of(model, layout.root).ancestors) == {digest(letter) for letter in "abcdef9"}
+    assert set(lineage_of(model, tmp_path / "copy.zip").ancestors) == {digest("f"), digest("9")}

@@ -277,3 +277,49 @@ def test_both_sides_and_all_sessions_of_a_person_go_together():
     assert sorted(map(len, parts.values())) == [4, 4, 16]
     seen = [{pair.participant for pair in part} for part in parts.values()]
     assert sum(map(len, seen)) == len(set().union(*seen)) == 6
+
+
+def parts_of(split: Split, someone: list[str]) -> dict[str, int]:
+    return {name: len(split.people_in(name) & set(someone)) for name in SPLIT_NAMES}
+
+
+@pytest.mark.parametrize(
+    ("number", "judges", "expected"),
+    [
+        (12, 1, (0, 0, 1)),
+        (12, 2, (0, 1, 1)),
+        (12, 3, (1, 1, 1)),
+        (12, 6, (4, 1, 1)),  # of 6, train lacks 3.6 - 3; validation and test 1.2 - 1
+        (12, 7, (4, 1, 2)),
+        (3, 1, (0, 0, 1)),
+        (4, 3, (1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_people_whose_labels_can_be_scored_are_spread(number, judges, expected, seed):
+    """The others fill up, so that the parts are as large as without."""
+    everybody = people(number)
+    scored = everybody[-judges:]
+    split = place_people(Split(), everybody, seed=seed, judges=scored)
+    assert tuple(parts_of(split, scored).values()) == expected
+    assert sizes(split) == sizes(place_people(Split(), everybody, seed=seed))
+
+
+@pytest.mark.parametrize("judges", [None, people(12), []])
+def test_where_all_are_alike_nothing_changes(judges):
+    assert place_people(Split(), people(12), seed=4, judges=judges) == place_people(Split(), people(12), seed=4)
+
+
+def test_who_has_a_place_keeps_it_when_their_label_is_corrected():
+    before = place_people(Split(), people(10), seed=0)
+    trained = sorted(before.people_in("train"))[:4]
+    after = place_people(before, people(13), seed=0, judges=[*trained, "sub-11", "sub-12"], generation=2)
+    assert after.rows[:10] == before.rows
+    newcomers = {row.participant_id: row.split for row in after.rows[10:]}
+    assert {newcomers["sub-11"], newcomers["sub-12"]} == {"validation", "test"}
+
+
+def test_no_part_stays_empty_for_the_judges():
+    held_out = of(**{"sub-01": "test", "sub-02": "validation"})
+    split = place_people(held_out, people(4), seed=0, judges=["sub-03", "sub-04"])
+    assert split.people_in("train")
