@@ -139,7 +139,7 @@ def _export_side(root: Path, approval: Approval, sides: ApprovedSides, key: byte
         "index": {"Description": "Value of the label in the image.", "Format": "integer"},
         "name": {"Description": "Name of the label."},
     }
-    facts = {"SpatialReference": COROBL_REFERENCE, "Manual": approval.source == "manual"}
+    facts = {"SpatialReference": COROBL_REFERENCE, "Manual": approval.origin.kind in ("corrected", "drawn")}
     write_json(sidecar(path), facts | columns)
     write_tsv(label_names(path), ("index", "name"), sides.table.names.items())
 

@@ -73,10 +73,10 @@ def place_people(
     of_judges = Counter(row.split for row in split.rows if row.participant_id in spread)
     newcomers = sorted(present - split.people, key=lambda person: (person not in spread, _digest(seed, person)))
     for number, person in enumerate(newcomers):
-        empty = [name for name in _TIES_GO_TO if not counts[name]]
-        open_parts = _TIES_GO_TO if len(newcomers) - number > len(empty) else empty or _TIES_GO_TO
-        without_judge = [name for name in open_parts if person in spread and not of_judges[name]]
-        name = without_judge[0] if without_judge else _neediest(of_judges if person in spread else counts, fractions)
+        if person in spread:
+            name = _part_of_judge(counts, of_judges, fractions, waiting=len(newcomers) - number)
+        else:
+            name = _neediest(counts, fractions)
         counts[name] += 1
         of_judges[name] += person in spread
         rows.append(SplitRow(person, name, generation))
@@ -248,6 +248,20 @@ def _neediest(counts: Mapping[SplitName, int], fractions: Mapping[SplitName, flo
     empty = [name for name in _TIES_GO_TO if not counts[name]]
     deficits = {name: round(fractions[name] * total - counts[name], 9) for name in empty or _TIES_GO_TO}
     return max(deficits, key=lambda name: deficits[name])
+
+
+def _part_of_judge(
+    counts: Mapping[SplitName, int],
+    of_judges: Mapping[SplitName, int],
+    fractions: Mapping[SplitName, float],
+    *,
+    waiting: int,
+) -> SplitName:
+    """Where no judge is, held-out parts first, else what the judges lack; `waiting` people are to fill empty parts."""
+    empty = [name for name in _TIES_GO_TO if not counts[name]]
+    open_parts = _TIES_GO_TO if waiting > len(empty) else empty
+    without = [name for name in open_parts if not of_judges[name]]
+    return without[0] if without else _neediest(of_judges, fractions)
 
 
 def _parse_row(path: Path, line: TsvRow) -> SplitRow:

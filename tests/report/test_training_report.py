@@ -23,10 +23,10 @@ from bidsapp import config
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.scores import summarise
 from bidsapp.layout import ModelLayout
-from bidsapp.records import CaseScore, Split, Vouched
+from bidsapp.records import CaseScore, LabelKind, LabelOrigin, Split, Vouched
 from bidsapp.report.pages import render_page
 from bidsapp.report.training_facts import TrainingReport, _export_facts, gather_training_report
-from bidsapp.report.training_report import cases_to_show, render_training_report, write_training_report
+from bidsapp.report.training_report import _curves, cases_to_show, render_training_report, write_training_report
 from bidsapp.training.state import ModelState, Segment, TrainedCase
 from bidsapp.training.volumes import VolumeError
 
@@ -63,6 +63,7 @@ def make_model(
     root: Path,
     *,
     dice: dict[str, list[float]],
+    kinds: dict[str, LabelKind] | None = None,
     labels: tuple[str, ...] = ("Anterior", "Posterior"),
     iterations: tuple[int, ...] = (100,),
     history: bool = True,
@@ -91,7 +92,18 @@ def make_model(
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("Dataset777_m/hippotune.json", "{}")
     scores = [
-        CaseScore(f"person {case}", case, "R", name, value, math.nan if value == 0 else 1.25, 0.5, -12.0, -3.0)
+        CaseScore(
+            f"person {case}",
+            case,
+            "R",
+            name,
+            value,
+            math.nan if value == 0 else 1.25,
+            0.5,
+            -12.0,
+            -3.0,
+            (kinds or {}).get(case, "imported"),
+        )
         for case, row in dice.items()
         for name, value in zip(labels, row, strict=True)
     ]
@@ -111,7 +123,12 @@ def make_model(
             "train-a": TrainedCase("train", "L", "train", "ab" * 32),
             "train-b": TrainedCase("train", "R", "train", "cd" * 32),
         }
-        | {case: TrainedCase(f"person {case}", "R", "test", "ef" * 32) for case in dice},
+        | {
+            case: TrainedCase(
+                f"person {case}", "R", "test", "ef" * 32, origin=LabelOrigin((kinds or {}).get(case, "imported"), 77)
+            )
+            for case in dice
+        },
         versions={"hippotune": "9.8.7", "torch": "2.6.0"},
     )
     return gather_training_report(
@@ -370,3 +387,54 @@ def test_it_says_who_vouched_and_how_to_train_on(tmp_path: Path, vouched: Vouche
     assert f"on {said}." in page.text
     assert command in page.text
     assert "Without a GPU add -device cpu" in page.text
+
+
+MIXED: dict[str, LabelKind] = {"a": "as_predicted", "b": "as_predicted", "c": "as_predicted", "low": "corrected",
+                               "high": "corrected", "mid": "drawn"}  # fmt: skip
+
+
+def test_labels_that_a_model_drew_stand_apart(tmp_path):
+    """Corrected or drawn: .5, .9, .7; approved as predicted: 1."""
+    dice = {"a": [1.0], "b": [1.0], "c": [1.0], "low": [0.5], "high": [0.9], "mid": [0.7]}
+    report = make_model(tmp_path / "m", dice=dice, kinds=MIXED, labels=("Hippocampus",))
+    page = Page(render_training_report(report))
+    text = " ".join(page.text.split())
+    assert "Mean test Dice, all labels0.70095 % interval 0.500 to 0.900Tested on3 people3 scores" in text
+    assert "Consistency with 3 sides of 3 people whose label was approved as predicted: Dice 1.000" in text
+    assert "Consistency, no score" in text
+    assert "2 corrected, 1 drawn, 3 approved as predicted" in text
+    assert [(role, case.case) for role, case in cases_to_show(report.cases)] == [
+        ("best", "high"),
+        ("median", "mid"),
+        ("worst", "low"),
+    ]
+    assert "corrected77n/aefefefefefef" in text  # kind, voxels changed, model and content of a pair
+
+
+def test_too_few_labels_of_people_leave_no_headline(tmp_path):
+    dice = {"a": [1.0], "b": [1.0], "c": [1.0], "low": [0.5]}
+    text = Page(render_training_report(make_model(tmp_path / "m", dice=dice, kinds=MIXED, labels=("H",)))).text
+    text = " ".join(text.split())
+    assert "Mean test Dice, all labelstoo few to tellTested on1 person1 score" in text
+    assert "Test scores: too few to tell: 1 side of 1 people" in text
+
+
+def test_only_labels_that_a_model_drew_are_no_score(tmp_path):
+    dice = {"a": [1.0], "b": [1.0], "c": [1.0]}
+    text = Page(render_training_report(make_model(tmp_path / "m", dice=dice, kinds=MIXED, labels=("H",)))).text
+    assert "Mean test Dice, all labelstoo few to tell" in " ".join(text.split())
+
+
+def test_a_network_that_has_not_learned_says_so(tmp_path):
+    dice = {"a": [0.0, 0.0], "b": [0.0, 0.0], "c": [0.0, 0.1]}
+    text = Page(render_training_report(make_model(tmp_path / "m", dice=dice, iterations=(60,)))).text
+    assert "The network has not learned yet: 60 iterations are few; see the curve." in " ".join(text.split())
+
+
+def test_curves_of_both_kinds_of_label(report):
+    """A training without a label of either kind has no such curve."""
+    point = report.history[0]
+    stayed = replace(point, dice={}, consistency=dict.fromkeys(point.dice, 0.9))
+    assert set(_curves(report)) == {"loss", "dice", "rate"}
+    assert set(_curves(replace(report, history=(stayed,)))) == {"loss", "consistency", "rate"}
+    assert set(_curves(replace(report, history=(point, stayed)))) == {"loss", "dice", "consistency", "rate"}
