@@ -399,7 +399,8 @@ def test_labels_that_a_model_drew_stand_apart(tmp_path):
     report = make_model(tmp_path / "m", dice=dice, kinds=MIXED, labels=("Hippocampus",))
     page = Page(render_training_report(report))
     text = " ".join(page.text.split())
-    assert "Mean test Dice, all labels0.70095 % interval 0.500 to 0.900Tested on3 people3 scores" in text
+    assert "Mean test Dice, all labels0.70095 % interval 0.500 to 0.900" in text
+    assert "Tested on3 people3 scores" in text
     assert "Consistency with 3 sides of 3 people whose label was approved as predicted: Dice 1.000" in text
     assert "Consistency, no score" in text
     assert "2 corrected, 1 drawn, 3 approved as predicted" in text
@@ -415,7 +416,8 @@ def test_too_few_labels_of_people_leave_no_headline(tmp_path):
     dice = {"a": [1.0], "b": [1.0], "c": [1.0], "low": [0.5]}
     text = Page(render_training_report(make_model(tmp_path / "m", dice=dice, kinds=MIXED, labels=("H",)))).text
     text = " ".join(text.split())
-    assert "Mean test Dice, all labelstoo few to tellTested on1 person1 score" in text
+    assert "Mean test Dice, all labelstoo few to tell" in text
+    assert "Tested on1 person1 score" in text
     assert "Test scores: too few to tell: 1 side of 1 people" in text
 
 
