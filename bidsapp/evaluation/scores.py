@@ -74,7 +74,7 @@ class Group:
         people = self.all_labels["dice"].people
         if people >= FEWEST_PEOPLE:
             return ""
-        sides = f"{self.cases} side{'' if self.cases == 1 else 's'} of {people} people"
+        sides = f"{self.cases} side{'' if self.cases == 1 else 's'} of {people} {'person' if people == 1 else 'people'}"
         return f"too few to tell: {sides} with a corrected, drawn or imported label, {FEWEST_PEOPLE} people are needed"
 
 

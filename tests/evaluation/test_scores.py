@@ -206,7 +206,7 @@ def test_what_a_model_drew_is_no_score():
     ("kinds", "said"),
     [
         (["as_predicted"] * 4, "0 sides of 0 people"),
-        (["corrected", "as_predicted", "as_predicted", "as_predicted"], "1 side of 1 people"),
+        (["corrected", "as_predicted", "as_predicted", "as_predicted"], "1 side of 1 person"),
         (["corrected", "drawn", "as_predicted", "unknown"], "2 sides of 2 people"),
         (["corrected", "drawn", "imported", "as_predicted"], ""),
     ],

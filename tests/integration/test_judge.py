@@ -69,7 +69,7 @@ def test_a_model_is_never_worse_than_the_one_that_drew_the_labels(
     assert {places[f"sub-{person}"] for person in CORRECTED} == {"validation", "test"}
     assert "too few to tell: 1 side was corrected; correct 5 more, each of another person (there are 1: add" in said
     assert "is worse" not in said
-    assert "test scores: too few to tell: 1 side of 1 people" in said
+    assert "test scores: too few to tell: 1 side of 1 person" in said
     comparison = result(layout)["comparisons"]["validation"]
     assert (comparison["verdict"], comparison["sides"], comparison["drawn_sides"]) == ("too few to tell", 1, 3)
     assert result(layout)["accepted"]

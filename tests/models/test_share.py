@@ -307,7 +307,7 @@ def test_the_card_scores_no_labels_that_a_model_drew(tmp_path: Path) -> None:
     rewrite_scores(layout, {"a": "as_predicted", "b": "as_predicted", "c": "as_predicted", "d": "corrected"}, dice=0.97)
     card = inside(export_model(layout.root, tmp_path / "a.zip", licence="CC0-1.0"), "MODEL_CARD.md")
     scores = card.split("## Test scores")[1].split("##")[0]
-    assert "Test scores: too few to tell: 1 side of 1 people with a corrected, drawn or imported label, 3" in scores
+    assert "Test scores: too few to tell: 1 side of 1 person with a corrected, drawn or imported label, 3" in scores
     assert "Consistency with 3 sides of 3 people" in scores
     assert "| all labels |" not in scores
     assert "Labels to train on: 2 corrected, 6 approved as predicted." in card

@@ -418,7 +418,7 @@ def test_too_few_labels_of_people_leave_no_headline(tmp_path):
     text = " ".join(text.split())
     assert "Mean test Dice, all labelstoo few to tell" in text
     assert "Tested on1 person1 score" in text
-    assert "Test scores: too few to tell: 1 side of 1 people" in text
+    assert "Test scores: too few to tell: 1 side of 1 person" in text
 
 
 def test_only_labels_that_a_model_drew_are_no_score(tmp_path):
