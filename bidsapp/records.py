@@ -146,7 +146,7 @@ class CaseScore:
     assd_mm: float
     volume_error_mm3: float
     volume_error_percent: float
-    label_from: LabelKind = "imported"
+    label_from: LabelKind = field(default="imported", kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def model_dir(root: Path, *, facts: Json = FACTS, base: str = "scratch", name: s
 
 def rewrite_scores(layout: ModelLayout, kinds: dict[str, LabelKind], *, dice: float = 0.9) -> None:
     """Test scores of people whose labels are of these kinds."""
-    scores = [CaseScore(person, f"{person}_hemi-L", "L", "Anterior", dice, 1.5, 0.5, 10.0, 1.0, kind)
+    scores = [CaseScore(person, f"{person}_hemi-L", "L", "Anterior", dice, 1.5, 0.5, 10.0, 1.0, label_from=kind)
               for person, kind in kinds.items()]  # fmt: skip
     write_summary(layout.summary, summarise(scores, seed=1), iterations=200)
 

@@ -102,7 +102,7 @@ def make_model(
             0.5,
             -12.0,
             -3.0,
-            (kinds or {}).get(case, "imported"),
+            label_from=(kinds or {}).get(case, "imported"),
         )
         for case, row in dice.items()
         for name, value in zip(labels, row, strict=True)
