@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import io
 import json
 import math
 import os
+import re
+import secrets
 import shutil
+import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from bidsapp.errors import BadDataError, CannotWriteError, NoInputError
 
@@ -22,10 +26,120 @@ if TYPE_CHECKING:
 
 DEEPEST_JSON = 100
 """Levels of lists and objects; what nnU-Net, BIDS and we write has fewer than ten."""
+_UNFINISHED = re.compile(r"\.(tmp-(?P<kernel>[0-9a-f]{8})-[0-9a-f]{16}|[0-9]+(?=\.)|[0-9a-f]{32})(\..*)?")
+"""Names of `create_beside`, and those that 0.1.0 gave: the process's number or a hash before the file's name."""
+
+NOBODY_WRITES_SECONDS = 24 * 3600.0
+"""What nobody has written to for so long is no writer's, also where the clocks of two machines differ."""
+
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+"""How disks without hard links, and some file servers, refuse one."""
+
+_NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
+
+
+@contextmanager
+def temporary_beside(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """An empty file of our own beside `path`, to be filled and renamed; what is left of it is removed at the end."""
+    temporary, descriptor = create_beside(path, private=private)
+    try:
+        yield temporary
+    finally:
+        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+
+
+def create_beside(path: Path, *, private: bool = False) -> tuple[Path, int]:
+    """Create a file beside `path`; returns it and its descriptor, with the kernel's lock that tells it is in use.
+
+    Nobody can foretell its name, so nobody can put a link there. It ends like `path`, so writers that go by the
+    suffix work, and is short, so `path` may be as long as names can be. Only its owner can read a `private` one.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+    kernel = _short(kernel_of(path.parent.stat()))
+    while True:
+        temporary = path.with_name(f".tmp-{kernel}-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+        descriptor = os.open(temporary, flags, 0o600 if private else 0o666)
+        if has_kernel_lock(descriptor) is not False and is_at(temporary, descriptor):
+            return temporary, descriptor
+        os.close(descriptor)  # swept in this very moment
+
+
+def sweep_unfinished(folder: Path, *, alone: bool, below: bool = True) -> None:
+    """Remove what killed writers left in a folder: on this machine at once, for the kernel tells that they are dead.
+
+    Parameters
+    ----------
+    alone
+        Nobody else may write here now, so what another machine left goes too; else after a day.
+    below
+        Look into folders in it too.
+    """
+    if not folder.is_dir():
+        return
+    with suppress(OSError):  # somebody else's, or gone: it stands in nobody's way
+        found = [path for path in (folder.rglob(".*") if below else folder.glob(".*"))
+                 if _UNFINISHED.fullmatch(path.name) and (path.is_symlink() or path.is_file())]  # fmt: skip
+        if not found:
+            return
+        with temporary_beside(folder / "now") as now:
+            present = now.stat().st_mtime
+        for path in found:
+            if _is_dead(path, old=alone or present - path.lstat().st_mtime > NOBODY_WRITES_SECONDS):
+                path.unlink(missing_ok=True)
+
+
+def _is_dead(path: Path, *, old: bool) -> bool:
+    """Whether nobody writes to a file: as the kernel knows where it was made here, else where it is `old`."""
+    name = _UNFINISHED.fullmatch(path.name)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # a link, or another's
+        return old
+    try:
+        locked = has_kernel_lock(descriptor)
+        here = name is not None and name["kernel"] == _short(kernel_of(path.parent.stat()))
+        return locked is not False and (old or (bool(locked) and here))
+    finally:
+        os.close(descriptor)
+
+
+def has_kernel_lock(descriptor: int) -> bool | None:
+    """Try for the kernel's lock on an open file (flock), which ends with us; None where there is no such thing."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_KERNEL_LOCKS:
+            return None
+        raise
+    return True
+
+
+def is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def kernel_of(there: os.stat_result) -> str:
+    """Which running kernel, and which mount of it a file is on: who has the same sees the same locks."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # not Linux
+        boot = socket.gethostname()
+    return f"{boot} {there.st_dev}"
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file beside `path`, sync it to the disk, and rename it to `path`.
+    """Let `write` fill a temporary file beside `path`, sync it to the disk, and rename it to `path`.
 
     The temporary name ends like `path`, so writers that go by the suffix work.
 
@@ -35,15 +149,12 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         When the disk is full, the folder is read-only, or permission is missing. What stood at `path`
         is untouched.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     with explain_write_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_beside(path) as temporary:
             write(temporary)
             sync(temporary)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def create_once(path: Path, text: str, *, private: bool = False) -> bool:
@@ -66,15 +177,10 @@ def create_bytes_once(path: Path, content: bytes, *, private: bool = False) -> b
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             return False
-        temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
-        try:
-            if private:
-                temporary.touch(mode=0o600)
+        with temporary_beside(path, private=private) as temporary:
             temporary.write_bytes(content)
             sync(temporary)
             return _claim(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _claim(temporary: Path, path: Path) -> bool:
@@ -84,7 +190,7 @@ def _claim(temporary: Path, path: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}:
+        if error.errno not in NO_HARD_LINKS:
             raise
         temporary.replace(path)
     return True

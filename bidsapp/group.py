@@ -38,7 +38,7 @@ from bidsapp.evaluation.scores import (
     write_scores,
     write_summary,
 )
-from bidsapp.files import copy_file, read_json
+from bidsapp.files import copy_file, read_json, sweep_unfinished
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import ModelLayout
 from bidsapp.lock import folder_lock
@@ -102,6 +102,7 @@ def run(request: GroupRequest) -> None:
         return
     _check_machine(request)
     with folder_lock(layout.lock), nnunet_environment(layout):
+        sweep_unfinished(layout.root, alone=True)
         state = read_state(layout)  # another run may have ended while this one waited for nothing
         base = None if state else base
         _start_log(request, settings)

@@ -34,7 +34,7 @@ from bidsapp.errors import (
     UsageError,
     explain,
 )
-from bidsapp.files import write_json
+from bidsapp.files import sweep_unfinished, write_json
 from bidsapp.labels.events import last_events, read_events
 from bidsapp.labels.protection import awaits_record, persons_work
 from bidsapp.labels.review_table import ReviewTable, read_review_table
@@ -123,6 +123,8 @@ def run(request: ParticipantRequest) -> None:
     if request.dry_run:
         _plan_aloud(request, found)
         return
+    for folder in (layout.root, layout.logs, layout.failures):
+        sweep_unfinished(folder, alone=False, below=False)
     describe_dataset(layout, links=dataset_links(request.bids_dir, request.derivatives))
     run_name = _start_log(layout)
     log.debug("HippoTune %s, %s", __version__, request)

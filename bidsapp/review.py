@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bidsapp import __version__
 from bidsapp.errors import NoInputError, PartialFailureError
+from bidsapp.files import sweep_unfinished
 from bidsapp.labels.dataset import describe_labels_dataset
 from bidsapp.labels.decisions import ReviewDesk, SideOutcome, State
 from bidsapp.labels.guards import DEFAULT_LIMITS
@@ -77,6 +78,7 @@ def run(request: ReviewRequest) -> None:
         return
     when = datetime.now().astimezone().replace(microsecond=0)
     with folder_lock(layout.review_lock):
+        sweep_unfinished(layout.labels, alone=False)
         describe_labels_dataset(layout)
         add_log_file(layout.review_log(f"{when:%Y-%m-%dT%H%M%S}"))
         log.debug("HippoTune %s, %s", __version__, request)

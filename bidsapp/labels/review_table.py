@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import shutil
 from collections import defaultdict
@@ -15,7 +14,7 @@ from typing import Literal, get_args
 from bidsapp.bids.people import LABEL
 from bidsapp.content import settings_sha256
 from bidsapp.errors import BadDataError, CannotWriteError
-from bidsapp.files import create_bytes_once, explain_write_errors, read_bytes, sync, write_bytes
+from bidsapp.files import create_bytes_once, explain_write_errors, read_bytes, sync, temporary_beside, write_bytes
 from bidsapp.labels.spreadsheet import SheetLine, Spreadsheet, column_name, read_spreadsheet
 from bidsapp.lock import folder_lock
 from bidsapp.records import SIDES, Side, SideKey
@@ -321,8 +320,7 @@ def _pending_cells(columns: Sequence[str], participant: str, session: str | None
 def _replace(path: Path, expected: bytes, content: bytes) -> None:
     """Replace a file that is still what it was, keeping its permissions; a link stays a link."""
     target = path.resolve()
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    with explain_write_errors(path):
+    with explain_write_errors(path), temporary_beside(target) as temporary:
         try:
             temporary.write_bytes(content)
             shutil.copymode(target, temporary)
@@ -331,8 +329,6 @@ def _replace(path: Path, expected: bytes, content: bytes) -> None:
             temporary.replace(target)
         except FileNotFoundError as error:
             raise _changed(path) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _require_unchanged(path: Path, expected: bytes | None) -> None:
