@@ -55,6 +55,7 @@ from bidsapp.training.material import (
     check_material,
     image_people,
     label_renames,
+    no_review_meanwhile,
     others_pairs,
     source_of_pairs,
     trained_cases,
@@ -130,11 +131,12 @@ def run(request: GroupRequest) -> None:
 def _export_pairs(request: GroupRequest, destination: Path) -> None:
     """--export-training-data: a data set for others; nothing is trained."""
     check_destination(request.output, destination)
-    sides = gather_approved(request.output, request.wanted, label_map=request.label_map)
-    if request.dry_run:
-        log.info("would export %d sides of %d people to %s", len(sides.approvals), len(sides.people), destination)
-        return
-    export_pairs(request.output, destination, sides)
+    with no_review_meanwhile(request):
+        sides = gather_approved(request.output, request.wanted, label_map=request.label_map)
+        if request.dry_run:
+            log.info("would export %d sides of %d people to %s", len(sides.approvals), len(sides.people), destination)
+            return
+        export_pairs(request.output, destination, sides)
     if sides.refused:
         listed = ", ".join(f"{name} ({reason})" for name, reason in sides.refused.items())
         raise PartialFailureError(

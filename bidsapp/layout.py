@@ -433,7 +433,7 @@ class OutputLayout:
 
     @property
     def review_lock(self) -> Path:
-        """Held by the one process that reviews."""
+        """Held while decisions are recorded, or approvals read."""
         return self.labels / ".review.lock"
 
     @property

@@ -42,7 +42,7 @@ from bidsapp.layout import ModelPlaces, OutputLayout, crash_file
 from bidsapp.logs import add_log_file, log_to, new_run
 from bidsapp.machine import usable_cores
 from bidsapp.participants.endings import Ending, show_endings
-from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand, require_short_name
+from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand, is_whole_image, require_short_name
 from bidsapp.participants.pages import finished_people, write_group_pages, write_person_page
 from bidsapp.participants.preparation import Outcome, prepare_all
 from bidsapp.participants.publish import publish
@@ -123,8 +123,8 @@ def run(request: ParticipantRequest) -> None:
     if request.dry_run:
         _plan_aloud(request, found)
         return
-    for folder in (layout.root, layout.logs, layout.failures):
-        sweep_unfinished(folder, alone=False, below=False)
+    for file in (layout.index, layout.failure(""), layout.publishing(""), layout.session_lock("")):
+        sweep_unfinished(file.parent, alone=False, below=False)
     describe_dataset(layout, links=dataset_links(request.bids_dir, request.derivatives))
     run_name = _start_log(layout)
     log.debug("HippoTune %s, %s", __version__, request)
@@ -273,7 +273,7 @@ def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable
         row = decided.get((*where, side))
         if is_changed_by_hand(layout.session(*where).prediction(side)):
             kept[side] = "it was changed by hand; a correction belongs to labels/, see the page"
-        elif row and layout.session(*where).prediction(side).exists() and awaits_record(row, last.get(row.key)):
+        elif row and awaits_record(row, last.get(row.key)) and is_whole_image(layout.session(*where).prediction(side)):
             kept[side] = "it is approved, and review has not recorded it yet"
     return Job(
         scans=session,

@@ -20,11 +20,11 @@ from bidsapp.labels.dataset import describe_labels_dataset
 from bidsapp.labels.decisions import ReviewDesk, SideOutcome, State
 from bidsapp.labels.guards import DEFAULT_LIMITS
 from bidsapp.labels.imports import import_labels
+from bidsapp.labels.ledger import labels_lock
 from bidsapp.labels.review_pictures import draw_side
 from bidsapp.labels.review_settings import read_limits, write_limits
 from bidsapp.labels.review_table import RowProblem, add_rows, read_review_table
 from bidsapp.layout import OutputLayout
-from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.participants.pages import finished_sessions
 from bidsapp.printable import printable
@@ -65,7 +65,7 @@ def run(request: ReviewRequest) -> None:
     NoInputError
         When there is nothing to review.
     CannotWriteError
-        When another review runs, or the table was changed meanwhile.
+        When another run works on the labels for long, or the table was changed meanwhile.
     """
     layout = request.layout
     sides = _sides(layout)
@@ -77,16 +77,16 @@ def run(request: ReviewRequest) -> None:
         log.info("dry run: %d sides would be reviewed; nothing was written to %s", len(sides), layout.labels)
         return
     when = datetime.now().astimezone().replace(microsecond=0)
-    with folder_lock(layout.review_lock):
+    with labels_lock(layout):
         sweep_unfinished(layout.labels, alone=False)
         describe_labels_dataset(layout)
         add_log_file(layout.review_log(f"{when:%Y-%m-%dT%H%M%S}"))
         log.debug("HippoTune %s, %s", __version__, request)
         words = [problem for folder in request.derivatives for problem in import_labels(layout, folder, sides)]
         problems, outcomes = _review(request, sides, when)
-        lines = [ReviewLine(one, draw_side(layout, one.key, one.label)) for one in progress_over(outcomes, "pictures")]
-        words += [f"line {problem.line}: {problem.words}" for problem in problems]
-        write_review_page(layout.review_page, lines, problems=words, written=f"{when:%Y-%m-%d %H:%M}")
+    lines = [ReviewLine(one, draw_side(layout, one.key, one.label)) for one in progress_over(outcomes, "pictures")]
+    words += [f"line {problem.line}: {problem.words}" for problem in problems]
+    write_review_page(layout.review_page, lines, problems=words, written=f"{when:%Y-%m-%d %H:%M}")
     _show(outcomes, words)
     _conclude(layout, outcomes, words)
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from bidsapp.labels.ledger import to_approval
 from bidsapp.labels.superseded import keep_superseded
 from bidsapp.labels.tables import write_label_table
 from bidsapp.layout import OutputLayout, label_names, sidecar
+from bidsapp.participants.job import recorded_facts
 from bidsapp.records import Approval, LabelSource, LabelTable, Modality, Side, SideKey
 
 _SAID = (
@@ -103,11 +103,12 @@ def approve(
     comment: str = "",
     decision: str = "",
 ) -> Approval:
-    """Write the approved label map with table and sidecar, and last the line of the ledger that makes it count.
+    """Write the approved label map with its table, then the line of the ledger that makes it count, last the sidecar.
 
     An approved label that stood there is copied to ``labels/superseded/`` before. Nothing is written when the ledger
-    already ends with this approval and the file is intact. Stopped midway, the label does not count, and the same
-    call completes it. One process at a time may approve a side.
+    already ends with this approval and the file is intact. Stopped before the ledger has it, the label does not
+    count, and the same call completes it; after that, `complete_sidecar` does. So a sidecar that says what the ledger
+    does not know means that a ledger was lost. One process at a time may approve a side.
 
     Raises
     ------
@@ -129,15 +130,37 @@ def approve(
     event = replace(_make_event(layout, key, label, rater.strip(), when, accepted, comment), decision=decision)
     path = layout.approved_label(*key)
     if isinstance(last, ApprovedEvent) and _says_the_same(last, event) and _is_intact(path, last):
+        complete_sidecar(layout, last, label.file)
         return to_approval(layout, last)
     if path.exists() and not _is_intact(path, event):
         keep_superseded(layout, path, when)
     _write_label(path, label, hemi)
     event = replace(event, file_sha256=file_sha256(path))
     write_label_table(label_names(path), LabelTable(dict(sorted(label.names.items()))))
-    write_json(sidecar(path), _sidecar_content(layout, label, event))
     append_event(layout.ledger, event)
+    complete_sidecar(layout, event, label.file)
     return to_approval(layout, event)
+
+
+def complete_sidecar(layout: OutputLayout, event: ApprovedEvent, drawn: Path) -> None:
+    """Write the sidecar of an approved label unless it is about this approval: a run may have been stopped before.
+
+    Parameters
+    ----------
+    drawn
+        The file that was approved.
+    """
+    label = layout.approved_label(*event.key)
+    known = recorded_facts(label) or {}
+    if (known.get("when"), known.get("file_sha256")) == (event.when, event.file_sha256):
+        return
+    crops = to_approval(layout, event).crops.values()
+    content = approved_sidecar(
+        manual=event.source == "manual",
+        sources=[uri_from_labels(layout, path) for path in (drawn, *crops)],
+        facts={name: value for name, value in event_facts(event).items() if name not in _IN_THE_NAME},
+    )
+    write_json(sidecar(label), content)
 
 
 def withdraw(layout: OutputLayout, key: SideKey, *, rater: str, when: datetime, reason: str = "") -> bool:
@@ -161,7 +184,7 @@ def withdraw(layout: OutputLayout, key: SideKey, *, rater: str, when: datetime, 
     if path.exists():
         keep_superseded(layout, path, when)
         with explain_write_errors(path):
-            for file in (path, sidecar(path), label_names(path)):
+            for file in (label_names(path), sidecar(path), path):  # the image last: with it, all is gone
                 file.unlink(missing_ok=True)
     return isinstance(last, ApprovedEvent)
 
@@ -217,13 +240,3 @@ def _is_intact(path: Path, event: ApprovedEvent) -> bool:
 def _write_label(path: Path, label: ReviewedLabel, hemi: Side) -> None:
     number_type = np.uint8 if label.labels.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
     write_image(path, crop_image(label.labels.astype(number_type), hemi))
-
-
-def _sidecar_content(layout: OutputLayout, label: ReviewedLabel, event: ApprovedEvent) -> dict[str, Any]:
-    crops = to_approval(layout, event).crops.values()
-    facts = {name: value for name, value in event_facts(event).items() if name not in _IN_THE_NAME}
-    return approved_sidecar(
-        manual=label.source == "manual",
-        sources=[uri_from_labels(layout, path) for path in (label.file, *crops)],
-        facts=facts,
-    )

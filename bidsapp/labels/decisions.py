@@ -17,7 +17,7 @@ from bidsapp.corobl.grid import VOXEL_VOLUME_MM3
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import read_json, write_json
 from bidsapp.labels.agreement import agreement
-from bidsapp.labels.approval import ReviewedLabel, ShownPrediction, approve, withdraw
+from bidsapp.labels.approval import ReviewedLabel, ShownPrediction, approve, complete_sidecar, withdraw
 from bidsapp.labels.candidates import SOURCE_WORDS, Candidate, SideFacts, find_candidate, label_table_of, read_side
 from bidsapp.labels.events import ApprovedEvent, LedgerEvent, last_events, read_events
 from bidsapp.labels.fingerprints import read_image, read_image_sha256
@@ -189,6 +189,8 @@ class ReviewDesk:
         why = why_drawing_changed(self.layout, approval, candidate)
         if why:
             return replace(about, state="refused", reasons=(f"{why}. {ANEW}",))
+        if candidate is not None and candidate.source == last.source:
+            complete_sidecar(self.layout, last, candidate.path)
         return replace(about, state="approved", label=approval.label)
 
     def _approve(self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate) -> SideOutcome:

@@ -132,7 +132,9 @@ def append_event(path: Path, event: LedgerEvent) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(descriptor, _finish_last_line(path) + line)
+            content = _finish_last_line(path) + line
+            while content:  # a disk that is nearly full takes a part, and says so only when asked again
+                content = content[os.write(descriptor, content) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.labels.events import ApprovedEvent, LedgerEvent, last_events, read_events
 from bidsapp.labels.fingerprints import is_same_image, transform_sha256
 from bidsapp.layout import OutputLayout
+from bidsapp.lock import folder_lock
 from bidsapp.records import Approval, Side, SideKey
+
+PATIENCE_SECONDS = 600.0
+"""A review of some hundred sides, or writing their pairs, takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,15 @@ class Approvals:
 
     valid: tuple[Approval, ...]
     refused: dict[str, str]
+
+
+def labels_lock(layout: OutputLayout) -> AbstractContextManager[None]:
+    """Held by who records decisions, and by who reads what was approved: nobody meets half of a decision.
+
+    Hold it for one decision, or one run over the table, not while a person looks. Raises `CannotWriteError` when
+    somebody else does for longer than `PATIENCE_SECONDS`.
+    """
+    return folder_lock(layout.review_lock, patience_seconds=PATIENCE_SECONDS)
 
 
 def find_approvals(layout: OutputLayout) -> Approvals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from bidsapp.files import copy_file, read_bytes
@@ -23,6 +23,17 @@ def keep_superseded(layout: OutputLayout, label: Path, when: datetime) -> None:
     folder = _free_folder(layout, files, when)
     for path in reversed(files):  # the image last: with it, all is there
         copy_file(path, folder / path.relative_to(layout.labels))
+
+
+def keep_copy(path: Path, folder: Path, name: Path) -> None:
+    """Copy a file to `folder` / `name`, or to ``<folder>-2`` and so on where another version is there already."""
+    for place in chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2))):
+        copy = place / name
+        if not copy.exists():
+            copy_file(path, copy)
+            return
+        if copy.read_bytes() == path.read_bytes():
+            return
 
 
 def find_superseded(layout: OutputLayout, label: Path, label_sha256: str) -> Path | None:
@@ -46,7 +57,9 @@ def _holds(layout: OutputLayout, folder: Path, files: Sequence[Path]) -> bool:
 
 def _free_folder(layout: OutputLayout, files: Sequence[Path], when: datetime) -> Path:
     image = files[0].relative_to(layout.labels)
-    return next(folder for folder in _names(layout, when) if not (folder / image).exists())
+    begun = (folder for folder in _folders(layout) if any(_holds(layout, folder, [one]) for one in files[1:]))
+    free = (folder for folder in chain(begun, _names(layout, when)) if not (folder / image).exists())
+    return next(free)  # where a run that was stopped began, if there is one
 
 
 def _names(layout: OutputLayout, when: datetime) -> Iterator[Path]:

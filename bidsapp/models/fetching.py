@@ -19,7 +19,7 @@ from pooch import HTTPDownloader
 
 from bidsapp import __version__
 from bidsapp.errors import BadDataError, CannotWriteError, NoInputError, UsageError
-from bidsapp.files import replace_atomically, write_json
+from bidsapp.files import replace_atomically, sweep_unfinished, write_json
 from bidsapp.layout import ModelPlaces
 from bidsapp.models.archives import MAX_TOTAL_BYTES, MIB
 from bidsapp.models.registry import RegistryEntry
@@ -125,6 +125,7 @@ def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces)
         write_json(places.fetch_record(entry.name), {"name": entry.name, **asdict(noted)})
         log.info("sha256 %s (%s)", digest, "as the registry says" if entry.sha256 else "noted, not verified")
 
+    sweep_unfinished(target.parent, alone=False, below=False)
     log.info("fetching %s from %s to %s", entry.name, url, target)
     try:
         replace_atomically(target, write)

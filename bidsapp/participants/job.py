@@ -11,6 +11,7 @@ from bidsapp.content import file_sha256, settings_sha256
 from bidsapp.corobl.preprocessing import PREPROCESSING_VERSION
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import read_json
+from bidsapp.labels.fingerprints import read_image
 from bidsapp.layout import OutputLayout, SessionLayout, sidecar
 from bidsapp.records import Modality, SessionScans, Side
 
@@ -145,19 +146,38 @@ def read_facts(image: Path) -> dict[str, Any] | None:
 
     A file that was cut off, changed or is missing does not belong to its sidecar.
     """
+    facts = recorded_facts(image)
     try:
-        facts = read_json(sidecar(image))[FACTS]
-        return facts if facts["file_sha256"] == file_sha256(image) else None
-    except (HippoTuneError, OSError, KeyError, TypeError):
+        return facts if facts and facts["file_sha256"] == file_sha256(image) else None
+    except (HippoTuneError, OSError, KeyError):
         return None
 
 
-def is_changed_by_hand(image: Path) -> bool:
-    """Whether an image is whole, but not what its sidecar says that we wrote."""
+def recorded_facts(image: Path) -> dict[str, Any] | None:
+    """Our block in the sidecar of an image, whatever became of the image; None where the sidecar tells nothing."""
     try:
-        return bool(read_json(sidecar(image))[FACTS]["file_sha256"] != file_sha256(image))
+        facts = read_json(sidecar(image))[FACTS]
     except (HippoTuneError, OSError, KeyError, TypeError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def is_changed_by_hand(image: Path) -> bool:
+    """Whether an image is whole, but not what its sidecar says that we wrote; one that was cut off is damaged."""
+    facts = recorded_facts(image)
+    try:
+        return bool(facts and facts["file_sha256"] != file_sha256(image)) and is_whole_image(image)
+    except (HippoTuneError, OSError, KeyError):
         return False
+
+
+def is_whole_image(path: Path) -> bool:
+    """Whether all voxels of an image can be read."""
+    try:
+        read_image(path)
+    except HippoTuneError:
+        return False
+    return True
 
 
 def crop_facts(layout: SessionLayout, side: Side, modalities: tuple[Modality, ...]) -> list[dict[str, Any]] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
@@ -34,8 +34,17 @@ from bidsapp.files import copy_file, write_bytes, write_image, write_json
 from bidsapp.layout import SessionLayout, sidecar
 from bidsapp.logs import log_to
 from bidsapp.nifti import require_content
-from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key, has_its_transform, require_short_name
-from bidsapp.participants.publish import complete_publishing
+from bidsapp.participants.job import (
+    Job,
+    Prepared,
+    crop_facts,
+    crop_key,
+    has_its_transform,
+    read_facts,
+    recorded_facts,
+    require_short_name,
+)
+from bidsapp.participants.publish import complete_publishing, with_sidecar
 from bidsapp.records import SIDES, Modality, Scan, Side
 from bidsapp.report.head_pictures import head_picture, template_landmarks
 
@@ -45,6 +54,7 @@ _GRID_TOLERANCE_MM = 0.01
 _SHOWN_METADATA = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength", "SeriesDescription")
 
 
+_KEPT = {"key", "scan_sha256", "crop_sha256", "transform_sha256"}
 _OF_ONE_FILE = ("version", "simpleitk", "file_sha256", "crop_sha256", "transform_sha256")
 
 
@@ -153,35 +163,41 @@ def _has_crops(job: Job) -> bool:
 def _keep(job: Job, inputs: dict[Modality, str]) -> Prepared:
     """Take the crops that a person worked on; make those that are missing with the same transform."""
     _clear(job)
-    missing: set[Side] = set()
-    for modality in job.options.modalities:
-        known = {side: crop_facts(job.done, side, (modality,)) for side in SIDES}
-        facts = _kept_facts(job, modality, known, inputs)
-        if facts["key"] != crop_key(job.options, modality, inputs) and not job.scans.crops:
+    options = job.options
+    whole_sides = [side for side in options.sides if crop_facts(job.done, side, options.modalities)]
+    sides = _ready_made_sides(job, whole_sides) if job.scans.crops else options.sides
+    again = [side for side in sides if side not in whole_sides]
+    for modality in options.modalities:
+        facts = _kept_facts(job, modality, inputs)
+        if facts["key"] != crop_key(options, modality, inputs) and not job.scans.crops:
             log.warning("%s: its crops are kept as they are, made with other settings", job.name)
-        wanted = [side for side in job.options.sides if not known[side]]
-        missing |= set(wanted)
+        whole = [side for side in again if read_facts(job.done.crop(side, modality))]
+        wanted = [side for side in again if side not in whole]
+        if again and facts["transform_sha256"] is not None:
+            copy_file(job.done.transform(modality), job.unfinished.transform(modality))
+        for side in whole:  # all channels of a side lie together
+            for path in with_sidecar(job.done.crop(side, modality)):
+                copy_file(path, job.unfinished.root / path.relative_to(job.done.root))
         if wanted and job.scans.crops:
             for side in wanted:
-                _copy_crop(job, modality, side, file_sha256(job.scans.crops[side][modality].path))
+                _copy_crop(job, modality, side, _fingerprint_crop(job, side, modality))
         elif wanted:
-            copy_file(job.done.transform(modality), job.unfinished.transform(modality))
             shared = {name: value for name, value in facts.items() if name not in _OF_ONE_FILE}
             _write_crops(job, modality, read_volume(job.scans.scans[modality].path), wanted, shared)
     log.info("%s: the crops are kept: %s", job.name, job.work_in_words)
-    return Prepared({side: job.unfinished if side in missing else job.done for side in job.options.sides})
+    return Prepared({side: job.unfinished if side in again else job.done for side in sides})
 
 
-def _kept_facts(
-    job: Job, modality: Modality, known: Mapping[Side, list[dict[str, Any]] | None], inputs: dict[Modality, str]
-) -> dict[str, Any]:
-    """The facts of a kept crop; refuses to go on where crops are damaged, or are not of this scan."""
+def _kept_facts(job: Job, modality: Modality, inputs: dict[Modality, str]) -> dict[str, Any]:
+    """The facts of a kept crop, which itself may be damaged; refuses to go on where the crops are not of this scan."""
     way_out = "or give --replace-crops to move the labels away and make new crops."
-    found = {side: facts[0] for side, facts in known.items() if facts}
+    recorded = {side: recorded_facts(job.done.crop(side, modality)) for side in SIDES}
+    found = {side: facts for side, facts in recorded.items() if facts and facts.keys() >= _KEPT}
     if not found or not all(has_its_transform(job.done, modality, facts) for facts in found.values()):
         raise BadDataError(
-            f"{job.work_in_words}, but the {modality} crop or transform of {job.name} is missing or was changed",
-            f"Restore the file, {way_out}",
+            f"{job.work_in_words}, but the {modality} transform of {job.name}, or the sidecar of its crop, is missing "
+            "or was changed",
+            f"Restore {job.done.transform(modality)} and {sidecar(job.done.crop('L', modality)).name}, {way_out}",
         )
     for side, facts in found.items():
         offered = modality in job.scans.crops.get(side, {})
@@ -261,15 +277,22 @@ def _registration_facts(registration: Registration, *, skull_stripped: bool) -> 
     }
 
 
-def _take_ready_made(job: Job) -> Prepared:
-    """Take crops of another tool as they are: their grid must be CorObl's."""
+def _ready_made_sides(job: Job, there: Collection[Side] = ()) -> tuple[Side, ...]:
+    """The sides of which there are ready-made crops of all modalities asked for, and those that are there already."""
     options = job.options
-    sides = tuple(side for side in options.sides if set(options.modalities) <= set(job.scans.crops.get(side, {})))
+    offered = {side for side in SIDES if set(options.modalities) <= set(job.scans.crops.get(side, {}))}
+    sides = tuple(side for side in options.sides if side in offered or side in there)
     if not sides:
         raise BadDataError(
             f"{job.name}: the ready-made crops lack {', '.join(options.modalities)} of {', '.join(options.sides)}",
             "Choose another --modality or --hemi, or leave --derivatives out.",
         )
+    return sides
+
+
+def _take_ready_made(job: Job) -> Prepared:
+    """Take crops of another tool as they are: their grid must be CorObl's."""
+    options, sides = job.options, _ready_made_sides(job)
     if not job.force and all(_is_taken(job, side) for side in sides):
         log.info("%s: the crops are there already", job.name)
         _clear(job)

@@ -10,13 +10,24 @@ from pathlib import Path
 from uuid import uuid4
 
 from bidsapp.content import file_sha256
-from bidsapp.errors import BadDataError
-from bidsapp.files import copy_file, explain_write_errors
+from bidsapp.errors import BadDataError, HippoTuneError
+from bidsapp.files import copy_file, explain_write_errors, sweep_unfinished, write_text
 from bidsapp.labels.events import WithdrawnEvent, append_event, last_events, read_events
+from bidsapp.labels.fingerprints import read_image_sha256
+from bidsapp.labels.ledger import labels_lock
 from bidsapp.labels.protection import awaits_record, persons_files, persons_work
 from bidsapp.labels.review_table import read_review_table
+from bidsapp.labels.superseded import keep_copy
 from bidsapp.layout import SessionLayout, label_names, sidecar
-from bidsapp.participants.job import MODALITIES, Job, is_changed_by_hand, read_facts
+from bidsapp.participants.job import (
+    MODALITIES,
+    Job,
+    has_its_transform,
+    is_changed_by_hand,
+    is_whole_image,
+    read_facts,
+    recorded_facts,
+)
 from bidsapp.records import SIDES, Side
 
 log = logging.getLogger(__name__)
@@ -44,8 +55,8 @@ def publish(job: Job, *, date: str) -> None:
             _drop_incomplete(job)
             for side in SIDES:
                 _keep_unrecorded(job, side)
-                _supersede(job, side, date)
-            job.layout.publishing(job.name).touch()
+                _refuse_under_labels(job, side)
+            write_text(job.layout.publishing(job.name), date)
             complete_publishing(job)
         for side in SIDES:
             _remove_stale_prediction(job, side)
@@ -54,11 +65,17 @@ def publish(job: Job, *, date: str) -> None:
 
 
 def complete_publishing(job: Job) -> None:
-    """Move what is to be moved, also after a run that was killed in between."""
+    """Move what is to be moved, also after a run that was killed in between: what it began has its date."""
     marker, unfinished = job.layout.publishing(job.name), job.unfinished.root
     if not marker.exists():
         return
     if unfinished.exists():
+        if any(_work_in_words(job, side) for side in SIDES):
+            date = marker.read_text(encoding="utf-8") or f"{datetime.now():%Y-%m-%dT%H%M%S}"
+            with labels_lock(job.layout):
+                sweep_unfinished(job.layout.superseded(date), alone=False)
+                for side in SIDES:
+                    _supersede(job, side, date)
         _merge(_on_the_same_disk(job), job.layout.root)
     shutil.rmtree(job.layout.publishing_copy(job.name), ignore_errors=True)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -104,7 +121,7 @@ def _on_the_same_disk(job: Job) -> Path:
 
 def _can_be_renamed(source: Path, target: Path) -> bool:
     """Whether a folder's files can be renamed into another: not across mounts, even of one disk, as containers have."""
-    probe = source / f".{uuid4().hex}"
+    probe = source / f".tmp-{uuid4().hex}"
     moved = target / probe.name
     probe.touch()
     try:
@@ -120,7 +137,9 @@ def _can_be_renamed(source: Path, target: Path) -> bool:
 
 def _keep_unrecorded(job: Job, side: Side) -> None:
     """Give up a new prediction where a person approved the old one while it was made."""
-    if job.replace_crops or not job.done.prediction(side).exists() or not job.unfinished.prediction(side).exists():
+    if job.replace_crops or not is_whole_image(job.done.prediction(side)):
+        return
+    if not job.unfinished.prediction(side).exists():
         return
     key = (job.scans.participant, job.scans.session, side)
     row = read_review_table(job.layout.review_table).deciding_rows().get(key)
@@ -129,52 +148,90 @@ def _keep_unrecorded(job: Job, side: Side) -> None:
         log.warning("%s: the new label map of hemi-%s is given up: the old one was approved meanwhile", job.name, side)
 
 
-def _supersede(job: Job, side: Side, date: str) -> None:
-    """Move a person's labels of a side away, with copies of what they judged, before something else comes."""
-    layout, where = job.layout, (job.scans.participant, job.scans.session, side)
-    work = persons_work(layout, read_review_table(layout.review_table), *where)
-    if work is None and not is_changed_by_hand(job.done.prediction(side)):
+def _work_in_words(job: Job, side: Side) -> str | None:
+    """What a person did with a side, as it is now; None when nobody touched it."""
+    if is_changed_by_hand(job.done.prediction(side)):
+        return "has a prediction that was changed by hand"
+    where = (job.scans.participant, job.scans.session, side)
+    return persons_work(job.layout, read_review_table(job.layout.review_table), *where)
+
+
+def _refuse_under_labels(job: Job, side: Side) -> None:
+    """Keep a crop that a person worked on, unless the new one is the same, or is to take its place."""
+    work = _work_in_words(job, side)
+    if work is None or job.replace_crops or not _crop_changes(job, side):
         return
-    crop_changes = _crop_changes(job, side)
-    if not crop_changes and not (job.replace_crops and job.unfinished.prediction(side).exists()):
-        return
-    if not job.replace_crops:
+    if side in job.persons_work:
         raise BadDataError(
-            f"hemi-{side} {work}: a person worked on it while a new crop was being made",
-            "Give the same command again: the crop will be kept. --replace-crops replaces it.",
+            f"hemi-{side} {work}, its crop is missing or damaged, and the one made now differs from what it was",
+            "Restore the crop and its sidecar, or give --replace-crops to move the labels away.",
         )
+    raise BadDataError(
+        f"hemi-{side} {work}: a person worked on it while a new crop was being made",
+        "Give the same command again: the crop will be kept. --replace-crops replaces it.",
+    )
+
+
+def _supersede(job: Job, side: Side, date: str) -> None:
+    """Move a person's labels of a side away, with copies of what they judged, before something else comes.
+
+    Done again after a run that was stopped, it leaves what is away already.
+    """
+    layout, where = job.layout, (job.scans.participant, job.scans.session, side)
+    work = _work_in_words(job, side)
+    crop_changes = _crop_changes(job, side)
+    if work is None or not (crop_changes or job.unfinished.prediction(side).exists()):
+        return
+    if not crop_changes and not job.replace_crops:
+        return
     away = layout.superseded(date)
     judged = [path for modality in MODALITIES for path in with_sidecar(job.done.crop(side, modality))]
     judged += [job.done.transform(modality) for modality in MODALITIES]
     judged += [*with_sidecar(job.done.prediction(side)), label_names(job.done.prediction(side))]
     for path in judged:
-        if path.exists():
-            copy_file(path, away / path.relative_to(layout.root))
+        copy = away / path.relative_to(layout.root)
+        if path.exists() and not copy.exists():
+            copy_file(path, copy)
     _void_decision(job, side, f"another crop or prediction took the place of what was judged; that is in {away.name}")
     for path in persons_files(layout, *where) if crop_changes else ():
-        copy_file(path, away / path.relative_to(layout.labels))
+        keep_copy(path, away, path.relative_to(layout.labels))
         path.unlink()
     log.warning("%s: hemi-%s %s: that and what it was about is now in %s", job.name, side, work, away)
 
 
 def _void_decision(job: Job, side: Side, reason: str) -> None:
-    """Write into the ledger that a row of the review table is about something that is no longer there."""
+    """Write into the ledger, once, that a row of the review table is about something that is no longer there."""
     layout, key = job.layout, (job.scans.participant, job.scans.session, side)
     row = read_review_table(layout.review_table).deciding_rows().get(key)
-    if row and row.status != "pending":
+    last = last_events(read_events(layout.ledger)).get(key)
+    said = isinstance(last, WithdrawnEvent) and row is not None and last.decision == row.decision
+    if row and row.status != "pending" and not said:
         when = datetime.now().astimezone().replace(microsecond=0)
         append_event(layout.ledger, WithdrawnEvent(when.isoformat(), row.rater, *key, reason, decision=row.decision))
 
 
 def _crop_changes(job: Job, side: Side) -> bool:
+    """Whether a new crop is another than the one that a person may have seen, which may be damaged by now."""
     for modality in MODALITIES:
-        new = read_facts(job.unfinished.crop(side, modality))
-        if new is None or not job.done.crop(side, modality).exists():
+        new, path = read_facts(job.unfinished.crop(side, modality)), job.done.crop(side, modality)
+        if new is None:
             continue
-        old = read_facts(job.done.crop(side, modality))
-        if not old or any(old[key] != new[key] for key in ("crop_sha256", "transform_sha256")):
+        old = recorded_facts(path)
+        if old is None and not path.exists():
+            continue
+        if old is None:  # without its sidecar, the voxels tell
+            if not _shows(path, new["crop_sha256"]) or not has_its_transform(job.done, modality, new):
+                return True
+        elif any(old.get(key) != new[key] for key in ("crop_sha256", "transform_sha256")):
             return True
     return False
+
+
+def _shows(path: Path, crop_sha256: str) -> bool:
+    try:
+        return read_image_sha256(path) == crop_sha256
+    except HippoTuneError:
+        return False
 
 
 def _remove_stale_prediction(job: Job, side: Side) -> None:

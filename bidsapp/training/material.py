@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.labels.label_map import read_label_map
+from bidsapp.labels.ledger import labels_lock
 from bidsapp.labels.tables import read_label_table
 from bidsapp.layout import ModelLayout, annotation_file, label_table_file, origins_file
 from bidsapp.records import LabelTable, Split, SplitName, Vouched
@@ -84,18 +85,23 @@ def source_of_pairs(request: GroupRequest, state: ModelState | None, base: Loade
         yield PairSource(_existing_folder(request.training_dir), Vouched("user"))
         return
     model_table = LabelTable(state.labels, frozenset(state.required_labels)) if state else None
-    sides = gather_approved(
-        request.output,
-        request.wanted,
-        label_map=request.label_map,
-        model_table=model_table,
-        source_labels=base.labels.values() if base is not None else (),
-    )
-    if request.dry_run:
-        with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
-            yield _write_approved(Path(folder), sides)
-    else:
-        yield _write_approved(request.layout.training, sides)
+    with tempfile.TemporaryDirectory(prefix="hippotune-") as aside:
+        with no_review_meanwhile(request):
+            sides = gather_approved(
+                request.output,
+                request.wanted,
+                label_map=request.label_map,
+                model_table=model_table,
+                source_labels=base.labels.values() if base is not None else (),
+            )
+            source = _write_approved(Path(aside) if request.dry_run else request.layout.training, sides)
+        yield source
+
+
+def no_review_meanwhile(request: GroupRequest) -> AbstractContextManager[None]:
+    """Wait until no decision is half recorded, and keep it so; a dry run, which writes nothing, looks as it is."""
+    there = request.output.labels.is_dir() and not request.dry_run
+    return labels_lock(request.output) if there else nullcontext()
 
 
 def _existing_folder(folder: Path) -> Path:
