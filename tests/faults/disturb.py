@@ -64,12 +64,13 @@ def operations(command: Callable[[], int], root: Path, trace: Path) -> list[str]
 
 
 def choose(listed: Sequence[str], *, every: bool, sample: int, always: str = "approvals.jsonl") -> list[int]:
-    """Numbers of the operations to disturb: all, or `sample` of them, and those around what has `always` in its name."""
+    """Numbers of the operations to disturb: all, or `sample` of them, and the first two about the file `always`."""
     if every:
         return list(range(1, len(listed) + 1))
-    spread = {round(number) for number in np.linspace(1, len(listed), sample)}
-    near = {number + step for number, line in enumerate(listed, 1) if always in line for step in (0, 1)}
-    return sorted(number for number in spread | near if number <= len(listed))
+    spread = {round(number) for number in np.linspace(1, len(listed), sample + 2)[1:-1]}
+    first = next((number for number, line in enumerate(listed, 1) if line.startswith("os.write") and always in line), 0)
+    near = {first, first + 1} if first else set()
+    return sorted(spread | near)
 
 
 def content_of(root: Path) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def _disturb(root: Path, at: int | None, mode: Mode, trace: Path | None) -> None
         count(event, arguments[0])
 
     def write(descriptor: int, content: Any) -> int:
-        where = os.readlink(f"/proc/self/fd/{descriptor}")
+        where = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         if concerns(where) and where.startswith(below):
             count("os.write", where, lambda: really_write(descriptor, bytes(content)[: len(content) // 2]))
         return really_write(descriptor, content)
