@@ -123,8 +123,9 @@ def run(request: ParticipantRequest) -> None:
     if request.dry_run:
         _plan_aloud(request, found)
         return
-    for file in (layout.index, layout.failure(""), layout.publishing(""), layout.session_lock("")):
-        sweep_unfinished(file.parent, alone=False, below=False)
+    shared = (layout.failures, layout.publishing("").parent, layout.publishing_copy(""), layout.session_lock("").parent)
+    for folder in (layout.root, *shared):  # those that other runs write to as well
+        sweep_unfinished(folder, alone=False, below=False)
     describe_dataset(layout, links=dataset_links(request.bids_dir, request.derivatives))
     run_name = _start_log(layout)
     log.debug("HippoTune %s, %s", __version__, request)

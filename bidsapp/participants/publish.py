@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
 from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
 
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, HippoTuneError
-from bidsapp.files import copy_file, explain_write_errors, sweep_unfinished, write_text
+from bidsapp.files import copy_file, create_beside, explain_write_errors, sweep_unfinished, write_text
 from bidsapp.labels.events import WithdrawnEvent, append_event, last_events, read_events
 from bidsapp.labels.fingerprints import read_image_sha256
 from bidsapp.labels.ledger import labels_lock
@@ -76,6 +76,7 @@ def complete_publishing(job: Job) -> None:
                 sweep_unfinished(job.layout.superseded(date), alone=False)
                 for side in SIDES:
                     _supersede(job, side, date)
+        sweep_unfinished(unfinished, alone=True)
         _merge(_on_the_same_disk(job), job.layout.root)
     shutil.rmtree(job.layout.publishing_copy(job.name), ignore_errors=True)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -121,9 +122,9 @@ def _on_the_same_disk(job: Job) -> Path:
 
 def _can_be_renamed(source: Path, target: Path) -> bool:
     """Whether a folder's files can be renamed into another: not across mounts, even of one disk, as containers have."""
-    probe = source / f".tmp-{uuid4().hex}"
+    probe, descriptor = create_beside(source / "probe")
+    os.close(descriptor)
     moved = target / probe.name
-    probe.touch()
     try:
         probe.rename(moved)
     except OSError as error:
