@@ -64,8 +64,11 @@ class Pair:
         One NIfTI file per channel, in channel order.
     label
         The NIfTI file of the label map.
-    flip
-        True when the files are as in the head and axis 0 must be reversed on import.
+    axes
+        What image and label are turned to on import, each by its own header, e.g. ``LAS``: see
+        `bidsapp.training.orientation`. Empty: they are taken as they are stored.
+    truthful
+        Whether the headers say where the voxels are in the head. False: they were mirrored under the old header.
     origin
         How the label came about.
     """
@@ -75,7 +78,8 @@ class Pair:
     hemi: Hemi
     images: tuple[Path, ...]
     label: Path
-    flip: bool = False
+    axes: str = ""
+    truthful: bool = True
     origin: LabelOrigin = LabelOrigin()
 
 

@@ -15,13 +15,13 @@ from bidsapp.errors import BadDataError
 from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values
 from bidsapp.records import LabelTable, Pair
 from bidsapp.training.annotated import Annotated, table_of_case
+from bidsapp.training.orientation import turn_volume
 from bidsapp.training.pairs import Finding, FoundPairs
 from bidsapp.training.volumes import (
     Array,
     Grid,
     Volume,
     VolumeError,
-    flip_volume,
     grid_distance_mm,
     read_volume,
     turn_to,
@@ -230,7 +230,7 @@ def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
         else:
             first = volumes.get(pair.images[0], volume)
             volumes[path] = turn_to(volume, first.grid, tolerance_mm=GRID_TOLERANCE_MM)
-    return {path: flip_volume(volume) if pair.flip else volume for path, volume in volumes.items()}, findings
+    return {path: turn_volume(volume, pair.axes) for path, volume in volumes.items()}, findings
 
 
 def image_digest(voxels: Array) -> str:

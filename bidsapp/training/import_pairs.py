@@ -14,7 +14,8 @@ from bidsapp.errors import BadDataError
 from bidsapp.files import replace_atomically
 from bidsapp.records import Pair
 from bidsapp.training.check_pairs import GRID_TOLERANCE_MM, grid_problems, image_problems, label_problems
-from bidsapp.training.volumes import Affine, Array, Volume, VolumeError, flip_volume, read_volume, straighten, turn_to
+from bidsapp.training.orientation import turn_volume
+from bidsapp.training.volumes import Affine, Array, Volume, VolumeError, read_volume, straighten, turn_to
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class LoadedPair:
         (x, y, z), uint8 or, for values above 255, int16.
     affine
         4 x 4, voxel index -> RAS mm of the head; spacings are multiples of 1e-5 mm, directions orthonormal.
-        A flipped left side has its axis 0 reversed in the array and in the affine alike.
+        Axes that were exchanged or reversed are so in the array and in the affine alike.
     """
 
     images: Array
@@ -38,7 +39,7 @@ class LoadedPair:
 
 
 def load_pair(pair: Pair) -> LoadedPair:
-    """Read all files of a pair, flipped if `Pair.flip` says so.
+    """Read all files of a pair, each turned by its own header into `Pair.axes`.
 
     Raises
     ------
@@ -108,10 +109,10 @@ def _to_the_left(affine: Affine) -> Affine:
 
 
 def _read(pair: Pair) -> list[Volume]:
-    """The images and, last, the label of a pair, all on the axes of the first image."""
+    """The images and, last, the label of a pair, all turned as the pair is to be."""
     volumes = [read_volume(path) for path in (*pair.images, pair.label)]
-    turned = [turn_to(volume, volumes[0].grid, tolerance_mm=GRID_TOLERANCE_MM) for volume in volumes]
-    return [flip_volume(volume) for volume in turned] if pair.flip else turned
+    alike = [turn_to(volume, volumes[0].grid, tolerance_mm=GRID_TOLERANCE_MM) for volume in volumes]
+    return [turn_volume(volume, pair.axes) for volume in alike]
 
 
 def _as_smallest_integers(label: Array) -> Array:

@@ -6,17 +6,28 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import expand_home
 from bidsapp.records import Hemi, LeftIs, Pair
-from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_volume
+from bidsapp.training.orientation import (
+    NETWORK_SPACE,
+    Storage,
+    axes_of,
+    is_mirrored,
+    left_header_is_true,
+    network_axes,
+    storage_without_side,
+    turned_grid,
+)
+from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_grid
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +76,12 @@ class Finding:
 class FoundPairs:
     """Complete pairs in the order of their ids, and what is wrong with names and sides.
 
-    A pair that a finding names by its `case` is not fit for use.
+    A pair that a finding names by its `case` is not fit for use. `storage` is what they are turned to.
     """
 
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...]
+    storage: Storage = field(default_factory=lambda: NETWORK_SPACE)
 
 
 @dataclass
@@ -88,15 +100,28 @@ class _CaseFiles:
         return min(path for paths in (*self.images.values(), self.labels) for path in paths)
 
 
-def find_pairs(folder: Path, *, participant_pattern: str | None = None, left_is: LeftIs | None = None) -> FoundPairs:
+ByContent = Callable[[Sequence[Pair], Sequence[Pair]], Mapping[str, bool]]
+"""Of left sides (the first), tell by what they show whether their headers are true, by case; all pairs come second.
+
+Cases that it cannot tell are missing from its answer.
+"""
+
+
+def find_pairs(
+    folder: Path,
+    *,
+    participant_pattern: str | None = None,
+    left_is: LeftIs | None = None,
+    storage: Storage | None = None,
+    by_content: ByContent | None = None,
+) -> FoundPairs:
     """List the pairs directly inside `folder`.
 
     A person is the ``sub-<label>`` in the id, else the id without its ``hemi`` entity, so that both sides of
-    a head are one person. ``hemi-L`` becomes ``hemi-Lflip``, as network space has it, in one of three ways:
-    `left_is` says for all of them whether the files are flipped already; without it those on
-    `COROBL_LEFT_GRID` are as in the head and flipped on import, and any other is a finding. For that the image
-    of a ``hemi-L`` is read; of all other files names alone count. Hidden files are ignored; other NIfTI files are
-    ignored with a warning.
+    a head are one person. Every pair is to be turned by its header (`bidsapp.training.orientation`). Whether the
+    header of a left side is true is told by its id and its grid, by `left_is`, or by `by_content`; else it is a
+    finding. ``hemi-L`` becomes ``hemi-Lflip``, as network space has it. Hidden files are ignored; other NIfTI files
+    are ignored with a warning.
 
     Parameters
     ----------
@@ -106,7 +131,11 @@ def find_pairs(folder: Path, *, participant_pattern: str | None = None, left_is:
     participant_pattern
         A regular expression, searched in the id, whose one group is the person.
     left_is
-        What all ``hemi-L`` files are.
+        What all left files are.
+    storage
+        Of the model that is trained; None: network space, and the majority's handedness where no side is known.
+    by_content
+        Asked about left sides of which nothing else says whether their headers are true.
 
     Raises
     ------
@@ -124,17 +153,18 @@ def find_pairs(folder: Path, *, participant_pattern: str | None = None, left_is:
         logger.warning("Ignored, as no name of a training pair: %s", ", ".join(path.name for path in others))
 
     usual = _usual_channels(cases.values())
-    pairs: list[Pair] = []
+    described: list[_Described] = []
     findings: list[Finding] = []
     for case, files in sorted(cases.items()):
         missing = _file_findings(case, files, usual, others)
         findings += missing
         if not missing:
-            pair, doubts = _describe(case, files, pattern, left_is)
-            pairs.append(pair)
+            one, doubts = _describe(case, files, pattern, left_is)
+            described.append(one)
             findings += doubts
-    findings += _collisions(pairs)
-    return FoundPairs(tuple(sorted(pairs, key=lambda pair: pair.case)), tuple(findings))
+    pairs, doubts, storage = _orient(described, storage, by_content)
+    findings += [*doubts, *_collisions(pairs)]
+    return FoundPairs(tuple(sorted(pairs, key=lambda pair: pair.case)), tuple(findings), storage)
 
 
 def _compile_pattern(text: str | None) -> re.Pattern[str] | None:
@@ -241,19 +271,24 @@ def _channel_findings(case: str, files: _CaseFiles, usual: tuple[int, ...]) -> l
 
 def _describe(
     case: str, files: _CaseFiles, pattern: re.Pattern[str] | None, left_is: LeftIs | None
-) -> tuple[Pair, list[Finding]]:
+) -> tuple[_Described, list[Finding]]:
     images = tuple(files.images[channel][0] for channel in sorted(files.images, key=lambda number: number or 0))
     participant = _participant(case, pattern)
-    side = _side(case, images[0], left_is)
-    pair = Pair(side.case, participant, side.hemi, images, files.labels[0], side.flip)
-    findings = [Finding(pair.case, images[0], side.problem, side.hint)] if side.problem else []
+    name, hemi, word, problem = _side(case)
+    said = None if word == "Lflip" and left_is == "as-in-head" else left_is
+    try:
+        grid = read_grid(images[0])
+    except VolumeError:  # which the check of the content reports
+        grid = None
+    pair = Pair(name, participant, hemi, images, files.labels[0])
+    findings = [Finding(pair.case, images[0], problem)] if problem else []
     if pattern is not None and not participant:
         problem = f"has the id {case!r}, in which --participant-pattern {pattern.pattern!r} finds nobody"
         findings.append(Finding(pair.case, images[0], problem))
     if participant[:1] in _BEGINS_A_FORMULA:
         problem = f"is of the person {participant!r}, whose name a spreadsheet would take for a formula"
         findings.append(Finding(pair.case, images[0], problem, "Rename it, or give another --participant-pattern."))
-    return pair, findings
+    return _Described(pair, grid, word, said), findings
 
 
 def _participant(case: str, pattern: re.Pattern[str] | None) -> str:
@@ -268,49 +303,84 @@ def _participant(case: str, pattern: re.Pattern[str] | None) -> str:
     return without_side or case
 
 
-@dataclass(frozen=True)
-class _Side:
-    case: str
-    hemi: Hemi
-    flip: bool = False
-    problem: str = ""
-    hint: str = ""
-
-
-def _side(case: str, image: Path, left_is: LeftIs | None) -> _Side:
-    """Decide the side and whether the files must be flipped, from the id, the header and the user's word."""
+def _side(case: str) -> tuple[str, Hemi, str, str]:
+    """The id in network space, the side, the word for it in the id, and what is wrong with that word."""
     entity = _HEMI.search(case)
     if entity is None:
-        return _Side(case, "n/a")
+        return case, "n/a", "", ""
     match entity["side"]:
         case "R":
-            return _Side(case, "R")
+            return case, "R", "R", ""
         case "Lflip":
-            return _Side(case, "L")
+            return case, "L", "Lflip", ""
         case "L":
-            renamed = f"{case[: entity.start()]}hemi-Lflip{case[entity.end() :]}"
-            return _left_side(case, renamed, image, left_is)
+            return f"{case[: entity.start()]}hemi-Lflip{case[entity.end() :]}", "L", "L", ""
         case other:
-            return _Side(case, "n/a", problem=f"has hemi-{other} in its id, not hemi-R, hemi-L or hemi-Lflip")
+            return case, "n/a", "", f"has hemi-{other} in its id, not hemi-R, hemi-L or hemi-Lflip"
 
 
-def _left_side(case: str, renamed: str, image: Path, left_is: LeftIs | None) -> _Side:
-    try:
-        grid = read_volume(image).grid
-    except VolumeError as error:
-        return _Side(case, "L", problem=error.problem, hint=error.hint)
-    if left_is == "flipped":
-        if _is_corobl_left(grid):
-            logger.warning("%s lies in the left CorObl grid; flipped already, as --left-is says", image.name)
-        return _Side(renamed, "L")
-    if left_is == "as-in-head" and np.abs(grid.affine[:3, 0]).argmax() != 0:
-        problem = "is hemi-L, and its axis 0 does not run between left and right, so that it cannot be flipped"
-        return _Side(case, "L", problem=problem, hint="Save it with axis 0 from right to left, or flip it.")
-    if left_is == "as-in-head" or _is_corobl_left(grid):
-        return _Side(renamed, "L", flip=True)
-    shape = " x ".join(map(str, grid.shape))
+@dataclass(frozen=True)
+class _Described:
+    """A pair by its names, with what its header and a person say of it."""
+
+    pair: Pair
+    grid: Grid | None
+    word: str
+    said: LeftIs | None
+
+
+def _orient(
+    described: list[_Described], storage: Storage | None, by_content: ByContent | None
+) -> tuple[list[Pair], list[Finding], Storage]:
+    """Decide whose header is true, and into which axes every pair is turned."""
+    axes = {one.pair.case: axes_of(one.grid.affine) for one in described if one.grid is not None}
+    if storage is None:
+        sideless = [axes[one.pair.case] for one in described if one.pair.hemi == "n/a" and one.pair.case in axes]
+        storage = dict(NETWORK_SPACE) | {"n/a": storage_without_side(sideless)}
+    mirrored = [is_mirrored(axes[one.pair.case], NETWORK_SPACE["R"]) for one in described
+                if one.pair.hemi == "R" and one.pair.case in axes]  # fmt: skip
+    right = "RAS" if 2 * sum(mirrored) > len(mirrored) else "LAS"
+    pairs, undecided = [], {}
+    for one in described:
+        truthful = _is_true(one, right) if one.pair.hemi == "L" else True
+        if truthful is None:
+            undecided[one.pair.case] = one
+        pairs.append(_turned(one.pair, truthful is not False, storage))
+    told = by_content([pair for pair in pairs if pair.case in undecided], pairs) if by_content and undecided else {}
+    pairs = [_turned(pair, told[pair.case], storage) if pair.case in told else pair for pair in pairs]
+    return pairs, [_undecided(one) for case, one in undecided.items() if case not in told], storage
+
+
+def _turned(pair: Pair, truthful: bool, storage: Storage) -> Pair:
+    axes = network_axes(pair.hemi, truthful=truthful, storage=storage)
+    return replace(pair, axes=axes, truthful=truthful)
+
+
+def _is_true(one: _Described, right: str) -> bool | None:
+    """Whether the header of a left side is true; None: name, header and person do not say."""
+    if one.grid is None:
+        return True
+    center = apply_affine(one.grid.affine, (np.array(one.grid.shape) - 1) / 2)
+    on_left_grid = _is_corobl_left(turned_grid(one.grid, "LAS"))
+    if on_left_grid and one.said == "flipped":
+        logger.warning("%s lies in the left CorObl grid; flipped already, as --left-is says", one.pair.images[0].name)
+    return left_header_is_true(
+        named_flipped=one.word == "Lflip",
+        said=one.said,
+        like_right=not is_mirrored(axes_of(one.grid.affine), right),
+        left_of_midline=bool(center[0] < 0),
+        on_left_grid=on_left_grid,
+    )
+
+
+def _undecided(one: _Described) -> Finding:
+    image = one.pair.images[0]
+    if one.word == "Lflip":
+        problem = "is hemi-Lflip, and is stored like a right side: was it flipped in its voxels under the old header?"
+        return Finding(one.pair.case, image, problem, "If so, --left-is flipped says it; else name it hemi-L.")
+    shape = " x ".join(map(str, one.grid.shape if one.grid else ()))
     problem = f"is hemi-L, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
-    return _Side(case, "L", problem=problem, hint=_LEFT_HINT)
+    return Finding(one.pair.case, image, problem, _LEFT_HINT)
 
 
 def _is_corobl_left(grid: Grid) -> bool:

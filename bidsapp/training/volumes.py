@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from bidsapp.corobl.headers import read_geometry, spacing_problem
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.grids import bring_to_grid, greatest_distance_mm
-from bidsapp.nifti import is_compressed, read_nifti
+from bidsapp.nifti import is_compressed, read_nifti, read_nifti_header
 
 Array = NDArray[Any]
 Affine = NDArray[np.float64]
@@ -77,15 +79,19 @@ def read_volume(path: Path) -> Volume:
         When the file cannot be read as one volume of numbers (see `bidsapp.nifti.read_nifti`), is not what its suffix
         says, or its affine is singular, not finite, sheared, or of voxels that cannot be.
     """
-    try:
+    with _as_volume_error(path):
         _require_honest_suffix(path)
         header, array = read_nifti(path)
         grid = Grid(tuple(array.shape), _checked_affine(path, header))
-    except VolumeError:
-        raise
-    except HippoTuneError as error:
-        raise VolumeError(path, error.message.removeprefix(str(path)).lstrip(": "), error.hint) from error
     return Volume(array, grid)
+
+
+def read_grid(path: Path) -> Grid:
+    """Read the header alone; raises as `read_volume` does, but for what is wrong behind the header."""
+    with _as_volume_error(path):
+        _require_honest_suffix(path)
+        header = read_nifti_header(path)
+        return Grid(tuple(int(length) for length in header.get_data_shape()[:3]), _checked_affine(path, header))
 
 
 def straighten(affine: Affine) -> Affine:
@@ -99,13 +105,6 @@ def straighten(affine: Affine) -> Affine:
     return cast(Affine, from_matvec(scaled + 0.0, affine[:3, 3]))
 
 
-def flip_volume(volume: Volume) -> Volume:
-    """Reverse axis 0 of the array and say so in the affine: every voxel stays where it was in the head."""
-    reverse = np.diag([-1.0, 1.0, 1.0, 1.0])
-    reverse[0, 3] = volume.array.shape[0] - 1
-    return Volume(volume.array[::-1], Grid(volume.grid.shape, volume.grid.affine @ reverse + 0.0))
-
-
 def turn_to(volume: Volume, grid: Grid, *, tolerance_mm: float) -> Volume:
     """Bring a volume whose voxels lie on `grid` to the grid's order of axes, exactly; any other stays as it is."""
     turned = bring_to_grid(volume.array, volume.grid.affine, grid.shape, grid.affine, tolerance_mm=tolerance_mm)
@@ -115,6 +114,16 @@ def turn_to(volume: Volume, grid: Grid, *, tolerance_mm: float) -> Volume:
 def grid_distance_mm(first: Grid, second: Grid) -> float:
     """Largest distance in mm between the same corner voxel of two grids of one shape."""
     return greatest_distance_mm(first.shape, first.affine, second.affine)
+
+
+@contextmanager
+def _as_volume_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except VolumeError:
+        raise
+    except HippoTuneError as error:
+        raise VolumeError(path, error.message.removeprefix(str(path)).lstrip(": "), error.hint) from error
 
 
 def _require_honest_suffix(path: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_folder_is_what_training_dir_takes(approved: ApprovedLabels, folder:
         f"sub-{person}_ses-a_hemi-{side}" for person in ("01", "02") for side in ("Lflip", "R")
     ]
     assert {pair.participant for pair in checked.pairs} == sides.people == {"sub-01", "sub-02"}
-    assert not any(pair.flip for pair in checked.pairs)
+    assert {(pair.hemi, pair.axes) for pair in checked.pairs} == {("R", "LAS"), ("L", "RAS")}
     first = checked.pairs[1]
     np.testing.assert_array_equal(voxels(first.images[0]), voxels(sides.approvals[1].crops["T1w"]))
     np.testing.assert_array_equal(voxels(first.images[1]), voxels(sides.approvals[1].crops["T2w"]))

@@ -4,13 +4,17 @@ import errno
 import logging
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from training_folder import SHAPE
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.training.orientation import axes_of, turned_grid
 from bidsapp.training.pairs import COROBL_LEFT_GRID, _participant, find_pairs
+from bidsapp.training.volumes import Grid
 
 COROBL_RIGHT = np.array([[-0.3, 0, 0, 41.5], [0, 0.3, 0, -50.5], [0, 0, 0.3, -31.5], [0, 0, 0, 1]])
 AXIS_0_RUNS_FORWARD = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
@@ -44,7 +48,7 @@ def test_the_id_says_whose_pair_it_is_and_which_side(folder, case, participant, 
     folder.pair(case)
     found = find_pairs(folder.path)
     (pair,) = found.pairs
-    assert (pair.case, pair.participant, pair.hemi, pair.flip) == (case, participant, hemi, False)
+    assert (pair.case, pair.participant, pair.hemi) == (case, participant, hemi)
     assert pair.images == (folder.path / f"{case}_img.nii.gz",)
     assert pair.label == folder.path / f"{case}_lbl.nii.gz"
     assert found.findings == ()
@@ -216,6 +220,10 @@ def test_a_pattern_has_one_group(folder, pattern, message):
         find_pairs(folder.path, participant_pattern=pattern)
 
 
+def turned(pair) -> bool:
+    return pair.axes != axes_of(nibabel.load(pair.images[0]).affine)
+
+
 def left_pair(folder, affine, shape, left_is=None):
     for suffix in ("img", "lbl"):
         folder.write(f"sub-01_ses-1_hemi-L_T1w_{suffix}.nii.gz", np.zeros(shape, np.uint8), affine)
@@ -225,7 +233,7 @@ def left_pair(folder, affine, shape, left_is=None):
 
 def test_a_left_crop_as_in_the_head_is_flipped_and_renamed(folder):
     pair, findings = left_pair(folder, COROBL_LEFT_GRID.affine, COROBL_LEFT_GRID.shape)
-    assert (pair.case, pair.hemi, pair.flip) == ("sub-01_ses-1_hemi-Lflip_T1w", "L", True)
+    assert (pair.case, pair.hemi, pair.axes) == ("sub-01_ses-1_hemi-Lflip_T1w", "L", "RAS")
     assert findings == ()
 
 
@@ -241,7 +249,7 @@ def test_a_left_crop_as_in_the_head_is_flipped_and_renamed(folder):
 )
 def test_any_other_left_is_not_guessed(folder, affine, shape):
     pair, findings = left_pair(folder, affine, shape)
-    assert (pair.case, pair.flip) == ("sub-01_ses-1_hemi-L_T1w", False)
+    assert pair.case == "sub-01_ses-1_hemi-Lflip_T1w"
     (finding,) = findings
     assert finding.case == pair.case and finding.file.name == "sub-01_ses-1_hemi-L_T1w_img.nii.gz"
     assert "--left-is flipped" in finding.hint and "--left-is as-in-head" in finding.hint
@@ -250,17 +258,88 @@ def test_any_other_left_is_not_guessed(folder, affine, shape):
 @pytest.mark.parametrize(("left_is", "flip"), [("flipped", False), ("as-in-head", True)])
 def test_the_user_says_what_left_files_are(folder, left_is, flip):
     pair, findings = left_pair(folder, np.diag([-1.0, 1, 1, 1]), (5, 6, 7), left_is)
-    assert (pair.case, pair.hemi, pair.flip, findings) == ("sub-01_ses-1_hemi-Lflip_T1w", "L", flip, ())
+    assert (pair.case, pair.hemi, turned(pair), findings) == ("sub-01_ses-1_hemi-Lflip_T1w", "L", flip, ())
 
 
 def test_the_users_word_counts_for_the_corobl_grid_too_and_is_repeated(folder, caplog):
     pair, _ = left_pair(folder, COROBL_LEFT_GRID.affine, COROBL_LEFT_GRID.shape, "flipped")
-    assert not pair.flip and "left CorObl grid" in caplog.text
+    assert not turned(pair) and "left CorObl grid" in caplog.text
 
 
-def test_an_axis_that_does_not_run_left_right_cannot_be_flipped(folder):
-    _, findings = left_pair(folder, AXIS_0_RUNS_FORWARD, (5, 6, 7), "as-in-head")
-    assert "axis 0" in findings[0].problem
+def test_a_left_side_with_exchanged_axes_is_turned_too(folder):
+    pair, findings = left_pair(folder, AXIS_0_RUNS_FORWARD, (5, 6, 7), "as-in-head")
+    assert (pair.axes, findings) == ("RAS", ())
+
+
+def sided_folder(folder, right: str, left: dict[str, str], x_mm: float = -20):
+    """Right sides stored as `right`, left ones called and stored as `left` says."""
+    for case, axes, center in [
+        ("sub-1_hemi-R", right, 20),
+        ("sub-2_hemi-R", right, 20),
+        *((*one, x_mm) for one in left.items()),
+    ]:
+        grid = turned_grid(Grid(SHAPE, np.array([[1.0, 0, 0, center], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])), axes)
+        folder.pair(case, grid.affine, grid.shape)
+
+
+@pytest.mark.parametrize("right", ["LAS", "RPI", "RAS"])
+def test_a_left_header_unlike_those_of_right_sides_is_true_whoever_flipped(folder, right):
+    other = {"LAS": "RAS", "RPI": "LPI", "RAS": "LAS"}[right]
+    sided_folder(folder, right, {"sub-1_hemi-Lflip": other, "sub-2_hemi-L": other})
+    found = find_pairs(folder.path)
+    assert found.findings == ()
+    assert {pair.case: (pair.axes, pair.truthful) for pair in found.pairs} == {
+        "sub-1_hemi-R": ("LAS", True),
+        "sub-2_hemi-R": ("LAS", True),
+        "sub-1_hemi-Lflip": ("RAS", True),
+        "sub-2_hemi-Lflip": ("RAS", True),
+    }
+
+
+def test_left_sides_flipped_under_the_old_header_become_right_ones(folder):
+    sided_folder(folder, "RAS", {"sub-1_hemi-L": "RAS"})
+    (left,) = [pair for pair in find_pairs(folder.path, left_is="flipped").pairs if pair.hemi == "L"]
+    assert (left.axes, left.truthful) == ("LAS", False)
+
+
+@pytest.mark.parametrize("case", ["sub-1_hemi-L", "sub-1_hemi-Lflip"])
+def test_what_names_and_headers_cannot_tell_the_content_may(folder, case):
+    sided_folder(folder, "LAS", {case: "LAS"})
+    (finding,) = find_pairs(folder.path).findings
+    assert "--left-is" in finding.hint
+    asked = []
+
+    def tell(undecided, pairs):
+        asked.append(([pair.case for pair in undecided], len(pairs)))
+        return {"sub-1_hemi-Lflip": False}
+
+    found = find_pairs(folder.path, by_content=tell)
+    assert asked == [(["sub-1_hemi-Lflip"], 3)] and found.findings == ()
+    assert [(pair.axes, pair.truthful) for pair in found.pairs if pair.hemi == "L"] == [("LAS", False)]
+
+
+def test_a_left_side_on_the_right_of_the_head_lies_in_a_mirrored_world(folder):
+    sided_folder(folder, "LAS", {"sub-1_hemi-Lflip": "LAS"}, x_mm=20)
+    assert {pair.axes for pair in find_pairs(folder.path).pairs} == {"LAS"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "axes"),
+    [
+        (("LAS", "RAS", "RPI", "ASR", "LIP"), "RAS"),  # one of five is mirrored against the others
+        (("LAS", "LAS", "RAS"), "LAS"),
+        (("LAS", "RAS"), "RAS"),
+        (("SAR",), "LAS"),
+    ],
+)
+def test_pairs_of_unknown_sides_follow_the_majority(folder, stored, axes):
+    for number, one in enumerate(stored):
+        grid = turned_grid(Grid(SHAPE, np.eye(4)), one)
+        folder.pair(f"block{number}", grid.affine, grid.shape)
+    found = find_pairs(folder.path)
+    assert {pair.axes for pair in found.pairs} == {axes} and found.storage["n/a"] == axes
+    kept = find_pairs(folder.path, storage={"R": "LAS", "L": "RAS", "n/a": "LPI"})
+    assert {pair.axes for pair in kept.pairs} == {"LPI"}
 
 
 def test_other_sides_are_findings(folder):
