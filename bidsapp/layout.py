@@ -59,6 +59,11 @@ class ModelLayout:
         return self.root / "split.tsv"
 
     @property
+    def pairs_table(self) -> Path:
+        """What a person says of training pairs, beside what was found in them."""
+        return self.root / "pairs.tsv"
+
+    @property
     def transfer(self) -> Path:
         """Where every tensor of the first weights came from, where the training began from a model."""
         return self.root / "transfer.tsv"
@@ -342,6 +347,11 @@ class OutputLayout:
     def participants(self) -> Path:
         """The table of people."""
         return self.root / "participants.tsv"
+
+    @property
+    def pairs_table(self) -> Path:
+        """What a person says of pairs that were made elsewhere, beside what was found in them."""
+        return self.root / "pairs.tsv"
 
     @property
     def readme(self) -> Path:

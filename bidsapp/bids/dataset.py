@@ -24,7 +24,10 @@ BIDS_VERSION = "1.10.0"
 HEMI_LINE = "*_hemi-[LR]_*"
 """BIDS has no ``hemi-`` for volumes yet; HippUnfold names them so, and so do we."""
 
-BIDSIGNORE = ("*.html", "figures", "*_xfm.*", "*_volumes.tsv", "*_volumes.json", "models", "labels", "work", HEMI_LINE)
+BIDSIGNORE = (
+    "*.html", "figures", "*_xfm.*", "*_volumes.tsv", "*_volumes.json", "pairs.tsv", "models", "labels", "work",
+    HEMI_LINE,
+)  # fmt: skip
 
 DESCRIPTIONS = {
     "desc-preproc": "Crop of a scan around the hippocampus of one side, resampled to CorObl space once.",

@@ -27,6 +27,7 @@ from bidsapp.training.orientation import (
     storage_without_side,
     turned_grid,
 )
+from bidsapp.training.pairs_table import network_case
 from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_grid
 
 logger = logging.getLogger(__name__)
@@ -314,7 +315,7 @@ def _side(case: str) -> tuple[str, Hemi, str, str]:
         case "Lflip":
             return case, "L", "Lflip", ""
         case "L":
-            return f"{case[: entity.start()]}hemi-Lflip{case[entity.end() :]}", "L", "L", ""
+            return network_case(case), "L", "L", ""
         case other:
             return case, "n/a", "", f"has hemi-{other} in its id, not hemi-R, hemi-L or hemi-Lflip"
 
