@@ -15,7 +15,10 @@ from bidsapp.records import Hemi
 
 _SEPARATORS = "_-. "
 _PERSON = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9+]+")
-_HEMI_ENTITY = re.compile(r"(?<![A-Za-z])hemi(?:sphere)?[-_]?(?P<side>[A-Za-z0-9]+)", re.IGNORECASE)
+_HEMI_ENTITY = re.compile(
+    r"(?<![A-Za-z])hemi(?:(?:sphere)?[-_]?(?P<side>Lflip|left|right|[LR])(?![A-Za-z0-9])|-(?P<other>[A-Za-z0-9]+))",
+    re.IGNORECASE,
+)
 _HEMI_BY_BIDS = re.compile(r"(?<![A-Za-z0-9])hemi-[A-Za-z0-9]+")
 _SIDE_WORD = re.compile(
     r"(?<![A-Za-z])(?P<side>(?:left|l)[-_]?flip(?:ped)?|left|right|lh|rh)(?![A-Za-z])", re.IGNORECASE
@@ -32,7 +35,7 @@ _LETTERS: Mapping[str, re.Pattern[str]] = {
 }
 """Where a single letter may stand for a side, in the order in which they are believed."""
 
-_MODALITY_WORD = "(?:hipp)?b[0-9]{3,4}|(?:seg)?T[12]w?(?:T[12]w?)?|FLAIR|PDw?"
+_MODALITY_WORD = "(?:hipp)?b(?:500|700|1000)|(?:seg)?T[12]w?(?:T[12]w?)?|FLAIR|PDw?"
 _MODALITY = re.compile(
     rf"^(?i:{_MODALITY_WORD})[_\-. ]+(?=.)|(?<=[A-Za-z0-9])[_\-. ]+(?:{_MODALITY_WORD})(?![A-Za-z0-9])"
 )
@@ -138,7 +141,7 @@ def _worded_side(case: str) -> _Word | None:
     for pattern in (_HEMI_ENTITY, _SIDE_WORD):
         match = pattern.search(case)
         if match:
-            return _Word(match["side"], *match.span())
+            return _Word(match["side"] or match["other"], *match.span())
     return None
 
 

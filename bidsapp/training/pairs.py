@@ -1,4 +1,4 @@
-"""Find training pairs by the names of their files, and say whose they are and which side they show."""
+"""Find training pairs, and say whose they are, which side they show, and how they are to be turned."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from nibabel.affines import apply_affine
 
+from bidsapp.bids.people import shorten_list
 from bidsapp.corobl.grid import GRIDS
-from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.errors import UsageError
 from bidsapp.files import expand_home
-from bidsapp.records import Hemi, LeftIs, Pair
+from bidsapp.records import Hemi, LabelTable, LeftIs, Pair
+from bidsapp.training.folders import CaseFiles, mention, open_pair_folder
+from bidsapp.training.names import Name, read_names, say_grouping
 from bidsapp.training.orientation import (
     NETWORK_SPACE,
     Storage,
     axes_of,
     is_mirrored,
     left_header_is_true,
+    mirrored_axes,
     network_axes,
+    storage_of_right,
     storage_without_side,
     turned_grid,
 )
-from bidsapp.training.pairs_table import network_case
+from bidsapp.training.pairs_table import PairRow, network_case
 from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_grid
 
 logger = logging.getLogger(__name__)
@@ -35,20 +40,17 @@ logger = logging.getLogger(__name__)
 COROBL_LEFT_GRID = Grid(GRIDS["L"].shape, np.asarray(GRIDS["L"].affine, dtype=np.float64))
 """HippUnfold's grid of left crops, as in the head (RAS, mm)."""
 
-LOOKED_FOR = (
-    "Looked for <id>_img.nii.gz (several channels: <id>_img_0000.nii.gz, <id>_img_0001.nii.gz, ...) with "
-    "<id>_lbl.nii.gz, or .nii, directly in this folder."
-)
-
 _BEGINS_A_FORMULA = ("=", "+", "-", "@")
 LONGEST_ID_BYTES = 180
 """File systems take names of 255 bytes; ours add suffixes, and while a file is written, something random in front."""
 
 _LEFT_GRID_TOLERANCE_MM = 0.01
-_FILE = re.compile(r"(?P<case>.+)_(?:lbl|img(?:_(?P<channel>[0-9]{4}))?)(?P<suffix>\.nii(?:\.gz)?)", re.DOTALL)
-_PERSON = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9+]+")
-_HEMI = re.compile(r"(?<![A-Za-z0-9])hemi-(?P<side>[A-Za-z0-9]+)")
-_LEFT_HINT = "Say what the hemi-L files are: --left-is flipped, or --left-is as-in-head."
+_FLIPPED_HINT = (
+    "If so, --left-is flipped says it; else name it hemi-L, or write as-in-head in the column left of pairs.tsv."
+)
+_LEFT_HINT = (
+    "Say what the left files are: --left-is flipped, or --left-is as-in-head; or fill in the column left of pairs.tsv."
+)
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,27 @@ class Finding:
 class FoundPairs:
     """Complete pairs in the order of their ids, and what is wrong with names and sides.
 
-    A pair that a finding names by its `case` is not fit for use. `storage` is what they are turned to.
+    A pair that a finding names by its `case` is not fit for use.
+
+    Attributes
+    ----------
+    storage
+        What the pairs are turned to.
+    stored
+        Case -> axes of its first image as it is stored, where its header can be read.
+    table, channels
+        Names of labels and images that the folder itself gives, if any.
+    names
+        Case -> what its id, a table or a pattern say.
     """
 
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...]
     storage: Storage = field(default_factory=lambda: NETWORK_SPACE)
-
-
-@dataclass
-class _CaseFiles:
-    """Files of one id; channel None is ``_img`` without a number."""
-
-    images: dict[int | None, list[Path]] = field(default_factory=lambda: defaultdict(list))
-    labels: list[Path] = field(default_factory=list)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        return tuple(sorted(channel or 0 for channel in self.images))
-
-    @property
-    def first(self) -> Path:
-        return min(path for paths in (*self.images.values(), self.labels) for path in paths)
+    stored: Mapping[str, str] = field(default_factory=dict)
+    table: LabelTable | None = None
+    channels: tuple[str, ...] = ()
+    names: Mapping[str, Name] = field(default_factory=dict)
 
 
 ByContent = Callable[[Sequence[Pair], Sequence[Pair]], Mapping[str, bool]]
@@ -113,28 +114,32 @@ def find_pairs(
     *,
     participant_pattern: str | None = None,
     left_is: LeftIs | None = None,
+    rows: Mapping[str, PairRow] | None = None,
+    known_people: Collection[str] = (),
     storage: Storage | None = None,
+    kept: Mapping[str, str] | None = None,
     by_content: ByContent | None = None,
 ) -> FoundPairs:
-    """List the pairs directly inside `folder`.
+    """List the pairs of `folder` (`bidsapp.training.folders`), whose they are, and how they are to be turned.
 
-    A person is the ``sub-<label>`` in the id, else the id without its ``hemi`` entity, so that both sides of
-    a head are one person. Every pair is to be turned by its header (`bidsapp.training.orientation`). Whether the
-    header of a left side is true is told by its id and its grid, by `left_is`, or by `by_content`; else it is a
-    finding. ``hemi-L`` becomes ``hemi-Lflip``, as network space has it. Hidden files are ignored; other NIfTI files
-    are ignored with a warning.
+    People and sides are read from the ids (`bidsapp.training.names`). Every pair is to be turned by its header
+    (`bidsapp.training.orientation`). Whether the header of a left side is true is told by its id and its grid, by
+    `left_is`, or by `by_content`; else it is a finding. ``hemi-L`` becomes ``hemi-Lflip``, as network space has it.
 
     Parameters
     ----------
-    folder
-        Files ``<id>_img.nii.gz`` (or ``_img_0000``, ``_img_0001``, ... for channels) and ``<id>_lbl.nii.gz``,
-        or ``.nii``.
     participant_pattern
         A regular expression, searched in the id, whose one group is the person.
     left_is
         What all left files are.
+    rows
+        What a table says of pairs, by case; it wins over everything else.
+    known_people
+        Names in a split, which stay.
     storage
         Of the model that is trained; None: network space, and the majority's handedness where no side is known.
+    kept
+        Case -> axes that it was trained with before, where they are not those of `storage`.
     by_content
         Asked about left sides of which nothing else says whether their headers are true.
 
@@ -142,30 +147,58 @@ def find_pairs(
     ------
     NoInputError
         When the folder is missing, is a file, or holds no file of a pair.
+    BadDataError
+        When the folder cannot be listed, or describes itself wrongly.
     UsageError
         When `participant_pattern` is not a regular expression with one group.
     """
     folder = expand_home(folder).resolve()
     pattern = _compile_pattern(participant_pattern)
-    cases, others = _group_files(_list_folder(folder))
-    if not cases:
-        raise NoInputError(f"{folder} holds no training pairs", " ".join([LOOKED_FOR, _mention(others)]).strip())
-    if others:
-        logger.warning("Ignored, as no name of a training pair: %s", ", ".join(path.name for path in others))
-
-    usual = _usual_channels(cases.values())
+    listed = open_pair_folder(folder)
+    rows = rows or {}
+    _mention_rows_without_pair(rows, listed.cases)
+    names = _names(listed.cases, pattern, rows, known_people)
+    usual = _usual_channels(listed.cases.values())
     described: list[_Described] = []
     findings: list[Finding] = []
-    for case, files in sorted(cases.items()):
-        missing = _file_findings(case, files, usual, others)
+    for case, files in sorted(listed.cases.items()):
+        missing = _file_findings(case, files, usual, list(listed.others))
         findings += missing
         if not missing:
-            one, doubts = _describe(case, files, pattern, left_is)
+            one, doubts = _describe(case, files, names[case], rows, left_is or listed.left_is)
             described.append(one)
             findings += doubts
-    pairs, doubts, storage = _orient(described, storage, by_content)
+    kept = kept or {}
+    storage = storage or _storage(described, kept)
+    pairs, doubts = _orient(described, storage, kept, by_content)
     findings += [*doubts, *_collisions(pairs)]
-    return FoundPairs(tuple(sorted(pairs, key=lambda pair: pair.case)), tuple(findings), storage)
+    return FoundPairs(
+        tuple(sorted(pairs, key=lambda pair: pair.case)),
+        tuple(findings),
+        storage,
+        {one.pair.case: one.axes for one in described if one.axes},
+        listed.table,
+        listed.channels,
+        {network_case(case): name for case, name in names.items()},
+    )
+
+
+def say_pairs(found: FoundPairs) -> list[str]:
+    """How the pairs were grouped, stored and turned, in a line each."""
+    turned = Counter(axes for case, axes in found.stored.items() if axes != _axes_of_case(found)[case])
+    stored = Counter(found.stored.values())
+    lines = [say_grouping(found.names)]
+    if turned:
+        how = ", ".join(f"{axes} ({number})" for axes, number in stored.most_common())
+        lines.append(f"{turned.total()} of {len(found.pairs)} pairs were turned by their headers; stored were {how}")
+    untrue = [pair for pair in found.pairs if not pair.truthful]
+    if untrue:
+        lines.append(f"{len(untrue)} left sides were flipped in their voxels under the old header")
+    return [line for line in lines if line]
+
+
+def _axes_of_case(found: FoundPairs) -> dict[str, str]:
+    return {pair.case: pair.axes for pair in found.pairs}
 
 
 def _compile_pattern(text: str | None) -> re.Pattern[str] | None:
@@ -183,39 +216,46 @@ def _compile_pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _list_folder(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except FileNotFoundError as error:
-        raise NoInputError(f"{folder} does not exist", LOOKED_FOR) from error
-    except NotADirectoryError as error:
-        raise NoInputError(f"{folder} is a file, not a folder", LOOKED_FOR) from error
-    except OSError as error:
-        raise BadDataError(f"{folder} cannot be listed: {error.strerror}") from error
+def _mention_rows_without_pair(rows: Mapping[str, PairRow], cases: Iterable[str]) -> None:
+    absent = sorted(rows.keys() - {network_case(case) for case in cases})
+    if absent:
+        logger.info("pairs.tsv tells of pairs that are not here: %s", shorten_list(absent))
 
 
-def _group_files(paths: Iterable[Path]) -> tuple[dict[str, _CaseFiles], list[Path]]:
-    """Sort files by id; the second result is every other NIfTI file."""
-    cases: dict[str, _CaseFiles] = defaultdict(_CaseFiles)
-    others = []
-    for path in paths:
-        match = _FILE.fullmatch(path.name)
-        if match is None:
-            if re.search(r"\.nii(\.|$)", path.name, re.IGNORECASE):
-                others.append(path)
-        elif path.name.endswith("_lbl" + match["suffix"]):
-            cases[match["case"]].labels.append(path)
-        else:
-            channel = None if match["channel"] is None else int(match["channel"])
-            cases[match["case"]].images[channel].append(path)
-    return dict(cases), others
+def _names(
+    cases: Iterable[str], pattern: re.Pattern[str] | None, rows: Mapping[str, PairRow], known: Collection[str]
+) -> dict[str, Name]:
+    """What ids say, then `pattern`, then the table."""
+    names = read_names(cases, known)
+    if pattern is not None:
+        names = {case: replace(name, participant=_match(pattern, case)) for case, name in names.items()}
+    for case, name in names.items():
+        row = rows.get(network_case(case))
+        if row is not None:
+            hemi = row.hemi or name.hemi
+            names[case] = replace(
+                name,
+                participant=row.participant or name.participant,
+                hemi=hemi,
+                flipped=name.flipped and hemi == "L",
+                problem="" if row.hemi else name.problem,
+            )
+    nobody = [case for case, name in names.items() if not name.participant]
+    return names | {
+        case: replace(
+            names[case],
+            problem=f"has the id {case!r}, in which --participant-pattern {pattern and pattern.pattern!r} finds nobody",
+        )
+        for case in nobody
+    }
 
 
-def _mention(paths: list[Path]) -> str:
-    return f"Found instead: {', '.join(path.name for path in paths[:5])}." if paths else ""
+def _match(pattern: re.Pattern[str], case: str) -> str:
+    match = pattern.search(case)
+    return (match[1] or "").strip() if match else ""
 
 
-def _usual_channels(cases: Iterable[_CaseFiles]) -> tuple[int, ...]:
+def _usual_channels(cases: Iterable[CaseFiles]) -> tuple[int, ...]:
     """Channels of most cases, with gaps filled; when undecided, the larger number."""
     counts = Counter(files.channels for files in cases if files.images)
     if not counts:
@@ -224,7 +264,7 @@ def _usual_channels(cases: Iterable[_CaseFiles]) -> tuple[int, ...]:
     return tuple(range(max(usual) + 1))
 
 
-def _file_findings(case: str, files: _CaseFiles, usual: tuple[int, ...], others: list[Path]) -> list[Finding]:
+def _file_findings(case: str, files: CaseFiles, usual: tuple[int, ...], others: list[Path]) -> list[Finding]:
     """Say what is missing, double, or named in a way that cannot be stored."""
     if not case.isprintable() or case != case.strip():
         problem = f"has the id {case!r}, with control characters or blanks at an end"
@@ -242,7 +282,7 @@ def _file_findings(case: str, files: _CaseFiles, usual: tuple[int, ...], others:
         if len(paths) > 1:
             problem = f"stands beside {paths[0].name}: which one counts?"
             findings.append(Finding(case, paths[1], problem, "Keep one of .nii and .nii.gz."))
-    similar = _mention([path for path in others if path.name.startswith(case)])
+    similar = mention([path for path in others if path.name.startswith(case)])
     folder = files.first.parent
     if not files.labels:
         findings.append(Finding(case, folder / f"{case}_lbl.nii.gz", "is missing", similar))
@@ -254,7 +294,7 @@ def _file_findings(case: str, files: _CaseFiles, usual: tuple[int, ...], others:
     return findings
 
 
-def _channel_findings(case: str, files: _CaseFiles, usual: tuple[int, ...]) -> list[Finding]:
+def _channel_findings(case: str, files: CaseFiles, usual: tuple[int, ...]) -> list[Finding]:
     if None in files.images and len(files.images) > 1:
         numbered = next(paths[0] for channel, paths in files.images.items() if channel is not None)
         problem = f"stands beside {numbered.name}: which is channel 0000?"
@@ -270,86 +310,68 @@ def _channel_findings(case: str, files: _CaseFiles, usual: tuple[int, ...]) -> l
     return findings
 
 
+@dataclass(frozen=True)
+class _Described:
+    """A pair by its names, with what its header and a person say of it; `axes` as it is stored."""
+
+    pair: Pair
+    grid: Grid | None
+    axes: str
+    flipped: bool
+    said: LeftIs | None
+
+
 def _describe(
-    case: str, files: _CaseFiles, pattern: re.Pattern[str] | None, left_is: LeftIs | None
+    case: str, files: CaseFiles, name: Name, rows: Mapping[str, PairRow], left_is: LeftIs | None
 ) -> tuple[_Described, list[Finding]]:
     images = tuple(files.images[channel][0] for channel in sorted(files.images, key=lambda number: number or 0))
-    participant = _participant(case, pattern)
-    name, hemi, word, problem = _side(case)
-    said = None if word == "Lflip" and left_is == "as-in-head" else left_is
+    pair = Pair(network_case(case), name.participant, name.hemi, images, files.labels[0])
+    row = rows.get(pair.case)
+    said = None if name.flipped and left_is == "as-in-head" else left_is
     try:
         grid = read_grid(images[0])
     except VolumeError:  # which the check of the content reports
         grid = None
-    pair = Pair(name, participant, hemi, images, files.labels[0])
-    findings = [Finding(pair.case, images[0], problem)] if problem else []
-    if pattern is not None and not participant:
-        problem = f"has the id {case!r}, in which --participant-pattern {pattern.pattern!r} finds nobody"
-        findings.append(Finding(pair.case, images[0], problem))
-    if participant[:1] in _BEGINS_A_FORMULA:
-        problem = f"is of the person {participant!r}, whose name a spreadsheet would take for a formula"
+    findings = [Finding(pair.case, images[0], name.problem)] if name.problem else []
+    if name.participant[:1] in _BEGINS_A_FORMULA:
+        problem = f"is of the person {name.participant!r}, whose name a spreadsheet would take for a formula"
         findings.append(Finding(pair.case, images[0], problem, "Rename it, or give another --participant-pattern."))
-    return _Described(pair, grid, word, said), findings
+    axes = axes_of(grid.affine) if grid else ""
+    return _Described(pair, grid, axes, name.flipped, (row and row.left) or said), findings
 
 
-def _participant(case: str, pattern: re.Pattern[str] | None) -> str:
-    """Name the person, ``""`` when `pattern` does not match."""
-    if pattern is not None:
-        match = pattern.search(case)
-        return (match[1] or "").strip() if match else ""
-    match = _PERSON.search(case)
-    if match:
-        return match[0]
-    without_side = "_".join(part for part in case.split("_") if not _HEMI.fullmatch(part))
-    return without_side or case
-
-
-def _side(case: str) -> tuple[str, Hemi, str, str]:
-    """The id in network space, the side, the word for it in the id, and what is wrong with that word."""
-    entity = _HEMI.search(case)
-    if entity is None:
-        return case, "n/a", "", ""
-    match entity["side"]:
-        case "R":
-            return case, "R", "R", ""
-        case "Lflip":
-            return case, "L", "Lflip", ""
-        case "L":
-            return network_case(case), "L", "L", ""
-        case other:
-            return case, "n/a", "", f"has hemi-{other} in its id, not hemi-R, hemi-L or hemi-Lflip"
-
-
-@dataclass(frozen=True)
-class _Described:
-    """A pair by its names, with what its header and a person say of it."""
-
-    pair: Pair
-    grid: Grid | None
-    word: str
-    said: LeftIs | None
+def _storage(described: Sequence[_Described], kept: Mapping[str, str]) -> Storage:
+    """What a new model is given; of one that was begun before states said so, what most of its pairs have."""
+    before: dict[Hemi, Counter[str]] = {side: Counter() for side in ("R", "L", "n/a")}
+    for one in described:
+        if one.pair.case in kept:
+            before[one.pair.hemi][kept[one.pair.case]] += 1
+    right, left, sideless = (before[side].most_common(1) for side in ("R", "L", "n/a"))
+    axes = NETWORK_SPACE["R"]
+    if right:
+        axes = right[0][0]
+    elif left:  # flipped, by the grid or not: the array of a right side either way
+        axes = left[0][0] if not is_mirrored(left[0][0], axes) else mirrored_axes(left[0][0])
+    stored = [one.axes for one in described if one.pair.hemi == "n/a" and one.axes]
+    return storage_of_right(axes, sideless[0][0] if sideless else storage_without_side(stored))
 
 
 def _orient(
-    described: list[_Described], storage: Storage | None, by_content: ByContent | None
-) -> tuple[list[Pair], list[Finding], Storage]:
+    described: Sequence[_Described], storage: Storage, kept: Mapping[str, str], by_content: ByContent | None
+) -> tuple[list[Pair], list[Finding]]:
     """Decide whose header is true, and into which axes every pair is turned."""
-    axes = {one.pair.case: axes_of(one.grid.affine) for one in described if one.grid is not None}
-    if storage is None:
-        sideless = [axes[one.pair.case] for one in described if one.pair.hemi == "n/a" and one.pair.case in axes]
-        storage = dict(NETWORK_SPACE) | {"n/a": storage_without_side(sideless)}
-    mirrored = [is_mirrored(axes[one.pair.case], NETWORK_SPACE["R"]) for one in described
-                if one.pair.hemi == "R" and one.pair.case in axes]  # fmt: skip
+    mirrored = [is_mirrored(one.axes, NETWORK_SPACE["R"]) for one in described if one.pair.hemi == "R" and one.axes]
     right = "RAS" if 2 * sum(mirrored) > len(mirrored) else "LAS"
     pairs, undecided = [], {}
     for one in described:
         truthful = _is_true(one, right) if one.pair.hemi == "L" else True
-        if truthful is None:
+        if truthful is None and one.pair.case not in kept:
             undecided[one.pair.case] = one
         pairs.append(_turned(one.pair, truthful is not False, storage))
     told = by_content([pair for pair in pairs if pair.case in undecided], pairs) if by_content and undecided else {}
     pairs = [_turned(pair, told[pair.case], storage) if pair.case in told else pair for pair in pairs]
-    return pairs, [_undecided(one) for case, one in undecided.items() if case not in told], storage
+    pairs = [replace(pair, axes=kept[pair.case]) if pair.case in kept else pair for pair in pairs]
+    return pairs, [_undecided(one) for case, one in undecided.items() if case not in told]
 
 
 def _turned(pair: Pair, truthful: bool, storage: Storage) -> Pair:
@@ -366,9 +388,9 @@ def _is_true(one: _Described, right: str) -> bool | None:
     if on_left_grid and one.said == "flipped":
         logger.warning("%s lies in the left CorObl grid; flipped already, as --left-is says", one.pair.images[0].name)
     return left_header_is_true(
-        named_flipped=one.word == "Lflip",
+        named_flipped=one.flipped,
         said=one.said,
-        like_right=not is_mirrored(axes_of(one.grid.affine), right),
+        like_right=not is_mirrored(one.axes, right),
         left_of_midline=bool(center[0] < 0),
         on_left_grid=on_left_grid,
     )
@@ -376,11 +398,18 @@ def _is_true(one: _Described, right: str) -> bool | None:
 
 def _undecided(one: _Described) -> Finding:
     image = one.pair.images[0]
-    if one.word == "Lflip":
-        problem = "is hemi-Lflip, and is stored like a right side: was it flipped in its voxels under the old header?"
-        return Finding(one.pair.case, image, problem, "If so, --left-is flipped says it; else name it hemi-L.")
+    if one.flipped:
+        problem = (
+            "is called flipped, and is stored like a right side: was it flipped in its voxels under the old header?"
+        )
+        return Finding(
+            one.pair.case,
+            image,
+            problem,
+            _FLIPPED_HINT,
+        )
     shape = " x ".join(map(str, one.grid.shape if one.grid else ()))
-    problem = f"is hemi-L, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
+    problem = f"is a left side, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
     return Finding(one.pair.case, image, problem, _LEFT_HINT)
 
 
