@@ -53,14 +53,15 @@ from bidsapp.training.lineage import Lineage, known_digests, lineage_of, lineage
 from bidsapp.training.material import (
     Material,
     check_material,
-    image_people,
     label_renames,
     no_review_meanwhile,
     others_pairs,
     source_of_pairs,
     trained_cases,
 )
+from bidsapp.training.orientation import Storage
 from bidsapp.training.origins import count_kinds, say_kinds
+from bidsapp.training.pairs import say_pairs
 from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.share_pairs import check_destination, export_pairs
@@ -230,7 +231,7 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
     with source_of_pairs(request, state, base) as source:
         material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
-    _source_test(request, checked.table, material.channels)
+    _source_test(request, checked.table, material.channels, material.storage, split)
     log.info("model      %s", request.layout.root)
     if base is not None:
         matching = _match(request, base, material).matching
@@ -288,7 +289,9 @@ def _take_up_unfinished(request: GroupRequest, state: ModelState, settings: Sett
         log.warning("--iterations %s has no effect on it; give the command again afterwards", request.iterations)
     settings = config.apply_overrides(settings, {"training.iterations": str(length)}, source="segment")
     _refuse_other_network(state, settings)
-    _source_test(request, LabelTable(state.labels, frozenset(state.required_labels)), state.channels)
+    _source_test(
+        request, LabelTable(state.labels, frozenset(state.required_labels)), state.channels, state.storage, state.split
+    )
     for name, text in config.as_overrides(settings).items():
         if segment.settings.get(name, text) != text:
             log.info("changed since the segment began: %s = %s (was %s)", name, text, segment.settings[name])
@@ -314,7 +317,7 @@ def _open_segment(
         log.info("%s", source.vouched)
         material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
-    _source_test(request, checked.table, material.channels)  # before hours of training
+    _source_test(request, checked.table, material.channels, material.storage, split)  # before hours of training
     if said := say_leakage(lineage):
         log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
     begin = _match(request, base, material) if base is not None else None
@@ -341,11 +344,12 @@ def _open_segment(
     if not layout.config.exists():
         config.write_config(layout.config, settings)
         log.info("the settings of this first run are now the model's: %s", layout.config)
-    rehearsed_images = material.rehearsal.image_people if material.rehearsal else {}
+    rehearsed_images = material.rehearsal.checked.image_people if material.rehearsal else {}
     rehearsed = Split(tuple(SplitRow(person, "train") for person in sorted(set(rehearsed_images.values()))))
     segment = Segment(
-        start, target, "training", config.as_overrides(settings), material.left_out, vouched=source.vouched
-    )
+        start, target, "training", config.as_overrides(settings), material.left_out, vouched=source.vouched,
+        pairs=say_pairs(material.found),
+    )  # fmt: skip
     new_state = ModelState(
         base=state.base if state else begin.model.digest if begin else SCRATCH,
         labels=checked.table.names,
@@ -354,13 +358,14 @@ def _open_segment(
         split=split,
         segments=(*(state.segments if state else ()), segment),
         cases=trained_cases(parts, material),
-        image_people=dict(lineage.image_people) | rehearsed_images | image_people(checked),
+        image_people=dict(lineage.image_people) | rehearsed_images | checked.image_people,
         versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
         parents=lineage.parents,
         new_labels=state.new_labels if state else begin.matching.new_labels if begin else (),
         inherited=add_places(lineage.inherited, rehearsed),
         unchecked=lineage.unchecked,
         ancestors=lineage.ancestors,
+        storage=material.storage,
         **_parent(layout, state, begin, values),
     )
     write_state(layout, new_state)
@@ -433,11 +438,15 @@ def _parent(
     }
 
 
-def _source_test(request: GroupRequest, table: LabelTable, channels: tuple[str, ...]) -> EarlierPairs | None:
+def _source_test(
+    request: GroupRequest, table: LabelTable, channels: tuple[str, ...], storage: Storage, split: Split
+) -> EarlierPairs | None:
     """The pairs of --source-test, checked."""
     if request.source_test is None:
         return None
-    return others_pairs(request, request.source_test, table, channels, part="test")
+    return others_pairs(
+        request, request.source_test, table, channels, part="test", storage=storage, people=split.people
+    )
 
 
 def _match(request: GroupRequest, base: LoadedModel, material: Material) -> Source:
@@ -615,7 +624,7 @@ def _compare_with_parent(
     found: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
         table = LabelTable(state.labels, frozenset(state.required_labels))
-        others = _source_test(request, table, state.channels)
+        others = _source_test(request, table, state.channels, state.storage, state.split)
         if others is not None:
             reader = _reader(layout, state)
             pairs["source test"] = pairs_of_others(others, state, Path(folder), reader=reader)

@@ -74,7 +74,8 @@ class CheckedPairs:
         case -> SHA-256 of its voxels, grid and label as the network sees them. It changes whenever a pair
         must be imported again, and not when a file is only compressed or stored in another number type.
     images
-        case -> SHA-256 of every channel's voxels: it knows a person's image again under any id.
+        case -> SHA-256 of every channel's voxels: it knows a person's image again under any id. Of images that were
+        turned, that of the voxels as they are stored comes after: HippoTune 0.1.0 knew them so.
     findings
         Everything about the pairs that were left out; empty when none was.
     annotated
@@ -89,6 +90,11 @@ class CheckedPairs:
     annotated: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
+    def image_people(self) -> dict[str, str]:
+        """Digest of every image as the network sees it -> its person."""
+        return {image: pair.participant for pair in self.pairs for image in self.images[pair.case][: len(pair.images)]}
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """Ids of the pairs that were left out."""
         return tuple(sorted({finding.case for finding in self.findings}))
@@ -101,6 +107,7 @@ class _Examined:
     findings: list[Finding]
     image_digests: dict[Path, str]
     spacing_mm: float | None = None
+    stored_digests: list[str] = field(default_factory=list)
     values: frozenset[int] = frozenset()
     content: str = ""
 
@@ -147,7 +154,7 @@ def check_pairs(
         pairs=tuple(pair for pair, _ in good),
         table=_name_values(values, table),
         content={pair.case: one.content for pair, one in good},
-        images={pair.case: list(one.image_digests.values()) for pair, one in good},
+        images={pair.case: [*one.image_digests.values(), *one.stored_digests] for pair, one in good},
         findings=tuple(findings),
         annotated={pair.case: partly[pair.case] for pair, _ in good if pair.case in partly},
     )
@@ -197,7 +204,16 @@ def grid_problems(grid: Grid, reference: Grid) -> list[str]:
 
 
 def _examine(pair: Pair, table: LabelTable | None, annotated: frozenset[str] | None) -> _Examined:
-    volumes, findings = _read(pair)
+    stored, findings = _read(pair)
+    alike = (
+        {
+            path: turn_to(volume, stored[pair.images[0]].grid, tolerance_mm=GRID_TOLERANCE_MM)
+            for path, volume in stored.items()
+        }
+        if pair.images[0] in stored
+        else stored
+    )
+    volumes = {path: turn_volume(volume, pair.axes) for path, volume in alike.items()}
     own_table = table and table_of_case(table, annotated)
     for path, volume in volumes.items():
         is_label = path == pair.label
@@ -215,11 +231,13 @@ def _examine(pair: Pair, table: LabelTable | None, annotated: frozenset[str] | N
     parts = [*digests.values(), _digest(volumes[pair.images[0]].grid.affine, "<f4"), _digest(label, "<i2")]
     parts += sorted(annotated or ())
     content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-    return _Examined([], digests, spacing_mm, frozenset(_count_values(label)), content)
+    turned = [path for path in pair.images if volumes[path] is not stored[path]]
+    before = [image_digest(stored[path].array) for path in turned]
+    return _Examined([], digests, spacing_mm, before, frozenset(_count_values(label)), content)
 
 
 def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
-    """Read the files of a pair as the network sees them: all on the axes of the first image."""
+    """Read the files of a pair as they are stored."""
     volumes: dict[Path, Volume] = {}
     findings = []
     for path in (*pair.images, pair.label):
@@ -228,9 +246,8 @@ def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
         except VolumeError as error:
             findings.append(Finding(pair.case, path, error.problem, error.hint))
         else:
-            first = volumes.get(pair.images[0], volume)
-            volumes[path] = turn_to(volume, first.grid, tolerance_mm=GRID_TOLERANCE_MM)
-    return {path: turn_volume(volume, pair.axes) for path, volume in volumes.items()}, findings
+            volumes[path] = volume
+    return volumes, findings
 
 
 def image_digest(voxels: Array) -> str:

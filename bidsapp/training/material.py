@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,24 +12,29 @@ from typing import TYPE_CHECKING
 
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.files import read_json
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.ledger import labels_lock
 from bidsapp.labels.tables import read_label_table
-from bidsapp.layout import ModelLayout, annotation_file, label_table_file, origins_file
-from bidsapp.records import LabelTable, Split, SplitName, Vouched
+from bidsapp.layout import TURNS_TO_RAS, ModelLayout, annotation_file, label_table_file, origins_file
+from bidsapp.records import Hemi, LabelTable, Pair, Split, SplitName, Vouched
 from bidsapp.training.annotated import read_annotated
 from bidsapp.training.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
 from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
 from bidsapp.training.dataset import Parts
 from bidsapp.training.lineage import Lineage, refuse_leaks
+from bidsapp.training.names import people_kept_apart
+from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, network_axes
 from bidsapp.training.origins import read_origins, with_origins
-from bidsapp.training.pairs import find_pairs
+from bidsapp.training.pairs import FoundPairs, find_pairs, say_pairs
+from bidsapp.training.pairs_table import CONTENT, read_pairs_tables, update_pairs_table
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.shared_split import decide_shared_split
-from bidsapp.training.split import add_places, decide_split
+from bidsapp.training.split import add_places, decide_split, read_split
 from bidsapp.training.state import ModelState, TrainedCase
+from bidsapp.training.volumes import read_grid
 
 if TYPE_CHECKING:
     from bidsapp.models.loading import LoadedModel
@@ -67,10 +72,17 @@ class Material:
     """What a segment is trained on: pairs that passed all checks, everybody's place, and earlier pairs, if any."""
 
     source: PairSource
+    found: FoundPairs
     checked: CheckedPairs
     split: Split
     channels: tuple[str, ...]
     rehearsal: EarlierPairs | None = None
+
+    @property
+    def storage(self) -> dict[Hemi, str]:
+        """What the pairs are turned to, for good; nothing is decided for a side that nobody shows."""
+        sideless = any(pair.hemi == "n/a" for pair in self.checked.pairs)
+        return {side: axes for side, axes in self.found.storage.items() if side != "n/a" or sideless}
 
     @property
     def left_out(self) -> list[str]:
@@ -132,9 +144,9 @@ def check_material(
     HippoTuneError
         For everything that stands in the way; nobody was given a place then.
     """
-    found = find_pairs(source.folder, participant_pattern=request.participant_pattern, left_is=request.left_is)
+    found = _find(request, source, state, lineage)
     labels = label_table_file(source.folder)
-    table = source.table or (read_label_table(labels) if labels.exists() else None)
+    table = source.table or (read_label_table(labels) if labels.exists() else found.table)
     if table is None and state is not None:
         table = LabelTable(state.labels, frozenset(state.required_labels))
     partly = annotation_file(source.folder)
@@ -144,7 +156,7 @@ def check_material(
     if stated.exists():
         found = replace(found, pairs=with_origins(found.pairs, read_origins(stated, cases)))
     checked = check_pairs(found, table=table, annotated=annotated, skip_bad_pairs=request.skip_bad_pairs)
-    channels = _channel_names(checked, source, state, settings)
+    channels = _channel_names(checked, source.channels or found.channels, state, settings)
     if base is not None:
         from bidsapp.training.adoption import channel_names, refuse_other_network
 
@@ -155,10 +167,92 @@ def check_material(
         _refuse_other_labels(state, checked.table, channels, request.layout)
     split = _place(request, source, checked, state, settings, lineage, write=False)
     refuse_leaks(lineage, split, checked.pairs, checked.images)
-    rehearsal = _rehearsal(request, checked, channels, split, lineage) if request.rehearse else None
+    _warn_of_people_kept_apart(found, split)
+    rehearsal = _rehearsal(request, checked, channels, split, lineage, found) if request.rehearse else None
     if not request.dry_run:
         split = _place(request, source, checked, state, settings, lineage, write=True)
-    return Material(source, checked, split, channels, rehearsal)
+        if source.vouched.by == "user":
+            update_pairs_table(request.layout.pairs_table, pair_facts(found, checked))
+    return Material(source, found, checked, split, channels, rehearsal)
+
+
+def pair_facts(found: FoundPairs, checked: CheckedPairs) -> dict[str, dict[str, str]]:
+    """What a table of pairs says of each: whose it was taken for, how it is stored and turned, its fingerprint."""
+    return {
+        pair.case: {
+            "person": pair.participant,
+            "side": pair.hemi,
+            "stored": found.stored.get(pair.case, ""),
+            "turned_to": pair.axes,
+            CONTENT: checked.content[pair.case],
+        }
+        for pair in checked.pairs
+    }
+
+
+def _find(request: GroupRequest, source: PairSource, state: ModelState | None, lineage: Lineage) -> FoundPairs:
+    """List the pairs as this model takes them, and say how they are grouped, stored and turned."""
+    layout = request.layout
+    own = read_split(layout.split) if layout.split.exists() else state.split if state else Split()
+    by_user = source.vouched.by == "user"
+    found = find_pairs(
+        source.folder,
+        participant_pattern=request.participant_pattern,
+        left_is=request.left_is,
+        rows=read_pairs_tables(layout.pairs_table, request.output.pairs_table) if by_user else {},
+        known_people=own.people | lineage.inherited.people,
+        storage=state.storage if state else None,
+        kept=_kept_axes(layout, state) if state else {},
+    )
+    for line in say_pairs(found, example=True):
+        log.info("%s", line)
+    otherwise = [pair for pair in found.pairs if is_kept_otherwise(pair, found.storage)]
+    if otherwise:
+        log.warning(
+            "%d pairs stay as this model was trained on them (%s), not in network space, where side and side look "
+            "alike: HippoTune 0.1.0 turned nothing. Train anew in another --model-dir to mend it",
+            len(otherwise), ", ".join(sorted({pair.axes for pair in otherwise})),
+        )  # fmt: skip
+    if found.storage["R"] != NETWORK_SPACE["R"]:
+        log.warning(
+            "this model was begun by HippoTune 0.1.0 with right sides stored %s, so new pairs are turned to that; "
+            "participant gives crops stored %s: train anew in another --model-dir",
+            found.storage["R"], NETWORK_SPACE["R"],
+        )  # fmt: skip
+    return found
+
+
+def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:
+    """Whether a pair is turned to other axes than its side would be now."""
+    return pair.axes != network_axes(pair.hemi, truthful=pair.truthful, storage=storage)
+
+
+def _kept_axes(layout: ModelLayout, state: ModelState) -> dict[str, str]:
+    """Case -> axes that its array has in this model; of a state that does not say so, from the headers there."""
+    if state.storage:
+        return {case: known.axes for case, known in state.cases.items() if known.axes}
+    turned_again = read_json(layout.plans)["image_reader_writer"] == TURNS_TO_RAS if layout.plans.exists() else False
+    kept = {}
+    for case, known in state.cases.items():
+        label = layout.raw_labels("Ts" if known.split == "test" else "Tr") / f"{case}.nii.gz"
+        if known.rehearsal or not label.exists():
+            continue
+        kept[case] = axes_of(read_grid(label).affine)
+    # for a reader that turns voxels by their headers those were made to say LAS (`write_nnunet_case`)
+    return {case: axes for case, axes in kept.items() if not (turned_again and axes == "LAS")}
+
+
+def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:
+    """People whom a split knew before sides were read from ids stay who they were; what that leaks is said."""
+    places = {row.participant_id: row.split for row in split.rows}
+    for people in people_kept_apart(found.names):
+        parts = {places[person] for person in people if person in places}
+        if len(parts) > 1:
+            log.warning(
+                "%s are one person by their names, and stand in %s: scores of the test people are too good. A new "
+                "--model-dir keeps them together",
+                ", ".join(people), " and ".join(sorted(parts)),
+            )  # fmt: skip
 
 
 def label_renames(request: GroupRequest) -> dict[str, str | None]:
@@ -167,7 +261,14 @@ def label_renames(request: GroupRequest) -> dict[str, str | None]:
 
 
 def others_pairs(
-    request: GroupRequest, folder: Path, table: LabelTable, channels: tuple[str, ...], *, part: SplitName
+    request: GroupRequest,
+    folder: Path,
+    table: LabelTable,
+    channels: tuple[str, ...],
+    *,
+    part: SplitName,
+    storage: Storage,
+    people: Collection[str],
 ) -> EarlierPairs:
     """The pairs of --rehearse and --source-test; raises as `bidsapp.training.rehearsal.earlier_pairs` does."""
     if folder.resolve() == request.layout.root.resolve():
@@ -176,16 +277,26 @@ def others_pairs(
         )
     return earlier_pairs(
         folder, table, channels, label_renames(request),
-        part=part, participant_pattern=request.participant_pattern, left_is=request.left_is,
+        part=part, storage=storage, people=people,
+        participant_pattern=request.participant_pattern, left_is=request.left_is,
     )  # fmt: skip
 
 
 def _rehearsal(
-    request: GroupRequest, checked: CheckedPairs, channels: tuple[str, ...], split: Split, lineage: Lineage
+    request: GroupRequest,
+    checked: CheckedPairs,
+    channels: tuple[str, ...],
+    split: Split,
+    lineage: Lineage,
+    found: FoundPairs,
 ) -> EarlierPairs:
-    earlier = others_pairs(request, request.rehearse or Path(), checked.table, channels, part="train")
-    known = dict(lineage.image_people) | image_people(checked)
-    return choose_rehearsal(earlier, add_places(split, lineage.inherited), known, checked)
+    places = add_places(split, lineage.inherited)
+    earlier = others_pairs(
+        request, request.rehearse or Path(), checked.table, channels,
+        part="train", storage=found.storage, people=places.people,
+    )  # fmt: skip
+    known = dict(lineage.image_people) | checked.image_people
+    return choose_rehearsal(earlier, places, known, checked)
 
 
 def _place(
@@ -233,16 +344,16 @@ def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
 
 
 def _channel_names(
-    checked: CheckedPairs, source: PairSource, state: ModelState | None, settings: Settings
+    checked: CheckedPairs, given: tuple[str, ...], state: ModelState | None, settings: Settings
 ) -> tuple[str, ...]:
-    """The setting, else the modalities of the approved labels; where nobody says, what the model began with."""
+    """The setting, else what comes with the pairs (`given`); where nobody says, what the model began with."""
     count = len(checked.pairs[0].images)
     unnamed = default_channel_names(count)
-    names = settings.training.channels or source.channels or unnamed
+    names = settings.training.channels or given or unnamed
     if len(names) != count:
         raise UsageError(
-            f"training.channels names {len(names)} channels ({', '.join(names)}), the pairs have {count}",
-            "Give one name per channel.",
+            f"{len(names)} channels are named ({', '.join(names)}), the pairs have {count}",
+            "Give one name per channel in training.channels.",
         )
     same_count = state is not None and len(state.channels) == count
     if state is not None and same_count and unnamed in (names, state.channels):
@@ -278,6 +389,7 @@ def trained_cases(parts: Parts, material: Material) -> dict[str, TrainedCase]:
             checked.content[pair.case],
             _names(checked.annotated, pair.case),
             origin=pair.origin,
+            axes=pair.axes if is_kept_otherwise(pair, material.found.storage) else "",
         )
         for pair in (*parts.seen_in_training, *parts.test)
     }
@@ -300,8 +412,3 @@ def trained_cases(parts: Parts, material: Material) -> dict[str, TrainedCase]:
 
 def _names(annotated: Mapping[str, frozenset[str]], case: str) -> tuple[str, ...] | None:
     return tuple(sorted(annotated[case])) if case in annotated else None
-
-
-def image_people(checked: CheckedPairs) -> dict[str, str]:
-    """Digest of every image -> its person."""
-    return {image: pair.participant for pair in checked.pairs for image in checked.images[pair.case]}

@@ -13,6 +13,7 @@ from bidsapp.files import expand_home
 from bidsapp.layout import ModelLayout
 from bidsapp.records import SplitName
 from bidsapp.training.check_pairs import image_digest
+from bidsapp.training.orientation import NETWORK_SPACE, axes_of, is_mirrored, turn_volume
 from bidsapp.training.split import add_places
 from bidsapp.training.state import ModelState, read_state
 from bidsapp.training.volumes import read_volume
@@ -31,7 +32,7 @@ class Membership:
     part
         Where that person is.
     flipped
-        Whether the image is known the other way round along its first axis, as left sides are.
+        Whether the image is known mirrored against how it is stored, as left sides are.
     """
 
     person: str | None = None
@@ -63,8 +64,9 @@ def known_training(model_dir: Path) -> ModelState:
 def find_in_training(what: str, state: ModelState) -> Membership:
     """Look a person's id or an image file up.
 
-    A file is known when its voxels are, as they are stored or with the first axis reversed, whatever its name,
-    compression, number type or header. The same scan resampled in another way has other voxels and is not recognised.
+    A file is known when its voxels are, as they are stored, with the first axis reversed, or turned by its header as
+    pairs are, whatever its name, compression and number type. The same scan resampled in another way has other voxels
+    and is not recognised.
 
     Parameters
     ----------
@@ -96,9 +98,13 @@ def is_image(what: str) -> bool:
 def _whose_image(path: Path, state: ModelState) -> tuple[str | None, bool]:
     if not path.exists():
         raise NoInputError(f"{path} does not exist", "Name an image file, or the id of a person (sub-01).")
-    voxels = read_volume(path).array
-    for flipped in (False, True):
-        person = state.image_people.get(image_digest(voxels[::-1] if flipped else voxels))
+    volume = read_volume(path)
+    ways = [(volume.array, False), (volume.array[::-1], True)]
+    stored = axes_of(volume.grid.affine)
+    for axes in dict.fromkeys([*NETWORK_SPACE.values(), *state.storage.values()]):
+        ways.append((turn_volume(volume, axes).array, is_mirrored(stored, axes)))
+    for voxels, flipped in ways:
+        person = state.image_people.get(image_digest(voxels))
         if person is not None:
             return person, flipped
     return None, False

@@ -103,8 +103,11 @@ def plain_participant(case: str) -> str:
     return without_side or case
 
 
-def say_grouping(names: Mapping[str, Name]) -> str:
-    """Which ids are one person though they are called otherwise, in one line; ``""`` when every id says so itself."""
+def say_grouping(names: Mapping[str, Name], *, example: bool = False) -> str:
+    """That ids are one person though they are called otherwise, in one line; ``""`` when every id says so itself.
+
+    With an `example` it names somebody, and the way out.
+    """
     people = defaultdict(list)
     for case, name in names.items():
         people[name.participant].append(case)
@@ -114,10 +117,9 @@ def say_grouping(names: Mapping[str, Name]) -> str:
     left_out = frozenset[str]().union(*(names[case].left_out for cases in grouped.values() for case in cases))
     words = " and ".join(word for word in ("side", "session", "modality") if word in left_out)
     person, cases = next(iter(sorted(grouped.items())))
-    return (
-        f"{len(names)} ids are {len(people)} people: they differ by the {words} only "
-        f"({', '.join(sorted(cases)[:3])} are {person}; --participant-pattern says otherwise)"
-    )
+    said = f"{len(names)} ids are {len(people)} people: they differ by the {words} only"
+    shown = f" ({', '.join(sorted(cases)[:3])} are {person}; --participant-pattern says otherwise)"
+    return said + shown * example
 
 
 def people_kept_apart(names: Mapping[str, Name]) -> list[tuple[str, ...]]:

@@ -79,6 +79,12 @@ def axes_of(affine: Affine) -> str:
     return "".join(str(code) for code in nibabel.aff2axcodes(affine))
 
 
+def are_axes(text: object) -> bool:
+    """Whether it names axes as we do: three letters, one of each pair."""
+    letters = set(text) if isinstance(text, str) and len(text) == 3 else set()
+    return all(len(letters & set(ends)) == 1 for ends in ("LR", "PA", "IS"))
+
+
 def mirrored_axes(axes: str) -> str:
     """The same axes with left and right exchanged."""
     return axes.translate(str.maketrans("LR", "RL"))

@@ -137,7 +137,8 @@ def find_pairs(
     known_people
         Names in a split, which stay.
     storage
-        Of the model that is trained; None: network space, and the majority's handedness where no side is known.
+        Of the model that is trained; None: network space. Where it has nothing for pairs without a side, they are
+        turned to what most of them need no mirroring for.
     kept
         Case -> axes that it was trained with before, where they are not those of `storage`.
     by_content
@@ -169,7 +170,7 @@ def find_pairs(
             described.append(one)
             findings += doubts
     kept = kept or {}
-    storage = storage or _storage(described, kept)
+    storage = _storage(described, kept) | (storage or {})
     pairs, doubts = _orient(described, storage, kept, by_content)
     findings += [*doubts, *_collisions(pairs)]
     return FoundPairs(
@@ -183,11 +184,20 @@ def find_pairs(
     )
 
 
-def say_pairs(found: FoundPairs) -> list[str]:
-    """How the pairs were grouped, stored and turned, in a line each."""
+def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage) -> list[Pair]:
+    """Pairs as they lie in nnU-Net's raw data of a model, to be turned for another one. Left sides are flipped."""
+    described = []
+    for pair in pairs:
+        grid = read_grid(pair.label)
+        described.append(_Described(pair, grid, axes_of(grid.affine), flipped=True, said="flipped"))
+    return _orient(described, _storage(described, {}) | storage, {}, None)[0]
+
+
+def say_pairs(found: FoundPairs, *, example: bool = False) -> list[str]:
+    """How the pairs were grouped, stored and turned, in a line each; they name nobody unless an `example` is wanted."""
     turned = Counter(axes for case, axes in found.stored.items() if axes != _axes_of_case(found)[case])
     stored = Counter(found.stored.values())
-    lines = [say_grouping(found.names)]
+    lines = [say_grouping(found.names, example=example)]
     if turned:
         how = ", ".join(f"{axes} ({number})" for axes, number in stored.most_common())
         lines.append(f"{turned.total()} of {len(found.pairs)} pairs were turned by their headers; stored were {how}")
@@ -340,7 +350,7 @@ def _describe(
     return _Described(pair, grid, axes, name.flipped, (row and row.left) or said), findings
 
 
-def _storage(described: Sequence[_Described], kept: Mapping[str, str]) -> Storage:
+def _storage(described: Sequence[_Described], kept: Mapping[str, str]) -> dict[Hemi, str]:
     """What a new model is given; of one that was begun before states said so, what most of its pairs have."""
     before: dict[Hemi, Counter[str]] = {side: Counter() for side in ("R", "L", "n/a")}
     for one in described:

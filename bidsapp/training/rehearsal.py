@@ -18,8 +18,10 @@ from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
 from bidsapp.training.annotated import read_annotated
 from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
+from bidsapp.training.names import read_names
+from bidsapp.training.orientation import NETWORK_SPACE, Storage
 from bidsapp.training.origins import read_origins, with_origins
-from bidsapp.training.pairs import FoundPairs, find_pairs
+from bidsapp.training.pairs import FoundPairs, find_pairs, turn_pairs_of_model
 from bidsapp.training.state import ModelState, read_state
 
 logger = logging.getLogger(__name__)
@@ -48,11 +50,6 @@ class EarlierPairs:
         """In the order of their ids."""
         return self.checked.pairs
 
-    @property
-    def image_people(self) -> dict[str, str]:
-        """Digest of every image -> its person."""
-        return {image: pair.participant for pair in self.pairs for image in self.checked.images[pair.case]}
-
     def without(self, cases: Collection[str]) -> EarlierPairs:
         """The same without some pairs."""
         return replace(
@@ -68,6 +65,8 @@ def earlier_pairs(
     renames: Mapping[str, str | None],
     *,
     part: SplitName,
+    storage: Storage = NETWORK_SPACE,
+    people: Collection[str] = (),
     participant_pattern: str | None = None,
     left_is: LeftIs | None = None,
 ) -> EarlierPairs:
@@ -79,6 +78,8 @@ def earlier_pairs(
         What the network learns, and from which images.
     renames
         Name in the earlier training -> name in `table`, None for background.
+    storage, people
+        Of this training: what pairs are turned to, and who has a place.
     participant_pattern, left_is
         Of a folder of pairs, as `bidsapp.training.pairs.find_pairs` takes them.
 
@@ -96,11 +97,17 @@ def earlier_pairs(
     layout = ModelLayout(folder)
     state = read_state(layout)
     if state is not None:
-        found, own_table = _pairs_of_model(layout, state, part), _table_of_model(layout)
+        found, own_table = _pairs_of_model(layout, state, part, storage, people), _table_of_model(layout)
         drawn = {case: frozenset(known.annotated) for case, known in state.cases.items() if known.annotated is not None}
     else:
-        found = find_pairs(folder, participant_pattern=participant_pattern, left_is=left_is)
-        own_table, partly = read_label_table(label_table_file(folder)), annotation_file(folder)
+        found = find_pairs(
+            folder,
+            participant_pattern=participant_pattern,
+            left_is=left_is,
+            known_people=people,
+            storage=storage,
+        )
+        own_table, partly = _table_of_folder(folder, found), annotation_file(folder)
         cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
         drawn = read_annotated(partly, cases, own_table) if partly.exists() else {}
         stated = origins_file(folder)
@@ -204,16 +211,29 @@ def _refuse_other_channels(
         )
 
 
-def _pairs_of_model(layout: ModelLayout, state: ModelState, part: SplitName) -> FoundPairs:
-    """The pairs of the last training of a model, as nnU-Net has them; what it rehearsed itself is not passed on."""
+def _table_of_folder(folder: Path, found: FoundPairs) -> LabelTable:
+    path = label_table_file(folder)
+    return found.table if found.table is not None and not path.exists() else read_label_table(path)
+
+
+def _pairs_of_model(
+    layout: ModelLayout, state: ModelState, part: SplitName, storage: Storage, people: Collection[str]
+) -> FoundPairs:
+    """The pairs of the last training of a model, as nnU-Net has them; what it rehearsed itself is not passed on.
+
+    A person whom this training knows by another name than that model did is called as here.
+    """
+    names = read_names(state.cases)
     folder = "Ts" if part == "test" else "Tr"
     pairs = []
     for case, known in sorted(state.cases.items()):
         if known.split == part and not known.rehearsal:
             images = sorted(layout.raw_images(folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
             label = layout.raw_labels(folder) / f"{case}.nii.gz"
-            pairs.append(Pair(case, known.participant, known.hemi, tuple(images), label, origin=known.origin))
-    return FoundPairs(tuple(pairs), ())
+            by_sense = names[case].participant
+            participant = by_sense if by_sense in people else known.participant
+            pairs.append(Pair(case, participant, known.hemi, tuple(images), label, origin=known.origin))
+    return FoundPairs(tuple(turn_pairs_of_model(pairs, storage)), ())
 
 
 def _table_of_model(layout: ModelLayout) -> LabelTable:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bidsapp.errors import BadDataError
 from bidsapp.files import read_json, write_json
 from bidsapp.layout import ModelLayout
 from bidsapp.records import Hemi, LabelOrigin, Split, SplitName, Vouched
+from bidsapp.training.orientation import are_axes
 from bidsapp.training.origins import origin_from_json
 from bidsapp.training.split import split_from_json, split_to_json
 
@@ -34,6 +35,8 @@ class Segment:
         holds, with the reason.
     vouched
         Who answers for the labels of this segment.
+    pairs
+        How its pairs were grouped, stored and turned, in sentences that name nobody.
     result
         What came out: people and pairs per part, test Dice, comparison with the model before, digest of the model;
         empty until tested.
@@ -45,6 +48,7 @@ class Segment:
     settings: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     vouched: Vouched = field(default_factory=Vouched)
+    pairs: list[str] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,6 +66,8 @@ class TrainedCase:
         It is of an earlier training (``--rehearse``) and no person of this one.
     origin
         How its label came about.
+    axes
+        How its array lies where that is not what `ModelState.storage` says: HippoTune 0.1.0 turned nothing.
     """
 
     participant: str
@@ -71,6 +77,7 @@ class TrainedCase:
     annotated: tuple[str, ...] | None = None
     rehearsal: bool = False
     origin: LabelOrigin = field(default_factory=LabelOrigin)
+    axes: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,9 @@ class ModelState:
         Which images that model takes, by number and in its order.
     ancestors
         Digests of the models before this one and of their earlier exports, as far as they are known.
+    storage
+        Side -> axes that its pairs are turned to (`bidsapp.training.orientation`), decided once; empty in states of
+        HippoTune 0.1.0.
     """
 
     base: str
@@ -121,6 +131,7 @@ class ModelState:
     parent_labels: dict[int, int] = field(default_factory=dict)
     parent_channels: tuple[int, ...] = ()
     ancestors: tuple[str, ...] = ()
+    storage: dict[Hemi, str] = field(default_factory=dict)
 
     @property
     def from_model(self) -> bool:
@@ -186,6 +197,7 @@ def read_state(layout: ModelLayout) -> ModelState | None:
                 "parent_labels": {int(old): new for old, new in content.get("parent_labels", {}).items()},
                 "parent_channels": tuple(content.get("parent_channels", ())),
                 "ancestors": tuple(content.get("ancestors", ())),
+                "storage": _read_storage(content.get("storage", {})),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -203,6 +215,8 @@ def _read_cases(content: dict[str, Any]) -> dict[str, TrainedCase]:
 
 def _read_case(content: dict[str, Any], otherwise: LabelOrigin) -> TrainedCase:
     annotated, origin = content.get("annotated"), content.get("origin")
+    if content.get("axes") and not are_axes(content["axes"]):
+        raise ValueError(f"the axes of a case are {content['axes']!r}")
     return TrainedCase(
         **content
         | {
@@ -210,6 +224,13 @@ def _read_case(content: dict[str, Any], otherwise: LabelOrigin) -> TrainedCase:
             "origin": otherwise if origin is None else origin_from_json(origin),
         }
     )
+
+
+def _read_storage(content: dict[Hemi, str]) -> dict[Hemi, str]:
+    wrong = [f"{side} {axes}" for side, axes in content.items() if side not in get_args(Hemi) or not are_axes(axes)]
+    if wrong:
+        raise ValueError(f"storage is {', '.join(wrong)}")
+    return content
 
 
 def _read_segment(content: dict[str, Any]) -> Segment:

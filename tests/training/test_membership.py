@@ -45,7 +45,7 @@ def write_model(folder: TrainingFolder, model_dir: Path, base: str = "scratch") 
         channels=("T1w",),
         split=Split(tuple(SplitRow(person, part, 1) for person, part in PARTS.items())),  # type: ignore[arg-type]
         unchecked=() if base == "scratch" else ("theirs",),
-        image_people={image: pair.participant for pair in checked.pairs for image in checked.images[pair.case]},
+        image_people=checked.image_people,
     )
     model_dir.mkdir()
     write_state(ModelLayout(model_dir), state)

@@ -90,8 +90,9 @@ def test_both_sides_of_everybody_are_found(people, pattern):
 
 def test_the_grouping_is_said_in_one_line():
     cases = [f"hcp_{number}{side}" for number in range(100, 106) for side in "LR"]
-    said = say_grouping(read_names(cases))
-    assert said.startswith("12 ids are 6 people: they differ by the side only (hcp_100L, hcp_100R are hcp_100;")
+    names = read_names(cases)
+    assert say_grouping(names) == "12 ids are 6 people: they differ by the side only"
+    assert say_grouping(names, example=True).startswith(f"{say_grouping(names)} (hcp_100L, hcp_100R are hcp_100;")
     assert "side and session" in say_grouping(read_names([f"{case}_t{t}" for case in cases for t in (1, 2)]))
     assert say_grouping(read_names(["sub-01_hemi-L", "sub-01_hemi-R", "sub-02_ses-1"])) == ""
 

@@ -73,7 +73,7 @@ def test_who_is_held_out_here_or_in_a_model_before_is_not_rehearsed(folder: Path
     split = Split((SplitRow("sub-01", "test"), SplitRow("sub-02", "validation"), SplitRow("sub-03", "train")))
     kept = choose_rehearsal(earlier, split, {}, NOTHING)
     assert [(pair.case, pair.participant) for pair in kept.pairs] == [("rehearsal-sub-03_hemi-R", "sub-03")]
-    assert kept.image_people == {images["sub-03"]: "sub-03"}
+    assert kept.checked.image_people == {images["sub-03"]: "sub-03"}
 
     other_name = Split((SplitRow("patient-7", "test"),))
     kept = choose_rehearsal(earlier, other_name, {images["sub-02"]: "patient-7"}, NOTHING)
