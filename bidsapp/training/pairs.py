@@ -33,7 +33,7 @@ from bidsapp.training.orientation import (
     turned_grid,
 )
 from bidsapp.training.pairs_table import PairRow, network_case
-from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_grid
+from bidsapp.training.volumes import Grid, VolumeError, grid_distance_mm, read_grid, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -381,7 +381,7 @@ def _orient(
     told = by_content([pair for pair in pairs if pair.case in undecided], pairs) if by_content and undecided else {}
     pairs = [_turned(pair, told[pair.case], storage) if pair.case in told else pair for pair in pairs]
     pairs = [replace(pair, axes=kept[pair.case]) if pair.case in kept else pair for pair in pairs]
-    return pairs, [_undecided(one) for case, one in undecided.items() if case not in told]
+    return pairs, [_undecided(one) for case, one in undecided.items() if case not in told and _is_whole(one)]
 
 
 def _turned(pair: Pair, truthful: bool, storage: Storage) -> Pair:
@@ -404,6 +404,15 @@ def _is_true(one: _Described, right: str) -> bool | None:
         left_of_midline=bool(center[0] < 0),
         on_left_grid=on_left_grid,
     )
+
+
+def _is_whole(one: _Described) -> bool:
+    """Whether the image can be read; what is wrong with it else, the check of the content says."""
+    try:
+        read_volume(one.pair.images[0])
+    except VolumeError:
+        return False
+    return True
 
 
 def _undecided(one: _Described) -> Finding:
