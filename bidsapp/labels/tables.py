@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from bidsapp.errors import BadDataError
 from bidsapp.records import LabelTable
 from bidsapp.tsv import TsvRow, read_tsv, write_tsv
 
+logger = logging.getLogger(__name__)
+
 LARGEST_VALUE = 32767
 """Largest label value: label maps are stored as 8 or 16 bit integers, which every NIfTI reader knows."""
 
 NEIGHBOURS = frozenset({"mtlc", "pial", "hata", "indgris", "cyst", "cysts", "ec", "phc", "prc"})
 """Labels of hippocampal protocols (HippUnfold, ASHS; in lower case) that are not hippocampus."""
+
+_TISSUE = {1: "GM", 2: "SRLM", 3: "MTLC", 4: "Pial", 5: "HATA", 6: "IndGris", 8: "DG"}
+_FREESURFER = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
+_WELL_KNOWN = (
+    ("HippUnfold's tissue labels", _TISSUE),
+    ("FreeSurfer's hippocampus", _FREESURFER),
+    *(("FreeSurfer's hippocampus", {value: name}) for value, name in _FREESURFER.items()),
+)
+"""Protocols whose label maps hold exactly these values, and no other known one's do."""
+
+_BOUNDARIES = frozenset(range(20, 24))
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _RESERVED = {"background", "ignore"}
@@ -70,6 +84,31 @@ def label_table_from_values(values: Iterable[int]) -> LabelTable:
     Without any value but 0 the table is empty.
     """
     return LabelTable({value: f"label-{value}" for value in sorted(set(values) - {0})})
+
+
+def well_known_table(values: Collection[int]) -> LabelTable | None:
+    """The label table of a protocol whose values can be told from all others'; None: these could be anybody's.
+
+    Values without gaps (1 to 5, 1 to 8) are never told: several protocols and many tables of one's own have them.
+
+    Raises
+    ------
+    BadDataError
+        For HippUnfold's hand-drawn boundary labels with values that have no known names (20 to 23).
+    """
+    present = frozenset(values) - {0}
+    for protocol, names in _WELL_KNOWN:
+        if present == names.keys():
+            named = ", ".join(f"{value} {name}" for value, name in names.items())
+            logger.warning("There is no labels.tsv: the values are taken for those of %s: %s", protocol, named)
+            return LabelTable(dict(names))
+    if present & _BOUNDARIES and present <= _BOUNDARIES | set(range(1, 9)):
+        listed = ", ".join(map(str, sorted(present & _BOUNDARIES)))
+        raise BadDataError(
+            f"The label maps hold the values {listed}, as hand-drawn boundary labels do, and their names are not known",
+            "Write labels.tsv into the folder of the pairs: one line per value, index, tab, name.",
+        )
+    return None
 
 
 def hippocampal_values(names: Mapping[int, str]) -> frozenset[int]:

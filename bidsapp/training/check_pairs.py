@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.errors import BadDataError
-from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values
+from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values, well_known_table
 from bidsapp.records import LabelTable, Pair
 from bidsapp.training.annotated import Annotated, table_of_case
 from bidsapp.training.orientation import turn_volume
@@ -126,7 +126,8 @@ def check_pairs(
     not in `table` or that a pair does not annotate (`annotated`, see `bidsapp.training.annotated`), labels that
     `table` requires and a pair lacks, images of one value, voxels of another scale than the others', and the same
     image under two people. A label or channel whose axes run otherwise is brought to those of the first image.
-    Without a `table` the values found are named ``label-1``, ``label-2``, ... and a warning says so.
+    Without a `table` the values found are named as a protocol does whose values can be told from all others
+    (`bidsapp.labels.tables.well_known_table`), else ``label-1``, ``label-2``, ..., and a warning says so.
 
     Raises
     ------
@@ -333,6 +334,9 @@ def _missing_labels(counts: dict[int, int], table: LabelTable) -> list[str]:
 
 def _name_values(values: frozenset[int], table: LabelTable | None) -> LabelTable:
     if table is None:
+        known = well_known_table(values)
+        if known is not None:
+            return known
         named = label_table_from_values(values)
         logger.warning("There is no labels.tsv: labels are called %s", ", ".join(named.names.values()))
         return named

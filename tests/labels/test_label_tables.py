@@ -11,6 +11,7 @@ from bidsapp.labels.tables import (
     label_table_from_values,
     nnunet_values,
     read_label_table,
+    well_known_table,
     write_label_table,
 )
 from bidsapp.records import LabelTable
@@ -105,3 +106,31 @@ def test_labels_without_a_table_are_named_after_their_values():
 
 def test_nnunet_wants_values_without_gaps():
     assert nnunet_values(LabelTable({1: "CA1", 2: "CA2", 8: "SUB"})) == {1: 1, 2: 2, 8: 3}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({1, 2, 3, 4, 5, 6, 8}, ["GM", "SRLM", "MTLC", "Pial", "HATA", "IndGris", "DG"]),
+        ({17, 53}, ["Left-Hippocampus", "Right-Hippocampus"]),
+        ({53, 0}, ["Right-Hippocampus"]),
+        ({1, 2}, None),  # the Decathlon's, or anybody's
+        (set(range(1, 6)), None),  # HSF's, or tissue
+        (set(range(1, 9)), None),  # HippUnfold's tissue, or its subfields
+        ({1, 2, 3, 4, 8}, None),  # ASHS's, or tissue
+        ({1, 17}, None),
+        (set(), None),
+    ],
+)
+def test_names_are_given_only_where_the_values_say_so(values, names, caplog):
+    table = well_known_table(values)
+    assert (table and list(table.names.values())) == names
+    assert table is None or set(table.names) == values - {0}
+    assert ("There is no labels.tsv" in caplog.text) == (names is not None)
+
+
+def test_boundary_labels_without_known_names_ask_for_the_table():
+    with pytest.raises(BadDataError, match="20, 21, 22, 23") as caught:
+        well_known_table({1, 2, 4, 20, 21, 22, 23})
+    assert "labels.tsv" in caught.value.hint
+    assert well_known_table({20, 40}) is None
