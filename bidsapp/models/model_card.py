@@ -82,6 +82,10 @@ class SharedModel:
         Models that it was trained from, the nearest first; empty: from scratch.
     leakage
         What is known of people whom both it and they knew.
+    pairs
+        How its pairs were grouped, stored and turned.
+    storage
+        Side -> axes of the images that it was trained on; empty: not known.
     about
         Markdown of those who share it: which data, for whom, where it ends.
     """
@@ -104,6 +108,8 @@ class SharedModel:
     about: str = ""
     leakage: str = ""
     label_kinds: str = ""
+    pairs: tuple[str, ...] = ()
+    storage: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -176,6 +182,7 @@ def _about(model: SharedModel) -> list[str]:
             f"Input: {_join(model.channels)}, in this order.",
             f"Labels: {_join(f'{value} {name}' for value, name in enumerate(model.labels, 1))}.",
             f"Space: {_inline(model.space)}.",
+            *_storage(model),
             f"Voxel size of the network: {edges} mm.",
             f"Made with {made_with or NOT_KNOWN}.",
         )
@@ -206,9 +213,18 @@ def _training(model: SharedModel) -> list[str]:
             f"{_inline(model.labels_from)[:1].upper()}{_inline(model.labels_from)[1:]}.",
             *([f"Labels to train on: {_inline(model.label_kinds)}."] if model.label_kinds else []),
             f"Iterations: {model.iterations if model.iterations is not None else NOT_KNOWN}.",
+            *(f"{_inline(line)}." for line in model.pairs),
             *model.demographics,
         )
     )
+
+
+def _storage(model: SharedModel) -> list[str]:
+    sides = {"R": "right hemispheres", "L": "left hemispheres", "n/a": "those of an unknown side"}
+    stored = [f"{what} {_inline(model.storage[side])}" for side, what in sides.items() if side in model.storage]
+    if not stored:
+        return []
+    return [f"Axes of its images: {', '.join(stored)}. nnU-Net reads images as they lie: turn yours to these first."]
 
 
 def _scores(model: SharedModel) -> list[str]:

@@ -53,6 +53,8 @@ def public_facts(layout: ModelLayout, state: ModelState, iteration: int) -> dict
         "channels": list(state.channels),
         "labels_from": say_trust([segment.vouched for segment in state.segments]),
         "space": "network space: left hemispheres are flipped along the first axis",
+        "storage": {side: axes for side, axes in state.storage.items() if side in {case.hemi for case in own}},
+        "pairs": list(dict.fromkeys(line for segment in state.segments for line in segment.pairs)),
         "parents": list(state.parents),
         "leakage": say_leakage(lineage_so_far(state)),
         "ancestors": list(known_digests(layout, state)),

@@ -232,6 +232,8 @@ def _describe(
         parents=parents,
         about=about,
         leakage=str(manifest.get("leakage", "")),
+        pairs=tuple(map(str, manifest.get("pairs", ()))),
+        storage={str(side): str(axes) for side, axes in manifest.get("storage", {}).items()},
         versions={"HippoTune": manifest["hippotune"], "nnunetv2": manifest["nnunetv2"]},
     )
 

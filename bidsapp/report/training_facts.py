@@ -170,6 +170,8 @@ class TrainingReport:
         Validation Dice by label of the weights that a training from a model began with; empty from scratch.
     leakage
         What is known of leakage against the models before; empty where there are none.
+    imported
+        How the pairs of the last segment were grouped, stored and turned.
     settings, defaults
         `section.key` -> text.
     files
@@ -195,6 +197,7 @@ class TrainingReport:
     settings: dict[str, str]
     defaults: dict[str, str]
     pairs: tuple[UsedPair, ...]
+    imported: tuple[str, ...]
     versions: dict[str, str]
     export: ExportFacts
     files: tuple[tuple[str, str], ...]
@@ -261,6 +264,7 @@ def gather_training_report(
             UsedPair(case, known.participant, known.hemi, known.split, known.content, known.origin)
             for case, known in sorted(state.cases.items())
         ),
+        imported=tuple(state.segments[-1].pairs),
         versions=state.versions | {"python": platform.python_version()},
         export=_export_facts(layout, archive),
         files=_files(layout, archive),
@@ -352,6 +356,7 @@ def _export_facts(layout: ModelLayout, archive: Path) -> ExportFacts:
 
 
 def _files(layout: ModelLayout, archive: Path) -> tuple[tuple[str, str], ...]:
+    from_folder = layout.pairs_table.exists()
     described = (
         (layout.current_export, "the newest model that was accepted, to share and to use"),
         (archive, "the model of this page"),
@@ -360,6 +365,7 @@ def _files(layout: ModelLayout, archive: Path) -> tuple[tuple[str, str], ...]:
         (layout.test, "predictions of the test cases, <case>_dseg.nii.gz"),
         (layout.config, "the settings, to edit before the next training"),
         (layout.split, "who is in which part"),
+        *([(layout.pairs_table, "what pairs were taken for, and what you say of them")] if from_folder else []),
         (layout.state, "segments, pairs and versions; written by HippoTune only"),
         (layout.logs, "a log and the effective settings of every run"),
         (layout.tensorboard, "event files for TensorBoard"),

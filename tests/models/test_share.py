@@ -115,6 +115,19 @@ def test_the_archive_is_the_same_model_with_card_and_citation(tmp_path: Path) ->
     assert "Ages" not in card
 
 
+def test_the_card_says_how_the_pairs_were_grouped_stored_and_turned(tmp_path: Path) -> None:
+    lines = ["12 ids are 6 people: they differ by the side only", "9 of 12 pairs were turned by their headers"]
+    facts = FACTS | {"pairs": lines, "storage": {"R": "LAS", "L": "RAS"}}
+    archive = export_model(model_dir(tmp_path, facts=facts).root, tmp_path / "a.zip", licence="CC-BY-4.0")
+    card = inside(archive, "MODEL_CARD.md")
+    for line in (*lines, "Axes of its images: right hemispheres LAS, left hemispheres RAS. nnU-Net reads images as"):
+        assert line in card
+    older = inside(
+        export_model(model_dir(tmp_path / "older").root, tmp_path / "b.zip", licence="CC-BY-4.0"), "MODEL_CARD.md"
+    )
+    assert "Axes of its images" not in older
+
+
 def test_the_citation_has_the_shape_of_cff(tmp_path: Path) -> None:
     archive = export_model(
         model_dir(tmp_path).root, tmp_path / "a.zip", licence="CC-BY-4.0", authors=["Meyer, Anna", 'Lab: "H"']
