@@ -34,8 +34,17 @@ _AUTOTOP_LABELS = ("manual_lbl", "lbl", "niftynet_lbl")
 
 @dataclass
 class CaseFiles:
-    """Files of one id; channel None is an image without a number."""
+    """Files of one id; channel None is an image without a number.
 
+    Attributes
+    ----------
+    label_path, image_path, channel_path
+        Where the label map, the only image, and one channel (``{channel}``) belong, for messages.
+    """
+
+    label_path: str
+    image_path: str
+    channel_path: str
     images: dict[int | None, list[Path]] = field(default_factory=lambda: defaultdict(list))
     labels: list[Path] = field(default_factory=list)
 
@@ -117,18 +126,24 @@ def _list_folder(folder: Path) -> list[Path]:
 
 def _plain(paths: Iterable[Path]) -> PairFolder:
     """``<id>_img`` and ``<id>_lbl`` among `paths`."""
-    cases: dict[str, CaseFiles] = defaultdict(CaseFiles)
+    cases: dict[str, CaseFiles] = {}
     others = []
     for path in paths:
         match = _FILE.fullmatch(path.name)
         if match is None:
             if _NIFTI.search(path.name):
                 others.append(path)
-        elif path.name.endswith("_lbl" + match["suffix"]):
-            cases[match["case"]].labels.append(path)
+            continue
+        start = f"{path.parent}/{match['case']}"
+        files = cases.setdefault(
+            match["case"],
+            CaseFiles(f"{start}_lbl.nii.gz", f"{start}_img.nii.gz", start + "_img_{channel}.nii.gz"),
+        )
+        if path.name.endswith("_lbl" + match["suffix"]):
+            files.labels.append(path)
         else:
-            cases[match["case"]].images[_number(match["channel"])].append(path)
-    return PairFolder(dict(cases), tuple(others))
+            files.images[_number(match["channel"])].append(path)
+    return PairFolder(cases, tuple(others))
 
 
 def _one_level_deeper(folders: Iterable[Path]) -> PairFolder:
@@ -162,7 +177,10 @@ def _autotop(subjects: Iterable[Path]) -> PairFolder | None:
                     files[_NIFTI_SUFFIX.sub("", path.name)].append(path)
             images, label = files.pop("img", []), next((name for name in _AUTOTOP_LABELS if name in files), None)
             if images:
-                cases[f"{subject.name}_{side.name}"] = CaseFiles({None: images}, files.pop(label, []) if label else [])
+                found = CaseFiles(f"{side}/manual_lbl.nii.gz", f"{side}/img.nii.gz", f"{side}/img.nii.gz")
+                found.images[None] = images
+                found.labels = files.pop(label, []) if label else []
+                cases[f"{subject.name}_{side.name}"] = found
             others += [path for paths in files.values() for path in paths]
     if not cases:
         return None
@@ -181,11 +199,17 @@ def _nnunet(folder: Path) -> PairFolder | None:
     if not isinstance(said, dict):
         raise BadDataError(f"{description} is no description of a data set", "Restore nnU-Net's dataset.json.")
     _refuse_other_files(description, said)
-    cases: dict[str, CaseFiles] = defaultdict(CaseFiles)
+    cases: dict[str, CaseFiles] = {}
     others = []
+
+    def of_case(case: str) -> CaseFiles:
+        start = f"{images}/{case}"
+        paths = f"{labels}/{case}.nii.gz", start + "_0000.nii.gz", start + "_{channel}.nii.gz"
+        return cases.setdefault(case, CaseFiles(*paths))
+
     for path in _list_folder(labels):
         if _NIFTI_SUFFIX.search(path.name):
-            cases[_NIFTI_SUFFIX.sub("", path.name)].labels.append(path)
+            of_case(_NIFTI_SUFFIX.sub("", path.name)).labels.append(path)
         else:
             others.append(path)
     for path in _list_folder(images):
@@ -193,14 +217,14 @@ def _nnunet(folder: Path) -> PairFolder | None:
         if match is None:
             others.append(path)
         elif _NIFTI_SUFFIX.sub("", path.name) in cases:  # the Decathlon's images have no number
-            cases[_NIFTI_SUFFIX.sub("", path.name)].images[None].append(path)
+            of_case(_NIFTI_SUFFIX.sub("", path.name)).images[None].append(path)
         else:
-            cases[match["case"]].images[_number(match["channel"])].append(path)
+            of_case(match["case"]).images[_number(match["channel"])].append(path)
     for name in ("imagesTs", "labelsTs"):
         if (folder / name).is_dir():
             logger.info("%s is not trained on: nobody knows whose labels are there", folder / name)
     channels = tuple(_by_number(description, said, "channel_names") or _by_number(description, said, "modality"))
-    return PairFolder(dict(cases), tuple(others), _nnunet_table(description, said), channels)
+    return PairFolder(cases, tuple(others), _nnunet_table(description, said), channels)
 
 
 def _number(digits: str | None) -> int | None:

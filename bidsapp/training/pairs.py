@@ -293,12 +293,11 @@ def _file_findings(case: str, files: CaseFiles, usual: tuple[int, ...], others: 
             problem = f"stands beside {paths[0].name}: which one counts?"
             findings.append(Finding(case, paths[1], problem, "Keep one of .nii and .nii.gz."))
     similar = mention([path for path in others if path.name.startswith(case)])
-    folder = files.first.parent
     if not files.labels:
-        findings.append(Finding(case, folder / f"{case}_lbl.nii.gz", "is missing", similar))
+        findings.append(Finding(case, Path(files.label_path), "is missing", similar))
     if not files.images:
-        name = f"{case}_img.nii.gz" if usual == (0,) else f"{case}_img_0000.nii.gz"
-        findings.append(Finding(case, folder / name, "is missing", similar))
+        path = files.image_path if usual == (0,) else files.channel_path.replace("{channel}", "0000")
+        findings.append(Finding(case, Path(path), "is missing", similar))
     else:
         findings += _channel_findings(case, files, usual)
     return findings
@@ -312,7 +311,7 @@ def _channel_findings(case: str, files: CaseFiles, usual: tuple[int, ...]) -> li
     wanted = " ".join(f"{channel:04d}" for channel in usual)
     findings = []
     for channel in sorted(set(usual) - set(files.channels)):
-        path = files.first.parent / f"{case}_img_{channel:04d}.nii.gz"
+        path = Path(files.channel_path.replace("{channel}", f"{channel:04d}"))
         findings.append(Finding(case, path, f"is missing: other pairs have the channels {wanted}"))
     for channel in sorted(set(files.channels) - set(usual)):
         path = files.images[channel][0]
