@@ -241,7 +241,7 @@ def _by_number(description: Path, said: dict[str, Any], key: str) -> list[str]:
     """Names of channels in the order of their numbers; empty where there are none."""
     named = said.get(key, {})
     try:
-        return [str(named[number]) for number in sorted(named, key=int)]
+        return [re.sub(r"[^\w.+-]+", "-", str(named[number])).strip("-") for number in sorted(named, key=int)]
     except (TypeError, ValueError) as error:
         raise BadDataError(
             f"{description}: {key} is {named!r}, not a number and a name per channel", 'As in {"0": "T1w"}.'

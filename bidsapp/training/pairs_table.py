@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from bidsapp.errors import BadDataError, CannotWriteError
+from bidsapp.files import read_bytes
 from bidsapp.labels.spreadsheet import SheetLine, column_name, read_spreadsheet
 from bidsapp.records import Hemi, LeftIs
 from bidsapp.tsv import write_tsv
@@ -71,6 +72,8 @@ def read_pairs_tables(*paths: Path) -> dict[str, PairRow]:
 
     Raises
     ------
+    NoInputError
+        When a table may not be read.
     BadDataError
         With file, line and value: no text, no column `id`, a column or an id that stands twice, a row without an id,
         a side or a word for left sides that is none.
@@ -113,7 +116,7 @@ def update_pairs_table(path: Path, found: Mapping[str, Mapping[str, str]]) -> No
     columns = tuple(dict.fromkeys([*PEOPLES_COLUMNS, *columns, *ours]))
     lines = [_line(columns, rows.get(case, PairRow(case)), cells) for case, cells in found.items()]
     lines += [_line(columns, row, {}) for case, row in rows.items() if case not in found]
-    if (path.read_bytes() if path.exists() else None) != before:
+    if (read_bytes(path) if path.exists() else None) != before:
         raise CannotWriteError(f"{path} was changed while it was being read", "Save it, close it, and run again.")
     write_tsv(path, columns, lines)
 
@@ -128,12 +131,9 @@ def _line(columns: Sequence[str], row: PairRow, found: Mapping[str, str]) -> lis
 
 def _read(path: Path) -> tuple[bytes | None, tuple[str, ...], dict[str, PairRow]]:
     """The bytes of a table, its columns, and its rows by case."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return None, (), {}
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
+    content = read_bytes(path)
     lines = read_spreadsheet(path, content, PEOPLES_COLUMNS[:1]).lines
     if not lines:
         return content, (), {}
