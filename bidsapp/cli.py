@@ -189,8 +189,8 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(
         group, "--training-dir", type=Path, metavar="DIR",
-        help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz in network space, labels.tsv if you like; you vouch for them "
-        "(default: the labels that were approved through review)",
+        help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz, labels.tsv if you like; or nnU-Net's raw data, or the tree of "
+        "Hippocampal_AutoTop; you vouch for them (default: the labels that were approved through review)",
     )  # fmt: skip
     _flag(
         group, "--subset", type=Path, metavar="FILE",
@@ -235,11 +235,12 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     _flag(group, "--skip-bad-pairs", action="store_true", help="train without pairs that fail a check, and exit with 1")
     _flag(
         group, "--left-is", choices=("flipped", "as-in-head"),
-        help="how ids with hemi-L are stored, where their grid does not tell",
+        help="what left sides are, where names and headers do not tell: as in the head, or flipped already",
     )  # fmt: skip
     _flag(
         group, "--participant-pattern", metavar="REGEX",
-        help="how to find the person in an id, with one group (default: sub-<label>, else the whole id)",
+        help="how to find the person in an id, with one group (default: sub-<label>, else the id without its words for "
+        "side, session and modality)",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bidsapp.errors import BadDataError
 from bidsapp.records import LabelTable
+from bidsapp.training.pairs_table import network_case
 from bidsapp.tsv import read_tsv, write_tsv
 
 Annotated = Mapping[str, frozenset[str]]
@@ -42,7 +43,7 @@ def read_annotated(path: Path, cases: Collection[str], table: LabelTable | None)
     names = frozenset(table.names.values())
     found: dict[str, frozenset[str]] = {}
     for row in read_tsv(path, _COLUMNS):
-        where, case = f"{path}, line {row.line}", row.cells["id"]
+        where, case = f"{path}, line {row.line}", network_case(row.cells["id"])
         listed = frozenset(name for name in re.split(r"[,\s]+", row.cells["labels"]) if name)
         if case not in cases:
             raise BadDataError(f"{where}: there is no pair {case!r}", "An id is the file name before _img and _lbl.")

@@ -170,7 +170,7 @@ def find_pairs(
             described.append(one)
             findings += doubts
     kept = kept or {}
-    storage = _storage(described, kept) | (storage or {})
+    storage = _storage(described, kept) | dict(storage or {})
     pairs, doubts = _orient(described, storage, kept, by_content)
     findings += [*doubts, *_collisions(pairs)]
     return FoundPairs(
@@ -190,7 +190,7 @@ def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage) -> list[Pair]:
     for pair in pairs:
         grid = read_grid(pair.label)
         described.append(_Described(pair, grid, axes_of(grid.affine), flipped=True, said="flipped"))
-    return _orient(described, _storage(described, {}) | storage, {}, None)[0]
+    return _orient(described, _storage(described, {}) | dict(storage), {}, None)[0]
 
 
 def say_pairs(found: FoundPairs, *, example: bool = False) -> list[str]:
