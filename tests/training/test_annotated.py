@@ -32,6 +32,11 @@ def test_only_cases_that_lack_something_are_kept(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_left_side_may_be_called_as_its_files_are(tmp_path: Path) -> None:
+    path = written(tmp_path, "id\tlabels\nsub-01_hemi-L\tAnterior\n")
+    assert read_annotated(path, {"sub-01_hemi-Lflip"}, TABLE) == {"sub-01_hemi-Lflip": frozenset({"Anterior"})}
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
