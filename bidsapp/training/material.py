@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
@@ -167,7 +168,8 @@ def check_material(
         _refuse_other_labels(state, checked.table, channels, request.layout)
     split = _place(request, source, checked, state, settings, lineage, write=False)
     refuse_leaks(lineage, split, checked.pairs, checked.images)
-    _warn_of_people_kept_apart(found, split)
+    if request.participant_pattern is None:
+        _warn_of_people_kept_apart(found, split)
     rehearsal = _rehearsal(request, checked, channels, split, lineage, found) if request.rehearse else None
     if not request.dry_run:
         split = _place(request, source, checked, state, settings, lineage, write=True)
@@ -195,6 +197,10 @@ def _find(request: GroupRequest, source: PairSource, state: ModelState | None, l
     layout = request.layout
     own = read_split(layout.split) if layout.split.exists() else state.split if state else Split()
     by_user = source.vouched.by == "user"
+    before = _axes_in_raw(layout, state) if state else {}
+    kept = before if state and not state.storage else {}
+    if state and state.storage:
+        kept = {case: known.axes for case, known in state.cases.items() if known.axes}
     found = find_pairs(
         source.folder,
         participant_pattern=request.participant_pattern,
@@ -202,10 +208,16 @@ def _find(request: GroupRequest, source: PairSource, state: ModelState | None, l
         rows=read_pairs_tables(layout.pairs_table, request.output.pairs_table) if by_user else {},
         known_people=own.people | lineage.inherited.people,
         storage=state.storage if state else None,
-        kept=_kept_axes(layout, state) if state else {},
+        kept=kept,
     )
     for line in say_pairs(found, example=True):
         log.info("%s", line)
+    again = [pair.case for pair in found.pairs if before.get(pair.case, pair.axes) != pair.axes]
+    if again:
+        log.warning(
+            "%d pairs are turned otherwise than this model was trained on them, by what is said of them now: %s",
+            len(again), shorten_list(again),
+        )  # fmt: skip
     otherwise = [pair for pair in found.pairs if is_kept_otherwise(pair, found.storage)]
     if otherwise:
         log.warning(
@@ -227,19 +239,17 @@ def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:
     return pair.axes != network_axes(pair.hemi, truthful=pair.truthful, storage=storage)
 
 
-def _kept_axes(layout: ModelLayout, state: ModelState) -> dict[str, str]:
-    """Case -> axes that its array has in this model; of a state that does not say so, from the headers there."""
-    if state.storage:
-        return {case: known.axes for case, known in state.cases.items() if known.axes}
+def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
+    """Case -> axes that its array has in this model, by the headers in nnU-Net's raw data."""
     turned_again = read_json(layout.plans)["image_reader_writer"] == TURNS_TO_RAS if layout.plans.exists() else False
-    kept = {}
+    found = {}
     for case, known in state.cases.items():
         label = layout.raw_labels("Ts" if known.split == "test" else "Tr") / f"{case}.nii.gz"
         if known.rehearsal or not label.exists():
             continue
-        kept[case] = axes_of(read_grid(label).affine)
+        found[case] = axes_of(read_grid(label).affine)
     # for a reader that turns voxels by their headers those were made to say LAS (`write_nnunet_case`)
-    return {case: axes for case, axes in kept.items() if not (turned_again and axes == "LAS")}
+    return {case: axes for case, axes in found.items() if not (turned_again and axes == "LAS")}
 
 
 def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:

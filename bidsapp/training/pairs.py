@@ -195,20 +195,16 @@ def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage) -> list[Pair]:
 
 def say_pairs(found: FoundPairs, *, example: bool = False) -> list[str]:
     """How the pairs were grouped, stored and turned, in a line each; they name nobody unless an `example` is wanted."""
-    turned = Counter(axes for case, axes in found.stored.items() if axes != _axes_of_case(found)[case])
+    turned = [pair for pair in found.pairs if found.stored.get(pair.case, pair.axes) != pair.axes]
     stored = Counter(found.stored.values())
     lines = [say_grouping(found.names, example=example)]
     if turned:
         how = ", ".join(f"{axes} ({number})" for axes, number in stored.most_common())
-        lines.append(f"{turned.total()} of {len(found.pairs)} pairs were turned by their headers; stored were {how}")
+        lines.append(f"{len(turned)} of {len(found.pairs)} pairs were turned by their headers; stored were {how}")
     untrue = [pair for pair in found.pairs if not pair.truthful]
     if untrue:
         lines.append(f"{len(untrue)} left sides were flipped in their voxels under the old header")
     return [line for line in lines if line]
-
-
-def _axes_of_case(found: FoundPairs) -> dict[str, str]:
-    return {pair.case: pair.axes for pair in found.pairs}
 
 
 def _compile_pattern(text: str | None) -> re.Pattern[str] | None:

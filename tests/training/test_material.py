@@ -167,6 +167,20 @@ def test_the_table_wins_and_says_what_was_found(folder, request_, caplog):
     assert found["z"]["participant"] == "P9" and "d_hemi-L" in found
 
 
+def test_nothing_is_turned_anew_under_the_weights_in_silence(folder, request_, caplog):
+    for number in range(3):
+        store(folder, f"sub-{number}_hemi-L", "LAS", x_mm=-20)
+    request_ = replace(request_, left_is="as-in-head")
+    state = record(request_, take(request_))
+    take(request_, state)
+    assert "turned otherwise" not in caplog.text
+    request_.layout.pairs_table.write_text("id\tleft\nsub-1_hemi-L\tflipped\n")
+    changed = take(request_, state)
+    assert [pair.axes for pair in changed.checked.pairs] == ["RAS", "LAS", "RAS"]
+    assert "1 pairs are turned otherwise than this model was trained on them" in caplog.text
+    assert "sub-1_hemi-Lflip" in caplog.text
+
+
 def test_a_dry_run_writes_no_table(folder, request_):
     for number in range(3):
         store(folder, f"block{number}", "LAS")
