@@ -49,7 +49,7 @@ NEVER_ACCEPTED = frozenset({"flip", "file"})
 WHOLE = "hippocampus"
 """Name under which volumes of the whole hippocampus may stand among those of the labels."""
 
-_LEAST_REFERENCE_VOXELS = 5000  # 135 mm3: a prediction below is a failure, and the template says more
+_LEAST_REFERENCE_MM3 = 135.0  # a prediction below is a failure, and the template says more
 _DIRECTIONS = (("to the left", "to the right"), ("forwards", "backwards"), ("up", "down"))
 
 
@@ -194,7 +194,7 @@ def check_label(
     if prediction is not None:
         findings += _check_swapped(labels, prediction, table, limits)
     findings += _check_volumes(labels, mask, prediction, predicted, table, approved_volumes_mm3, volume_factor, limits)
-    findings += _check_pieces(labels > 0, prediction > 0 if prediction is not None else None, limits)
+    findings += check_pieces(labels > 0, prediction > 0 if prediction is not None else None, limits)
     if source == "manual" and prediction is not None and np.array_equal(labels, prediction):
         findings.append(Finding("unchanged", "it is marked as corrected and equals the prediction"))
     order = list(GUARDS)
@@ -232,7 +232,7 @@ def check_placement(
         (128, 256, 128), as in the head; `mask` is not empty.
     """
     name = SIDE_NAMES[side]
-    from_template = predicted is None or np.count_nonzero(predicted) < _LEAST_REFERENCE_VOXELS
+    from_template = predicted is None or np.count_nonzero(predicted) * VOXEL_VOLUME_MM3 < _LEAST_REFERENCE_MM3
     reference = load_hippocampus(side) if predicted is None or from_template else predicted
     what = "the template's hippocampus" if from_template else "the prediction"
     placed = fit(mask, reference)
@@ -241,7 +241,7 @@ def check_placement(
     if mirrored.dice > own_dice + limits.mirror_gain:
         words = f"with {mirrored.words} it fits {what} of the {name} side better: Dice {mirrored.dice:.2f}"
         return [Finding("flip", f"{words} instead of {own_dice:.2f}")]
-    if other_side is not None and np.count_nonzero(other_side) >= _LEAST_REFERENCE_VOXELS:
+    if other_side is not None and np.count_nonzero(other_side) * VOXEL_VOLUME_MM3 >= _LEAST_REFERENCE_MM3:
         other_dice = max(fit(mask, other_side).dice, aligned_dice(mask, other_side))
         if other_dice > own_dice + limits.mirror_gain:
             words = f"it fits the other side's label (Dice {other_dice:.2f}) better than {what} of the {name} side"
@@ -274,7 +274,7 @@ def _check_distance(mask: BoolArray, template: BoolArray, limits: GuardLimits) -
 def _check_values(labels: IntArray, table: LabelTable) -> list[Finding]:
     values, counts = np.unique(labels[labels != 0], return_counts=True)
     unknown = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in table.names]
-    return [Finding("values", f"the label table does not know {_list(unknown)}")] if unknown else []
+    return [Finding("values", f"the label table does not know {join_words(unknown)}")] if unknown else []
 
 
 def _check_presence(labels: IntArray, table: LabelTable) -> list[Finding]:
@@ -284,9 +284,9 @@ def _check_presence(labels: IntArray, table: LabelTable) -> list[Finding]:
     others = [name for name in absent if name not in table.required]
     findings = []
     if required:
-        findings.append(Finding("required", f"there is no {_list(required)}, which the label table requires"))
+        findings.append(Finding("required", f"there is no {join_words(required)}, which the label table requires"))
     if others:
-        findings.append(Finding("missing", f"there is no {_list(others)}", blocks=False))
+        findings.append(Finding("missing", f"there is no {join_words(others)}", blocks=False))
     return findings
 
 
@@ -313,7 +313,7 @@ def _check_swapped(labels: IntArray, prediction: IntArray, table: LabelTable, li
     names = [
         f"{table.names[values[i]]} lies where the prediction has {table.names[values[partners[i]]]}" for i in moved
     ]
-    return [Finding("swapped", _list(names))]
+    return [Finding("swapped", join_words(names))]
 
 
 def _dice_matrix(labels: IntArray, prediction: IntArray, values: Sequence[int]) -> FloatArray:
@@ -339,7 +339,7 @@ def _check_volumes(
     words = []
     for name, volumes in approved_volumes_mm3.items():
         if ours.get(name):
-            words += _far_from_people(name, ours[name], volumes, limits)
+            words += far_from_others(name, ours[name], volumes, limits)
     if prediction is not None and predicted is not None:
         theirs = _volumes_mm3(prediction, predicted, table, volume_factor)
         for name, volume in theirs.items():
@@ -358,7 +358,10 @@ def _volumes_mm3(labels: IntArray, mask: BoolArray, table: LabelTable, volume_fa
     return volumes | {WHOLE: float(np.count_nonzero(mask)) * VOXEL_VOLUME_MM3 * volume_factor}
 
 
-def _far_from_people(name: str, volume_mm3: float, others_mm3: Sequence[float], limits: GuardLimits) -> list[str]:
+def far_from_others(
+    name: str, volume_mm3: float, others_mm3: Sequence[float], limits: GuardLimits, *, of_whom: str = "approved people"
+) -> list[str]:
+    """Say that a volume, greater than 0, is far from those of the others; nothing where they are too few."""
     logs = np.log([one for one in others_mm3 if one > 0])
     if len(logs) < limits.volume_people:
         return []
@@ -367,7 +370,7 @@ def _far_from_people(name: str, volume_mm3: float, others_mm3: Sequence[float], 
     score = (math.log(volume_mm3) - middle) / spread
     if abs(score) <= limits.volume_z:
         return []
-    usual = f"the median of {len(logs)} approved people is {math.exp(middle):,.0f}"
+    usual = f"the median of {len(logs)} {of_whom} is {math.exp(middle):,.0f}"
     return [f"{name} measures {volume_mm3:,.0f} mm3, {usual} (robust z {score:+.1f})"]
 
 
@@ -377,13 +380,19 @@ def _far_from_prediction(name: str, volume_mm3: float, predicted_mm3: float, lim
     return [f"{name} measures {volume_mm3:,.0f} mm3, {volume_mm3 / predicted_mm3:.2f} times the prediction's"]
 
 
-def _check_pieces(mask: BoolArray, predicted: BoolArray | None, limits: GuardLimits) -> list[Finding]:
+def check_pieces(
+    mask: BoolArray,
+    predicted: BoolArray | None,
+    limits: GuardLimits,
+    spacing_mm: Sequence[float] = (SPACING_MM,) * 3,
+) -> list[Finding]:
+    """Find stray pieces and holes that the prediction, if there is one, has not."""
     pieces = [
         piece
-        for piece in new_pieces(mask, predicted)
+        for piece in new_pieces(mask, predicted, spacing_mm)
         if piece.distance_mm > limits.piece_distance_mm or piece.volume_mm3 >= limits.piece_mm3
     ]
-    holes = [hole for hole in new_holes(mask, predicted) if hole.volume_mm3 >= limits.hole_mm3]
+    holes = [hole for hole in new_holes(mask, predicted, spacing_mm) if hole.volume_mm3 >= limits.hole_mm3]
     words = [*_pieces_words("stray piece", pieces), *_pieces_words("hole", holes)]
     return [Finding("pieces", "; ".join(words))] if words else []
 
@@ -395,5 +404,6 @@ def _pieces_words(what: str, pieces: Sequence[Piece]) -> list[str]:
     return [f"{many} of {pieces[0].volume_mm3:.2f} mm3 at voxel {', '.join(map(str, pieces[0].voxel))}"]
 
 
-def _list(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
+    """``a, b and c``; words must not be empty."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

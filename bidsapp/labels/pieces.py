@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from bidsapp.arrays import BoolArray, IntArray
-from bidsapp.corobl.grid import SPACING_MM, VOXEL_VOLUME_MM3
+from bidsapp.corobl.grid import SPACING_MM
 from bidsapp.labels.placement import bounding_box
 
+_CROP_MM = (SPACING_MM,) * 3
 _TOUCHING = np.ones((3, 3, 3))
 _KNOWN_SHARE = 0.5
 """Share of a piece or hole that must lie in one of the reference's to be the same one."""
@@ -33,7 +35,9 @@ class Piece:
     distance_mm: float = 0.0
 
 
-def new_pieces(mask: BoolArray, reference: BoolArray | None) -> tuple[Piece, ...]:
+def new_pieces(
+    mask: BoolArray, reference: BoolArray | None, spacing_mm: Sequence[float] = _CROP_MM
+) -> tuple[Piece, ...]:
     """Pieces, connected by faces, edges or corners, that are apart from the largest, the greatest first.
 
     A piece is known, and left out, when half of it lies in pieces of `reference` that are apart as well.
@@ -46,10 +50,12 @@ def new_pieces(mask: BoolArray, reference: BoolArray | None) -> tuple[Piece, ...
         return ()
     known = _apart(reference[box])[0] > 0 if reference is not None else None
     main = mask[box] & (apart == 0)
-    return _describe(apart, count, box, known, ndimage.distance_transform_edt(~main, sampling=SPACING_MM))
+    return _describe(apart, count, box, known, ndimage.distance_transform_edt(~main, sampling=spacing_mm), spacing_mm)
 
 
-def new_holes(mask: BoolArray, reference: BoolArray | None) -> tuple[Piece, ...]:
+def new_holes(
+    mask: BoolArray, reference: BoolArray | None, spacing_mm: Sequence[float] = _CROP_MM
+) -> tuple[Piece, ...]:
     """Background that faces of the mask enclose; known holes of `reference` are left out as in `new_pieces`."""
     if not mask.any():
         return ()
@@ -58,7 +64,7 @@ def new_holes(mask: BoolArray, reference: BoolArray | None) -> tuple[Piece, ...]
     if not count:
         return ()
     known = _enclosed(reference[box])[0] > 0 if reference is not None else None
-    return _describe(holes, count, box, known, None)
+    return _describe(holes, count, box, known, None, spacing_mm)
 
 
 def _apart(mask: BoolArray) -> tuple[IntArray, int]:
@@ -83,6 +89,7 @@ def _describe(
     box: tuple[slice, slice, slice],
     known: BoolArray | None,
     distances_mm: np.ndarray | None,
+    spacing_mm: Sequence[float],
 ) -> tuple[Piece, ...]:
     found = []
     for number, span in enumerate(ndimage.find_objects(pieces, count), start=1):
@@ -92,6 +99,6 @@ def _describe(
             continue
         first = np.argwhere(voxels)[0]
         x, y, z = (int(f + s.start + b.start) for f, s, b in zip(first, span, box, strict=True))
-        gap = float(distances_mm[span][voxels].min()) - SPACING_MM if distances_mm is not None else 0.0
-        found.append(Piece((x, y, z), size * VOXEL_VOLUME_MM3, gap))
+        gap = float(distances_mm[span][voxels].min()) - min(spacing_mm) if distances_mm is not None else 0.0
+        found.append(Piece((x, y, z), size * float(np.prod(spacing_mm)), gap))
     return tuple(sorted(found, key=lambda piece: -piece.volume_mm3))

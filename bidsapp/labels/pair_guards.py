@@ -1,0 +1,275 @@
+"""Guards on folders of training pairs: what `bidsapp.labels.guards` asks of a returned label, asked of each pair.
+
+There is no prediction to compare with, so a pair is held against the others of its folder and the template
+(`bidsapp.labels.likeness`). What most pairs of a folder have is the folder's way and not a fault: it is said once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bidsapp.arrays import BoolArray, FloatArray, IntArray
+from bidsapp.labels.guards import (
+    DEFAULT_LIMITS,
+    WHOLE,
+    Finding,
+    GuardLimits,
+    check_pieces,
+    far_from_others,
+    hippocampus_of,
+    join_words,
+)
+from bidsapp.labels.likeness import (
+    LEAST_PAIRS,
+    ORIENTATIONS,
+    Comparison,
+    Likeness,
+    Orientation,
+    Sample,
+    compare,
+    orientation_words,
+    take_sample,
+)
+from bidsapp.labels.tables import hippocampal_values
+from bidsapp.records import LabelTable
+
+AS_IT_LIES = ORIENTATIONS[0]
+FLIP_GAIN = 0.01
+"""Cosine by which another orientation must fit better."""
+
+SHIFT_MM = 2.8
+SHIFT_GAIN = 0.13
+"""Moves of an image under its label that count: how far, and what they gain in correlation."""
+
+SWAP_GAIN = 0.2
+
+COMMON = 0.75
+"""What this share of the pairs has is expected of all."""
+
+USUAL = 0.15
+"""A guard that speaks of more pairs than this speaks of how the folder was made, and refuses nobody."""
+
+EXPECTED_SHARE = 0.1
+"""Part of the whole that a label measures in the median from which on its absence is a fault and no anatomy."""
+
+_OF_THE_FOLDER = frozenset({"volume", "pieces", "border"})
+_BORDERS = (("lateral", "medial"), ("posterior", "anterior"), ("inferior", "superior"))
+
+
+@dataclass(frozen=True, eq=False)
+class PairFacts:
+    """What is kept of a pair once its voxels are put away.
+
+    Attributes
+    ----------
+    sample
+        None for a speck.
+    volumes_mm3
+        Name -> volume; `WHOLE` too.
+    alone
+        What can be said without the others.
+    """
+
+    sample: Sample | None
+    volumes_mm3: Mapping[str, float]
+    alone: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class FolderFindings:
+    """What is said of a folder.
+
+    Attributes
+    ----------
+    pairs
+        Case -> findings, of the pairs that have any.
+    notes
+        What concerns the folder and refuses nobody, in sentences.
+    usual
+        How most labels have to be turned to lie as the template's, `AS_IT_LIES`: they do; None: nobody can say.
+    """
+
+    pairs: Mapping[str, tuple[Finding, ...]]
+    notes: tuple[str, ...]
+    usual: Orientation | None
+
+
+def look_at_pair(
+    labels: IntArray,
+    image: FloatArray,
+    spacing_mm: Sequence[float],
+    table: LabelTable,
+    limits: GuardLimits = DEFAULT_LIMITS,
+) -> PairFacts:
+    """Look at one pair alone.
+
+    Parameters
+    ----------
+    labels, image
+        (i, j, k), axes of network space: 0 from lateral to medial, 1 to the front, 2 up.
+    table
+        Names of the values.
+    """
+    voxel_mm3 = float(np.prod(spacing_mm))
+    mask = hippocampus_of(labels, table)
+    counts = np.bincount(labels.ravel())
+    volumes = {
+        name: float(counts[value]) * voxel_mm3
+        for value, name in table.names.items()
+        if value < len(counts) and counts[value]
+    }
+    alone = [*check_pieces(labels > 0, None, limits, spacing_mm), *_check_border(mask)]
+    return PairFacts(
+        take_sample(np.where(mask, labels, 0), image, spacing_mm),
+        volumes | {WHOLE: float(np.count_nonzero(mask)) * voxel_mm3},
+        tuple(alone),
+    )
+
+
+def judge_pairs(
+    facts: Mapping[str, PairFacts],
+    table: LabelTable,
+    annotated: Mapping[str, frozenset[str]],
+    limits: GuardLimits = DEFAULT_LIMITS,
+) -> FolderFindings:
+    """Hold the pairs of one folder against each other.
+
+    Parameters
+    ----------
+    annotated
+        Case -> names of the labels that were drawn in it, of the cases where it is not all of them.
+    """
+    found: dict[str, list[Finding]] = {case: list(fact.alone) for case, fact in facts.items()}
+    notes: list[str] = []
+    usual = None
+    for number, cases in enumerate(_kinds(facts, annotated, table)):
+        compared = compare([facts[case].sample for case in cases])
+        usual = compared.usual if not number else usual
+        if not compared.consensus:
+            what = "the template" if compared.usual is not None else "nothing"
+            notes.append(f"{len(cases)} pairs are too few to compare with each other: compared with {what} alone")
+        for case, one in zip(cases, compared.pairs, strict=True):
+            if one is not None:
+                found[case] += _of_likeness(one, compared, table)
+    _check_names(facts, annotated, table, found, notes)
+    _check_volumes(facts, found, limits)
+    _leave_the_usual(found, len(facts), notes)
+    return FolderFindings({case: tuple(said) for case, said in found.items() if said}, tuple(notes), usual)
+
+
+def _kinds(
+    facts: Mapping[str, PairFacts], annotated: Mapping[str, frozenset[str]], table: LabelTable
+) -> list[list[str]]:
+    """Cases that can be compared with each other, the largest group first: those that annotate all, then the others.
+
+    Groups that are too small for a consensus are laid to the largest.
+    """
+    everything = frozenset(table.names.values())
+    groups: dict[frozenset[str], list[str]] = {}
+    for case in facts:
+        groups.setdefault(annotated.get(case, everything), []).append(case)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    large = [group for group in ordered if len(group) >= LEAST_PAIRS] or ordered[:1]
+    for group in ordered[len(large) :]:
+        large[0] += group
+    return large
+
+
+def _of_likeness(one: Likeness, compared: Comparison, table: LabelTable) -> list[Finding]:
+    with_what = "the other labels of the folder" if compared.consensus else "the template's hippocampus"
+    if one.orientation != AS_IT_LIES and one.best > one.own + FLIP_GAIN:
+        words = f"with {orientation_words(one.orientation)} its label fits {with_what} better: "
+        words += f"{one.best:.2f} instead of {one.own:.2f}"
+        if one.image_orientation is not None:
+            both = one.image_orientation != AS_IT_LIES
+            words += "; its image does as well" if both else "; its image lies as the others do"
+        return [Finding("flip", words)]
+    if one.image_orientation not in (None, AS_IT_LIES):
+        words = f"its label lies as the others do, and its image does so only with {{}}: was one of them flipped alone?"
+        return [Finding("flip", words.format(orientation_words(one.image_orientation or AS_IT_LIES)))]
+    findings = []
+    if one.shift_mm >= SHIFT_MM and one.shift_gain >= SHIFT_GAIN:
+        words = f"its label lies about {one.shift_mm:.0f} mm from where the others lie in their images"
+        findings.append(Finding("shift", words))
+    if one.swapped and one.swap_gain >= SWAP_GAIN:
+        names = [f"{_name(table, ours)} lies where the others have {_name(table, theirs)}" for ours, theirs in one.swapped]
+        findings.append(Finding("swapped", join_words(names)))
+    return findings
+
+
+def _name(table: LabelTable, value: int) -> str:
+    return table.names.get(value, str(value))
+
+
+def _check_names(
+    facts: Mapping[str, PairFacts],
+    annotated: Mapping[str, frozenset[str]],
+    table: LabelTable,
+    found: dict[str, list[Finding]],
+    notes: list[str],
+) -> None:
+    """Miss labels that nearly all pairs have: merged with another one, or forgotten."""
+    hippocampal = hippocampal_values(table.names)
+    for value, name in table.names.items():
+        asked = [case for case in facts if name in annotated.get(case, frozenset({name}))]
+        having = [case for case in asked if name in facts[case].volumes_mm3]
+        lacking = sorted(set(asked) - set(having))
+        if not having or not lacking or len(asked) < LEAST_PAIRS:
+            continue
+        share = float(np.median([facts[c].volumes_mm3[name] / max(facts[c].volumes_mm3[WHOLE], 1e-6) for c in having]))
+        if share < EXPECTED_SHARE or value not in hippocampal:
+            continue
+        if len(having) < COMMON * len(asked):
+            notes.append(
+                f"{len(lacking)} of {len(asked)} pairs have no {name}: if it was not drawn in them, "
+                "say so in annotated.tsv, else they teach that it is not there"
+            )
+            continue
+        for case in lacking:
+            words = f"has no {name}, which {len(having)} of {len(asked)} pairs have: was it merged with another label?"
+            found[case].append(Finding("required", words))
+
+
+def _check_volumes(facts: Mapping[str, PairFacts], found: dict[str, list[Finding]], limits: GuardLimits) -> None:
+    """Compare each volume with those of all other pairs."""
+    volumes: dict[str, dict[str, float]] = {}
+    for case, fact in facts.items():
+        for name, volume in fact.volumes_mm3.items():
+            volumes.setdefault(name, {})[case] = volume
+    for name, of_cases in volumes.items():
+        if len(of_cases) < LEAST_PAIRS:
+            continue
+        if float(np.median(list(of_cases.values()))) < limits.label_mm3:
+            continue
+        for case, volume in of_cases.items():
+            others = [one for other, one in of_cases.items() if other != case]
+            if volume > 0 and (words := far_from_others(name, volume, others, limits, of_whom="pairs")):
+                found[case].append(Finding("volume", "; ".join(words)))
+
+
+def _leave_the_usual(found: dict[str, list[Finding]], count: int, notes: list[str]) -> None:
+    """A guard that speaks of many pairs tells how the folder was made."""
+    for guard in sorted(_OF_THE_FOLDER):
+        cases = [case for case, said in found.items() if any(one.guard == guard for one in said)]
+        if len(cases) <= max(USUAL * count, 1):
+            continue
+        first = next(one for one in found[cases[0]] if one.guard == guard)
+        notes.append(f"{len(cases)} of {count} pairs, which is taken for how they were made: {first.words} ({cases[0]})")
+        for case in cases:
+            found[case] = [one for one in found[case] if one.guard != guard]
+
+
+def _check_border(mask: BoolArray) -> list[Finding]:
+    touched = [
+        _BORDERS[axis][end]
+        for axis in range(3)
+        for end, layer in enumerate((0, -1))
+        if mask.take(layer, axis=axis).any()
+    ]
+    if not touched:
+        return []
+    return [Finding("border", f"its label touches the {join_words(touched)} border of the image: the hippocampus is cut")]
