@@ -45,7 +45,10 @@ _PLAUSIBLE = 0.62
 _ELONGATED = 1.5
 """Ratio of the two longest axes from which on the long one gives a direction."""
 _REACH_MM = 10.0
-_WINDOW_MM = 6.0
+_WINDOW_MM = 4.0
+_SEEN = 0.99
+_NEARBY = 7
+"""Edge, in voxels of the coarse grid, of the surroundings by which intensities are standardised."""
 _LEAST_SEEN = 0.6
 """Share of the surroundings that must be within the image for it to be compared."""
 _FFT_EDGE = 40
@@ -77,7 +80,8 @@ class Sample:
     values
         The label value of each voxel of it, whatever its share.
     image
-        Not scaled, the label's long axis turned into the nearest axis; NaN beyond the border of the image.
+        Not scaled, the label's long axis turned into the nearest axis; each value less the mean around it and by the
+        standard deviation there. NaN beyond the border of the image and where it is flat.
     around
         The label in the place of `image`, 0 to 255.
     """
@@ -103,7 +107,7 @@ class Likeness:
     shift_mm
         How far the image would have to move to lie under its label as the others' do; NaN as above.
     shift_gain
-        Correlation of the images that this would gain.
+        Correlation with the others' images that this would gain; less, where even then the image is unlike them.
     swapped
         (value, value in whose place it lies) of labels that lie in another's place.
     swap_gain
@@ -163,7 +167,7 @@ def take_sample(labels: IntArray, image: FloatArray, spacing_mm: Sequence[float]
     return Sample(
         mask=_as_bytes(place.sample(mask, upright)),
         values=place.nearest(labels[box], upright),
-        image=np.where(seen > 0.99, place.sample(image[box].astype(np.float32), turned), np.nan).astype(np.float32),
+        image=_locally_standardised(place.sample(image[box].astype(np.float32), turned), seen > _SEEN),
         around=_as_bytes(place.sample(mask, turned)),
     )
 
@@ -264,6 +268,19 @@ def _mean_blocks(array: FloatArray, factors: Sequence[int]) -> FloatArray:
 
 def _as_bytes(shares: FloatArray) -> IntArray:
     return np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
+
+
+def _locally_standardised(image: FloatArray, seen: BoolArray) -> FloatArray:
+    """Intensities less their mean nearby and by their standard deviation there: scanners and fields do not matter."""
+
+    def nearby(array: FloatArray) -> FloatArray:
+        return ndimage.uniform_filter(np.where(seen, array, 0).astype(np.float32), _NEARBY, mode="constant")
+
+    weight = np.maximum(nearby(np.ones_like(image)), 1e-3)
+    mean = nearby(image) / weight
+    spread = np.sqrt(np.maximum(nearby((image - mean) ** 2) / weight, 0))
+    flat = spread <= 1e-3 * max(float(spread.max()), 1e-6)
+    return np.where(seen & ~flat, (image - mean) / np.where(flat, 1, spread), np.nan).astype(np.float32)
 
 
 def _to_nearest_axis(covariance: FloatArray) -> FloatArray:
@@ -474,12 +491,13 @@ def _compare_images(
             best = int(np.argmax(fits))
             if fits[best] > fits[0] + _IMAGE_GAIN:
                 orientation = ORIENTATIONS[best]
-        said[index] = (orientation, moved.distance_mm, moved.gain)
+        said[index] = (orientation, moved.distance_mm, moved.gain + _UNLIKE * min(moved.best - usual_fit, 0.0))
     return said
 
 
 _LEAST_CORRELATION = 0.35
 _IMAGE_GAIN = 0.1
+_UNLIKE = 0.5
 
 
 def _standardised(image: FloatArray, window: BoolArray) -> FloatArray:

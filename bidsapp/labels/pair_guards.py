@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from bidsapp.labels.tables import hippocampal_values
 from bidsapp.records import LabelTable
 
 AS_IT_LIES = ORIENTATIONS[0]
-FLIP_GAIN = 0.01
+FLIP_GAIN = 0.03
 """Cosine by which another orientation must fit better."""
 
 SHIFT_MM = 2.8
@@ -46,6 +46,8 @@ SHIFT_GAIN = 0.13
 """Moves of an image under its label that count: how far, and what they gain in correlation."""
 
 SWAP_GAIN = 0.2
+CRUMB_VOXELS = 12
+"""Smaller pieces and holes are slips of a brush, whatever the size of the voxels."""
 
 COMMON = 0.75
 """What this share of the pairs has is expected of all."""
@@ -122,7 +124,13 @@ def look_at_pair(
         for value, name in table.names.items()
         if value < len(counts) and counts[value]
     }
-    alone = [*check_pieces(labels > 0, None, limits, spacing_mm), *_check_border(mask)]
+    coarse = replace(  # the limits are those of voxels of 0.3 mm
+        limits,
+        piece_distance_mm=max(limits.piece_distance_mm, 2 * min(spacing_mm)),
+        piece_mm3=max(limits.piece_mm3, CRUMB_VOXELS * voxel_mm3),
+        hole_mm3=max(limits.hole_mm3, CRUMB_VOXELS * voxel_mm3),
+    )
+    alone = [*check_pieces(labels > 0, None, coarse, spacing_mm), *_check_border(mask)]
     return PairFacts(
         take_sample(np.where(mask, labels, 0), image, spacing_mm),
         volumes | {WHOLE: float(np.count_nonzero(mask)) * voxel_mm3},
