@@ -64,6 +64,11 @@ class ModelLayout:
         return self.root / "pairs.tsv"
 
     @property
+    def pairs_page(self) -> Path:
+        """Every training pair with its outlines and findings."""
+        return self.root / "pairs.html"
+
+    @property
     def transfer(self) -> Path:
         """Where every tensor of the first weights came from, where the training began from a model."""
         return self.root / "transfer.tsv"
@@ -352,6 +357,11 @@ class OutputLayout:
     def pairs_table(self) -> Path:
         """What a person says of pairs that were made elsewhere, beside what was found in them."""
         return self.root / "pairs.tsv"
+
+    @property
+    def pairs_page(self) -> Path:
+        """Pairs that were made elsewhere, with their outlines and findings."""
+        return self.root / "pairs.html"
 
     @property
     def readme(self) -> Path:

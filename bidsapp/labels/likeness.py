@@ -136,11 +136,15 @@ class Comparison:
         The orientation in which most labels fit the template; None where they are of another kind.
     consensus
         Whether there were enough pairs to compare with each other.
+    template_own, template_usual
+        Medians of the cosines of labels with the template: as they lie, and as `usual` turns them.
     """
 
     pairs: tuple[Likeness | None, ...]
     usual: Orientation | None
     consensus: bool
+    template_own: float = math.nan
+    template_usual: float = math.nan
 
 
 def take_sample(labels: IntArray, image: FloatArray, spacing_mm: Sequence[float]) -> Sample | None:
@@ -189,7 +193,8 @@ def compare(samples: Sequence[Sample | None]) -> Comparison:
         swapped, gain = shapes.swapped(position, sample)
         place = images.get(position, _NO_IMAGE)
         found[index] = Likeness(orientation, own, best, *place, swapped, gain)
-    return Comparison(tuple(found), shapes.usual, shapes.consensus)
+    own, usual = (float(np.median(shapes.template_scores[:, index])) for index in (0, shapes.usual_index))
+    return Comparison(tuple(found), shapes.usual, shapes.consensus, own, usual)
 
 
 def relative(orientation: Orientation, usual: Orientation) -> Orientation:

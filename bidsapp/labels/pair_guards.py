@@ -41,6 +41,9 @@ AS_IT_LIES = ORIENTATIONS[0]
 FLIP_GAIN = 0.03
 """Cosine by which another orientation must fit better."""
 
+TURNED_GAIN = 0.06
+"""The same for the median of a folder against the template."""
+
 SHIFT_MM = 2.8
 SHIFT_GAIN = 0.13
 """Moves of an image under its label that count: how far, and what they gain in correlation."""
@@ -71,13 +74,13 @@ class PairFacts:
     sample
         None for a speck.
     volumes_mm3
-        Name -> volume; `WHOLE` too.
+        Value -> volume of its voxels, in the voxels of the pair; 0 -> that of the whole hippocampus.
     alone
         What can be said without the others.
     """
 
     sample: Sample | None
-    volumes_mm3: Mapping[str, float]
+    volumes_mm3: Mapping[int, float]
     alone: tuple[Finding, ...]
 
 
@@ -93,18 +96,21 @@ class FolderFindings:
         What concerns the folder and refuses nobody, in sentences.
     usual
         How most labels have to be turned to lie as the template's, `AS_IT_LIES`: they do; None: nobody can say.
+    turned
+        The same in words, where they do not.
     """
 
     pairs: Mapping[str, tuple[Finding, ...]]
     notes: tuple[str, ...]
     usual: Orientation | None
+    turned: str = ""
 
 
 def look_at_pair(
     labels: IntArray,
     image: FloatArray,
     spacing_mm: Sequence[float],
-    table: LabelTable,
+    table: LabelTable | None,
     limits: GuardLimits = DEFAULT_LIMITS,
 ) -> PairFacts:
     """Look at one pair alone.
@@ -114,16 +120,12 @@ def look_at_pair(
     labels, image
         (i, j, k), axes of network space: 0 from lateral to medial, 1 to the front, 2 up.
     table
-        Names of the values.
+        Names of the values; None: nobody says which of them are hippocampus.
     """
     voxel_mm3 = float(np.prod(spacing_mm))
-    mask = hippocampus_of(labels, table)
+    mask = hippocampus_of(labels, table) if table else labels > 0
     counts = np.bincount(labels.ravel())
-    volumes = {
-        name: float(counts[value]) * voxel_mm3
-        for value, name in table.names.items()
-        if value < len(counts) and counts[value]
-    }
+    volumes = {int(value): float(counts[value]) * voxel_mm3 for value in np.flatnonzero(counts) if value}
     coarse = replace(  # the limits are those of voxels of 0.3 mm
         limits,
         piece_distance_mm=max(limits.piece_distance_mm, 2 * min(spacing_mm)),
@@ -133,7 +135,7 @@ def look_at_pair(
     alone = [*check_pieces(labels > 0, None, coarse, spacing_mm), *_check_border(mask)]
     return PairFacts(
         take_sample(np.where(mask, labels, 0), image, spacing_mm),
-        volumes | {WHOLE: float(np.count_nonzero(mask)) * voxel_mm3},
+        volumes | {0: float(np.count_nonzero(mask)) * voxel_mm3},
         tuple(alone),
     )
 
@@ -153,10 +155,11 @@ def judge_pairs(
     """
     found: dict[str, list[Finding]] = {case: list(fact.alone) for case, fact in facts.items()}
     notes: list[str] = []
-    usual = None
+    usual, turned = None, ""
     for number, cases in enumerate(_kinds(facts, annotated, table)):
         compared = compare([facts[case].sample for case in cases])
-        usual = compared.usual if not number else usual
+        if not number:
+            usual, turned = compared.usual, _turned_words(compared, len(cases))
         if not compared.consensus:
             what = "the template" if compared.usual is not None else "nothing"
             notes.append(f"{len(cases)} pairs are too few to compare with each other: compared with {what} alone")
@@ -164,9 +167,21 @@ def judge_pairs(
             if one is not None:
                 found[case] += _of_likeness(one, compared, table)
     _check_names(facts, annotated, table, found, notes)
-    _check_volumes(facts, found, limits)
+    _check_volumes(facts, table, found, limits)
     _leave_the_usual(found, len(facts), notes)
-    return FolderFindings({case: tuple(said) for case, said in found.items() if said}, tuple(notes), usual)
+    return FolderFindings({case: tuple(said) for case, said in found.items() if said}, tuple(notes), usual, turned)
+
+
+def _turned_words(compared: Comparison, count: int) -> str:
+    """What is said of a folder most of whose labels lie otherwise than the template's."""
+    if compared.usual in (None, AS_IT_LIES) or compared.template_usual < compared.template_own + TURNED_GAIN:
+        return ""
+    others = sum(one is not None and one.orientation != AS_IT_LIES for one in compared.pairs)
+    how = orientation_words(compared.usual or AS_IT_LIES)
+    return (
+        f"{count - others} of {count} labels fit the template's hippocampus better with {how}: "
+        f"{compared.template_usual:.2f} instead of {compared.template_own:.2f} in the median"
+    )
 
 
 def _kinds(
@@ -224,11 +239,11 @@ def _check_names(
     hippocampal = hippocampal_values(table.names)
     for value, name in table.names.items():
         asked = [case for case in facts if name in annotated.get(case, frozenset({name}))]
-        having = [case for case in asked if name in facts[case].volumes_mm3]
-        lacking = sorted(set(asked) - set(having))
+        having = [facts[case].volumes_mm3 for case in asked if value in facts[case].volumes_mm3]
+        lacking = sorted(case for case in asked if value not in facts[case].volumes_mm3)
         if not having or not lacking or len(asked) < LEAST_PAIRS:
             continue
-        share = float(np.median([facts[c].volumes_mm3[name] / max(facts[c].volumes_mm3[WHOLE], 1e-6) for c in having]))
+        share = float(np.median([volumes[value] / max(volumes[0], 1e-6) for volumes in having]))
         if share < EXPECTED_SHARE or value not in hippocampal:
             continue
         if len(having) < COMMON * len(asked):
@@ -242,20 +257,21 @@ def _check_names(
             found[case].append(Finding("required", words))
 
 
-def _check_volumes(facts: Mapping[str, PairFacts], found: dict[str, list[Finding]], limits: GuardLimits) -> None:
+def _check_volumes(
+    facts: Mapping[str, PairFacts], table: LabelTable, found: dict[str, list[Finding]], limits: GuardLimits
+) -> None:
     """Compare each volume with those of all other pairs."""
-    volumes: dict[str, dict[str, float]] = {}
+    names = {0: WHOLE, **table.names}
+    volumes: dict[int, dict[str, float]] = {}
     for case, fact in facts.items():
-        for name, volume in fact.volumes_mm3.items():
-            volumes.setdefault(name, {})[case] = volume
-    for name, of_cases in volumes.items():
-        if len(of_cases) < LEAST_PAIRS:
-            continue
-        if float(np.median(list(of_cases.values()))) < limits.label_mm3:
+        for value, volume in fact.volumes_mm3.items():
+            volumes.setdefault(value, {})[case] = volume
+    for value, of_cases in volumes.items():
+        if len(of_cases) < LEAST_PAIRS or float(np.median(list(of_cases.values()))) < limits.label_mm3:
             continue
         for case, volume in of_cases.items():
             others = [one for other, one in of_cases.items() if other != case]
-            if volume > 0 and (words := far_from_others(name, volume, others, limits, of_whom="pairs")):
+            if volume > 0 and (words := far_from_others(names[value], volume, others, limits, of_whom="other pairs")):
                 found[case].append(Finding("volume", "; ".join(words)))
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bidsapp.errors import BadDataError
+from bidsapp.labels.guards import NEVER_ACCEPTED
+from bidsapp.labels.likeness import Orientation
+from bidsapp.labels.pair_guards import FolderFindings, PairFacts, judge_pairs, look_at_pair
 from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values, well_known_table
-from bidsapp.records import LabelTable, Pair
+from bidsapp.progress import progress_over
+from bidsapp.records import Hemi, LabelTable, Pair
 from bidsapp.training.annotated import Annotated, table_of_case
-from bidsapp.training.orientation import turn_volume
+from bidsapp.training.orientation import NETWORK_SPACE, Storage, network_axes, turn_volume
 from bidsapp.training.pairs import Finding, FoundPairs
+from bidsapp.training.pairs_table import PairRow
 from bidsapp.training.volumes import (
     Array,
     Grid,
@@ -44,6 +49,18 @@ OTHER_SCALE = 8
 _VALUES_SHOWN = 5
 _FEWEST_TO_COMPARE = 3
 _UNIT_HINT = "Correct the voxel sizes in the header, of all files of the pair."
+_GUARD_HINT = (
+    "Correct the label, or, where it is right, write {guard} into the column accept of pairs.tsv, in the row of its pair."
+)
+_TURNED_HINT = (
+    "Their headers, or what is said of their sides, are not true. Left sides that were flipped in their voxels need "
+    "--left-is flipped, left ones as in the head --left-is as-in-head; else give the right sides in the column hemi of "
+    "pairs.tsv, or store the pairs anew under true headers."
+)
+_FLIP_HINT = (
+    "Store the pair as it lies in the head, under a header that says so. Left sides that were flipped in their voxels "
+    "need --left-is flipped, or flipped in the column left of pairs.tsv."
+)
 
 
 class BadPairsError(BadDataError):
@@ -100,7 +117,7 @@ class CheckedPairs:
         return tuple(sorted({finding.case for finding in self.findings}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Examined:
     """What was met in one pair: what could be read of the images, the rest only without findings."""
 
@@ -110,6 +127,55 @@ class _Examined:
     stored_digests: list[str] = field(default_factory=list)
     values: frozenset[int] = frozenset()
     content: str = ""
+    facts: PairFacts | None = None
+
+
+Onlooker = Callable[[Pair, Volume, Volume], None]
+"""Is shown the first image and the label map of a pair in network space."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExaminedPairs:
+    """Everything that was met in a folder of pairs, before anybody decides what to do about it.
+
+    Attributes
+    ----------
+    table
+        Names of the label values; None: nobody gave any.
+    findings
+        What keeps pairs from being used, by case and file.
+    accepted
+        What a person overruled.
+    notes
+        What concerns the folder as a whole and keeps no pair from being used.
+    usual
+        How most labels have to be turned to lie as the template's; None: nobody can say.
+    turned
+        What is said of the folder where most of its labels lie otherwise than the template's.
+    """
+
+    found: FoundPairs
+    examined: tuple[_Examined, ...]
+    table: LabelTable | None
+    annotated: Annotated
+    findings: tuple[Finding, ...]
+    accepted: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    usual: Orientation | None = None
+    turned: str = ""
+
+    @property
+    def content(self) -> dict[str, str]:
+        """Case -> fingerprint, of the pairs that could be read."""
+        return {pair.case: one.content for pair, one in self._pairs() if one.content}
+
+    @property
+    def volumes_mm3(self) -> dict[str, Mapping[int, float]]:
+        """Case -> label value -> volume, 0 for the whole hippocampus, of the pairs that the guards looked at."""
+        return {pair.case: one.facts.volumes_mm3 for pair, one in self._pairs() if one.facts is not None}
+
+    def _pairs(self) -> list[tuple[Pair, _Examined]]:
+        return list(zip(self.found.pairs, self.examined, strict=True))
 
 
 def check_pairs(
@@ -136,16 +202,72 @@ def check_pairs(
     BadDataError
         When no pair is left.
     """
+    return choose_pairs(examine_pairs(found, table=table, annotated=annotated), skip_bad_pairs=skip_bad_pairs)
+
+
+def examine_pairs(
+    found: FoundPairs,
+    *,
+    table: LabelTable | None = None,
+    annotated: Annotated | None = None,
+    guarded: bool = False,
+    rows: Mapping[str, PairRow] | None = None,
+    onlooker: Onlooker | None = None,
+) -> ExaminedPairs:
+    """Read every pair once, one at a time, and collect what is wrong with it, as `check_pairs` says.
+
+    Parameters
+    ----------
+    guarded
+        Hold the pairs against each other and the template too (`bidsapp.labels.pair_guards`).
+    rows
+        What a person accepts, by case.
+    onlooker
+        Is shown every pair that can be read.
+    """
     logger.info("Checking the content of %d pairs", len(found.pairs))
     partly = annotated or {}
-    examined = [_examine(pair, table, partly.get(pair.case)) for pair in found.pairs]
+    examined = [
+        _examine(pair, table, partly.get(pair.case), found.storage if guarded else None, onlooker)
+        for pair in progress_over(found.pairs, "pairs")
+    ]
     findings = [*found.findings, *(finding for one in examined for finding in one.findings)]
     findings += _same_image_findings(found.pairs, examined) + _scale_findings(found.pairs, examined)
-    findings = sorted(dict.fromkeys(findings), key=lambda finding: (finding.case, finding.file))
+    values = frozenset[int]().union(*(one.values for one in examined))
+    accepted: list[Finding] = []
+    judged = FolderFindings({}, (), None)
+    if guarded:
+        named = table or label_table_from_values(values)
+        judged, refused, accepted = _ask_guards(found.pairs, examined, named, partly, rows or {})
+        findings += refused
+    ordered = sorted(dict.fromkeys(findings), key=lambda finding: (finding.case, finding.file))
+    return ExaminedPairs(
+        found, tuple(examined), table, partly, tuple(ordered), tuple(accepted), judged.notes, judged.usual, judged.turned
+    )
+
+
+def choose_pairs(seen: ExaminedPairs, *, skip_bad_pairs: bool = False) -> CheckedPairs:
+    """Refuse a folder with pairs that are not fit for use, or leave these out.
+
+    Raises
+    ------
+    BadPairsError
+        With all findings, unless `skip_bad_pairs`.
+    BadDataError
+        When no pair is left.
+    """
+    findings, partly = seen.findings, seen.annotated
     bad = {finding.case for finding in findings}
+    for one in seen.accepted:
+        logger.warning("accepted: %s: %s (%s)", one.case, one.problem, one.guard)
+    for note in seen.notes:
+        logger.warning("%s", note)
+    if seen.turned:
+        raise BadDataError(seen.turned, _TURNED_HINT)
     if findings and not skip_bad_pairs:
-        raise BadPairsError(tuple(findings), len({pair.case for pair in found.pairs} | bad))
-    good = [(pair, one) for pair, one in zip(found.pairs, examined, strict=True) if pair.case not in bad]
+        raise BadPairsError(findings, len({pair.case for pair in seen.found.pairs} | bad))
+    pairs = zip(seen.found.pairs, seen.examined, strict=True)
+    good = [(pair, one) for pair, one in pairs if pair.case not in bad]
     if not good:
         raise BadDataError(f"No pair is fit for use:\n{format_findings(findings)}", "Correct these files.")
     if findings:
@@ -153,12 +275,33 @@ def check_pairs(
     values = frozenset[int]().union(*(one.values for _, one in good))
     return CheckedPairs(
         pairs=tuple(pair for pair, _ in good),
-        table=_name_values(values, table),
+        table=_name_values(values, seen.table),
         content={pair.case: one.content for pair, one in good},
         images={pair.case: [*one.image_digests.values(), *one.stored_digests] for pair, one in good},
-        findings=tuple(findings),
+        findings=findings,
         annotated={pair.case: partly[pair.case] for pair, _ in good if pair.case in partly},
     )
+
+
+def _ask_guards(
+    pairs: Sequence[Pair],
+    examined: Sequence[_Examined],
+    table: LabelTable,
+    annotated: Annotated,
+    rows: Mapping[str, PairRow],
+) -> tuple[FolderFindings, list[Finding], list[Finding]]:
+    """What the guards say, sorted into what refuses a pair and what a person accepted."""
+    whole = [(pair, one) for pair, one in zip(pairs, examined, strict=True) if one.facts is not None]
+    judged = judge_pairs({pair.case: one.facts for pair, one in whole if one.facts}, table, annotated)
+    refused, accepted = [], []
+    for pair, one in whole:
+        words = rows[pair.case].accepts(one.content) if pair.case in rows else frozenset()
+        for said in judged.pairs.get(pair.case, ()):
+            may = said.guard not in NEVER_ACCEPTED
+            hint = _GUARD_HINT.format(guard=said.guard) if may else _FLIP_HINT
+            finding = Finding(pair.case, pair.label, said.words, hint, said.guard)
+            (accepted if may and said.guard in words else refused).append(finding)
+    return judged, refused, accepted
 
 
 def format_findings(findings: Iterable[Finding]) -> str:
@@ -204,7 +347,14 @@ def grid_problems(grid: Grid, reference: Grid) -> list[str]:
     return []
 
 
-def _examine(pair: Pair, table: LabelTable | None, annotated: frozenset[str] | None) -> _Examined:
+def _examine(
+    pair: Pair,
+    table: LabelTable | None,
+    annotated: frozenset[str] | None,
+    storage: Storage | None,
+    onlooker: Onlooker | None,
+) -> _Examined:
+    """Read and check one pair; with `storage` the guards look at it, in network space whatever the model's is."""
     stored, findings = _read(pair)
     alike = (
         {
@@ -234,7 +384,20 @@ def _examine(pair: Pair, table: LabelTable | None, annotated: frozenset[str] | N
     content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     turned = [path for path in pair.images if volumes[path] is not stored[path]]
     before = [image_digest(stored[path].array) for path in turned]
-    return _Examined([], digests, spacing_mm, before, frozenset(_count_values(label)), content)
+    facts = None
+    if storage is not None or onlooker is not None:
+        axes = network_axes(pair.hemi, truthful=pair.truthful, storage={**NETWORK_SPACE, **_without_side(storage)})
+        upright = [turn_volume(alike[path], axes) for path in (pair.images[0], pair.label)]
+        image, labels = upright[0], Volume(np.rint(upright[1].array).astype(np.int16), upright[1].grid)
+        if storage is not None:
+            facts = look_at_pair(labels.array, image.array, image.grid.spacing_mm, own_table)
+        if onlooker is not None:
+            onlooker(pair, image, labels)
+    return _Examined([], digests, spacing_mm, before, frozenset(_count_values(label)), content, facts)
+
+
+def _without_side(storage: Storage | None) -> dict[Hemi, str]:
+    return {"n/a": storage["n/a"]} if storage and "n/a" in storage else {}
 
 
 def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:

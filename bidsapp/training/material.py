@@ -146,17 +146,12 @@ def check_material(
         For everything that stands in the way; nobody was given a place then.
     """
     found = _find(request, source, state, lineage)
-    labels = label_table_file(source.folder)
-    table = source.table or (read_label_table(labels) if labels.exists() else found.table)
-    if table is None and state is not None:
-        table = LabelTable(state.labels, frozenset(state.required_labels))
-    partly = annotation_file(source.folder)
-    cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
-    annotated = read_annotated(partly, cases, table) if partly.exists() else {}
-    stated = origins_file(source.folder)
-    if stated.exists():
-        found = replace(found, pairs=with_origins(found.pairs, read_origins(stated, cases)))
-    checked = check_pairs(found, table=table, annotated=annotated, skip_bad_pairs=request.skip_bad_pairs)
+    seen = _examine(request, source, state, found)
+    if state is None and lies_mirrored(seen):
+        log.warning("%s; nothing says which side they show, so they are mirrored", seen.turned)
+        found = _find(request, source, state, lineage, without_side=mirrored_axes(found.storage["n/a"]))
+        seen = _examine(request, source, state, found)
+    checked = choose_pairs(seen, skip_bad_pairs=request.skip_bad_pairs)
     channels = _channel_names(checked, source.channels or found.channels, state, settings)
     if base is not None:
         from bidsapp.training.adoption import channel_names, refuse_other_network
@@ -173,26 +168,31 @@ def check_material(
     rehearsal = _rehearsal(request, checked, channels, split, lineage, found) if request.rehearse else None
     if not request.dry_run:
         split = _place(request, source, checked, state, settings, lineage, write=True)
-        if source.vouched.by == "user":
-            update_pairs_table(request.layout.pairs_table, pair_facts(found, checked))
     return Material(source, found, checked, split, channels, rehearsal)
 
 
-def pair_facts(found: FoundPairs, checked: CheckedPairs) -> dict[str, dict[str, str]]:
-    """What a table of pairs says of each: whose it was taken for, how it is stored and turned, its fingerprint."""
-    return {
-        pair.case: {
-            "person": pair.participant,
-            "side": pair.hemi,
-            "stored": found.stored.get(pair.case, ""),
-            "turned_to": pair.axes,
-            CONTENT: checked.content[pair.case],
-        }
-        for pair in checked.pairs
-    }
+def _examine(request: GroupRequest, source: PairSource, state: ModelState | None, found: FoundPairs) -> ExaminedPairs:
+    """Check the pairs; those of a user's folder are held against each other too, and shown in a table and a page."""
+    table = source.table
+    if table is None and state is not None and not label_table_file(source.folder).exists() and found.table is None:
+        table = LabelTable(state.labels, frozenset(state.required_labels))
+    if source.vouched.by != "user":
+        table, annotated = labels_of_folder(source.folder, found, table)
+        return examine_pairs(found, table=table, annotated=annotated)
+    layout = request.layout
+    shown = ShownPairs(layout.pairs_table, layout.pairs_page, back=("report.html", "The model"))
+    rows = read_pairs_tables(layout.pairs_table, request.output.pairs_table)
+    return examine_folder(source.folder, found, rows, table=table, shown=None if request.dry_run else shown)
 
 
-def _find(request: GroupRequest, source: PairSource, state: ModelState | None, lineage: Lineage) -> FoundPairs:
+def _find(
+    request: GroupRequest,
+    source: PairSource,
+    state: ModelState | None,
+    lineage: Lineage,
+    *,
+    without_side: str = "",
+) -> FoundPairs:
     """List the pairs as this model takes them, and say how they are grouped, stored and turned."""
     layout = request.layout
     own = read_split(layout.split) if layout.split.exists() else state.split if state else Split()
@@ -207,9 +207,13 @@ def _find(request: GroupRequest, source: PairSource, state: ModelState | None, l
         left_is=request.left_is,
         rows=read_pairs_tables(layout.pairs_table, request.output.pairs_table) if by_user else {},
         known_people=own.people | lineage.inherited.people,
-        storage=state.storage if state else None,
+        storage=state.storage if state else {"n/a": without_side} if without_side else None,
         kept=kept,
     )
+    stated = origins_file(source.folder)
+    if stated.exists():
+        cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
+        found = replace(found, pairs=with_origins(found.pairs, read_origins(stated, cases)))
     for line in say_pairs(found, example=True):
         log.info("%s", line)
     again = [pair.case for pair in found.pairs if before.get(pair.case, pair.axes) != pair.axes]

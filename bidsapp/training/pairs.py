@@ -67,12 +67,15 @@ class Finding:
         What is wrong and the value that was met, to be read after the file's name.
     hint
         What to do about it, ``""`` when the problem says it.
+    guard
+        Of `bidsapp.labels.guards.GUARDS`, where one of those said it: ``accept`` in pairs.tsv may overrule it.
     """
 
     case: str
     file: Path
     problem: str
     hint: str = ""
+    guard: str = ""
 
 
 @dataclass(frozen=True)
