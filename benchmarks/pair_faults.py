@@ -87,7 +87,9 @@ def _shift(length_mm: float) -> Spoil:
 
 
 def _recoded(pairs: dict[int, int]) -> Callable[[IntArray], IntArray]:
-    return lambda labels: np.select([labels == value for value in pairs], list(pairs.values()), labels.astype(int)).astype(np.uint8)
+    return lambda labels: np.select(
+        [labels == value for value in pairs], list(pairs.values()), labels.astype(int)
+    ).astype(np.uint8)
 
 
 FAULTS: dict[str, tuple[frozenset[str], Spoil]] = {
@@ -147,7 +149,7 @@ def measure(pairs: list[Loaded], size: int, plants: int, seed: int) -> tuple[dic
     rng = np.random.default_rng(seed)
     waiting = [name for name in FAULTS for _ in range(plants)]
     rng.shuffle(waiting)
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     good: Counter[str] = Counter()
     for folder in folders(pairs, size, rng):
         if not waiting:
@@ -163,9 +165,9 @@ def measure(pairs: list[Loaded], size: int, plants: int, seed: int) -> tuple[dic
         for index in range(len(folder)):
             said = {one.guard for one in found.get(f"{index:03d}", ())}
             if index in faulty:
-                counts[faulty[index]][1] += 1
-                counts[faulty[index]][0] += bool(said & FAULTS[faulty[index]][0])
-                counts[faulty[index]][2:] = [counts[faulty[index]][2] + bool(said)] if len(counts[faulty[index]]) > 2 else [int(bool(said))]
+                name = faulty[index]
+                seen = (bool(said & FAULTS[name][0]), True, bool(said))
+                counts[name] = [before + now for before, now in zip(counts[name], seen, strict=True)]
             else:
                 good["pairs"] += 1
                 good["flagged"] += bool(said)
@@ -202,7 +204,8 @@ def main() -> None:
                 right, planted, anyone = counts[name]
                 print(f"| {name} | {right / planted:.1%} of {planted} | {anyone / planted:.1%} |")
         others = ", ".join(f"{guard} {n}" for guard, n in good.most_common() if guard not in ("pairs", "flagged"))
-        print(f"\ngood pairs flagged: {good['flagged']} of {good['pairs']} ({good['flagged'] / good['pairs']:.1%}): {others}", flush=True)
+        share = good["flagged"] / good["pairs"]
+        print(f"\ngood pairs flagged: {good['flagged']} of {good['pairs']} ({share:.1%}): {others}", flush=True)
 
 
 if __name__ == "__main__":

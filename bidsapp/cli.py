@@ -30,6 +30,7 @@ _OF_APPROVED: tuple[str, ...] = (
     "export_training_data",
 )
 _OF_PAIRS: tuple[str, ...] = ("left_is", "participant_pattern")
+_WITHOUT_PAIRS = ("is about the pairs of --training-dir", "Leave it out, or add --training-dir.")
 _OF_TRAINING: tuple[str, ...] = (
     *_OF_PAIRS,
     *("model_dir", "model", "registry", "models_dir", "iterations", "preset", "set", "no_extend", "skip_bad_pairs"),
@@ -188,11 +189,6 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         help="the model's folder: config.ini, checkpoints, test, export (default: OUTPUT_DIR/models/default)",
     )  # fmt: skip
     _flag(
-        group, "--training-dir", type=Path, metavar="DIR",
-        help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz, labels.tsv if you like; or nnU-Net's raw data, or the tree of "
-        "Hippocampal_AutoTop; you vouch for them (default: the labels that were approved through review)",
-    )  # fmt: skip
-    _flag(
         group, "--subset", type=Path, metavar="FILE",
         help="train on these approved labels only: a table with participant_id and, if you like, session_id, hemi",
     )  # fmt: skip
@@ -233,6 +229,14 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     _flag(group, "--no-extend", action="store_true", help="complete what is unfinished, never start a new segment")
     _flag(group, "--skip-bad-pairs", action="store_true", help="train without pairs that fail a check, and exit with 1")
+
+
+def _add_pairs(group: argparse._ArgumentGroup) -> None:
+    _flag(
+        group, "--training-dir", type=Path, metavar="DIR",
+        help="pairs <id>_img.nii.gz, <id>_lbl.nii.gz, labels.tsv if you like; or nnU-Net's raw data, or the tree of "
+        "Hippocampal_AutoTop; you vouch for them (group's default: the labels that were approved through review)",
+    )  # fmt: skip
     _flag(
         group, "--left-is", choices=("flipped", "as-in-head"),
         help="what left sides are, where names and headers do not tell: as in the head, or flipped already",
@@ -250,6 +254,7 @@ _FLAGS: dict[str, tuple[Callable[[argparse._ArgumentGroup], None], tuple[str, ..
     "model (participant and group level)": (_add_model, ("participant", "group")),
     "models by name (participant and group level)": (_add_registry, ("participant", "group")),
     "other data sets (participant and review level)": (_add_derivatives, ("participant", "review")),
+    "pairs that were made elsewhere (review and group level)": (_add_pairs, ("review", "group")),
     "inputs and work (any level, as launchers of BIDS Apps give them to all)": (_add_inputs, LEVELS),
     "participant level": (_add_participant, ("participant",)),
     "review level": (_add_review, ("review",)),
@@ -349,10 +354,18 @@ def _model_places(arguments: argparse.Namespace, output: OutputLayout) -> ModelP
 def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
     from bidsapp import review
 
+    if arguments.training_dir:
+        flags, why = ("derivatives", "fix_header"), "is about the crops of OUTPUT_DIR, not about --training-dir"
+        _refuse_given(arguments, flags, why, "Leave one of the two out.")
+    else:
+        _refuse_given(arguments, _OF_PAIRS, *_WITHOUT_PAIRS)
     _say_what_has_no_use(arguments)
     review.run(
         review.ReviewRequest(
             layout=output,
+            training_dir=_absolute(arguments.training_dir),
+            left_is=arguments.left_is,
+            participant_pattern=arguments.participant_pattern,
             derivatives=tuple(path.absolute() for path in arguments.derivatives),
             fix_header=arguments.fix_header,
             dry_run=arguments.dry_run,
@@ -468,8 +481,11 @@ def _refuse_flags_of_the_other_source(arguments: argparse.Namespace) -> None:
         flags, why = _OF_TRAINING, "has no use with --export-training-data, which trains nothing"
         hint = "Leave it out."
     else:
-        flags, why = _OF_PAIRS, "is about the pairs of --training-dir"
-        hint = "Leave it out, or add --training-dir."
+        flags, (why, hint) = _OF_PAIRS, _WITHOUT_PAIRS
+    _refuse_given(arguments, flags, why, hint)
+
+
+def _refuse_given(arguments: argparse.Namespace, flags: Sequence[str], why: str, hint: str) -> None:
     for name in flags:
         value = getattr(arguments, name)
         if not (value is None or value is False or value == []):

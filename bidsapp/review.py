@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from bidsapp import __version__
 from bidsapp.errors import NoInputError, PartialFailureError
@@ -29,7 +30,7 @@ from bidsapp.logs import add_log_file
 from bidsapp.participants.pages import finished_sessions
 from bidsapp.printable import printable
 from bidsapp.progress import progress_over
-from bidsapp.records import SIDES, SideKey
+from bidsapp.records import SIDES, LeftIs, SideKey
 from bidsapp.report.review_report import STATES, ReviewLine, count_states, write_review_page
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,19 @@ class ReviewRequest:
         Data sets of other tools whose label maps are brought in for review.
     fix_header
         Give corrections that differ from their crop in the header alone the crop's header.
+    training_dir
+        A folder of pairs that were made elsewhere, to be looked at instead of the crops.
+    left_is, participant_pattern
+        How its left sides are stored, and how to find a person in an id: as the group level takes them.
     """
 
     layout: OutputLayout
     derivatives: tuple[Path, ...] = ()
     fix_header: bool = False
     dry_run: bool = False
+    training_dir: Path | None = None
+    left_is: LeftIs | None = None
+    participant_pattern: str | None = None
 
 
 def run(request: ReviewRequest) -> None:
@@ -68,6 +76,9 @@ def run(request: ReviewRequest) -> None:
         When another run works on the labels for long, or the table was changed meanwhile.
     """
     layout = request.layout
+    if request.training_dir is not None:
+        _review_pairs(request, request.training_dir)
+        return
     sides = _sides(layout)
     if not sides:
         raise NoInputError(
@@ -89,6 +100,42 @@ def run(request: ReviewRequest) -> None:
     write_review_page(layout.review_page, lines, problems=words, written=f"{when:%Y-%m-%d %H:%M}")
     _show(outcomes, words)
     _conclude(layout, outcomes, words)
+
+
+def _review_pairs(request: ReviewRequest, folder: Path) -> None:
+    """Look at a folder of pairs: table and page, and what keeps pairs from being trained on."""
+    from bidsapp.training.check_pairs import format_findings
+    from bidsapp.training.orientation import mirrored_axes
+    from bidsapp.training.pair_folder import ShownPairs, examine_folder, lies_mirrored
+    from bidsapp.training.pairs import find_pairs, say_pairs
+    from bidsapp.training.pairs_table import read_pairs_tables
+
+    layout = request.layout
+    rows = read_pairs_tables(layout.pairs_table)
+    choices: dict[str, Any] = {
+        "participant_pattern": request.participant_pattern,
+        "left_is": request.left_is,
+        "rows": rows,
+    }
+    found = find_pairs(folder, **choices)
+    shown = None if request.dry_run else ShownPairs(layout.pairs_table, layout.pairs_page)
+    seen = examine_folder(folder, found, rows, shown=shown)
+    if lies_mirrored(seen):
+        log.warning("%s; nothing says which side they show, so they are mirrored", seen.turned)
+        found = find_pairs(folder, **choices, storage={"n/a": mirrored_axes(found.storage["n/a"])})
+        seen = examine_folder(folder, found, rows, shown=shown)
+    for line in (*say_pairs(found, example=True), *([seen.turned] if seen.turned else []), *seen.notes):
+        log.info("%s", line)
+    if shown is not None:
+        log.info("look at:   %s", shown.page)
+        log.info("decide in: %s", shown.table)
+    bad = {one.case for one in seen.findings}
+    if seen.turned or bad:
+        listed = f":\n{format_findings(seen.findings)}" if bad else ""
+        words = f"{len(bad)} of {len({pair.case for pair in found.pairs} | bad)} pairs would be refused{listed}"
+        hints = dict.fromkeys(one.hint for one in seen.findings if one.hint)
+        raise PartialFailureError(f"{seen.turned}; {words}" if seen.turned else words, "\n".join(hints))
+    log.info("%d pairs, and nothing was found", len(found.pairs))
 
 
 def _sides(layout: OutputLayout) -> list[SideKey]:

@@ -457,9 +457,7 @@ def _rotation(degrees: int, order: int) -> sparse.csr_matrix:
 _NO_IMAGE: tuple[Orientation | None, float, float] = (None, math.nan, math.nan)
 
 
-def _compare_images(
-    samples: Sequence[Sample], shapes: _Shapes
-) -> dict[int, tuple[Orientation | None, float, float]]:
+def _compare_images(samples: Sequence[Sample], shapes: _Shapes) -> dict[int, tuple[Orientation | None, float, float]]:
     """Find by how much each image lies off its label, and how it lies, against the images of the other pairs."""
     usual = ORIENTATIONS[shapes.usual_index]
     right = [index for index in range(len(samples)) if shapes.verdict(index)[0] == ORIENTATIONS[0]]

@@ -6,7 +6,6 @@ There is no prediction to compare with, so a pair is held against the others of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -212,14 +211,16 @@ def _of_likeness(one: Likeness, compared: Comparison, table: LabelTable) -> list
             words += "; its image does as well" if both else "; its image lies as the others do"
         return [Finding("flip", words)]
     if one.image_orientation not in (None, AS_IT_LIES):
-        words = f"its label lies as the others do, and its image does so only with {{}}: was one of them flipped alone?"
+        words = "its label lies as the others do, and its image does so only with {}: was one of them flipped alone?"
         return [Finding("flip", words.format(orientation_words(one.image_orientation or AS_IT_LIES)))]
     findings = []
     if one.shift_mm >= SHIFT_MM and one.shift_gain >= SHIFT_GAIN:
         words = f"its label lies about {one.shift_mm:.0f} mm from where the others lie in their images"
         findings.append(Finding("shift", words))
     if one.swapped and one.swap_gain >= SWAP_GAIN:
-        names = [f"{_name(table, ours)} lies where the others have {_name(table, theirs)}" for ours, theirs in one.swapped]
+        names = [
+            f"{_name(table, ours)} lies where the others have {_name(table, theirs)}" for ours, theirs in one.swapped
+        ]
         findings.append(Finding("swapped", join_words(names)))
     return findings
 
@@ -282,7 +283,9 @@ def _leave_the_usual(found: dict[str, list[Finding]], count: int, notes: list[st
         if len(cases) <= max(USUAL * count, 1):
             continue
         first = next(one for one in found[cases[0]] if one.guard == guard)
-        notes.append(f"{len(cases)} of {count} pairs, which is taken for how they were made: {first.words} ({cases[0]})")
+        notes.append(
+            f"{len(cases)} of {count} pairs, which is taken for how they were made: {first.words} ({cases[0]})"
+        )
         for case in cases:
             found[case] = [one for one in found[case] if one.guard != guard]
 
@@ -296,4 +299,6 @@ def _check_border(mask: BoolArray) -> list[Finding]:
     ]
     if not touched:
         return []
-    return [Finding("border", f"its label touches the {join_words(touched)} border of the image: the hippocampus is cut")]
+    return [
+        Finding("border", f"its label touches the {join_words(touched)} border of the image: the hippocampus is cut")
+    ]

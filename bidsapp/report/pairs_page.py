@@ -55,6 +55,7 @@ class PairLine:
 
     @property
     def state(self) -> str:
+        """One of `STATES`."""
         return "refused" if self.refused else "accepted" if self.accepted else "good"
 
     @property

@@ -50,7 +50,7 @@ _VALUES_SHOWN = 5
 _FEWEST_TO_COMPARE = 3
 _UNIT_HINT = "Correct the voxel sizes in the header, of all files of the pair."
 _GUARD_HINT = (
-    "Correct the label, or, where it is right, write {guard} into the column accept of pairs.tsv, in the row of its pair."
+    "Correct the label, or, where it is right, write {guard} into its pair's row of pairs.tsv, in the column accept."
 )
 _TURNED_HINT = (
     "Their headers, or what is said of their sides, are not true. Left sides that were flipped in their voxels need "
@@ -242,12 +242,25 @@ def examine_pairs(
         findings += refused
     ordered = sorted(dict.fromkeys(findings), key=lambda finding: (finding.case, finding.file))
     return ExaminedPairs(
-        found, tuple(examined), table, partly, tuple(ordered), tuple(accepted), judged.notes, judged.usual, judged.turned
+        found,
+        tuple(examined),
+        table,
+        partly,
+        tuple(ordered),
+        tuple(accepted),
+        judged.notes,
+        judged.usual,
+        judged.turned,
     )
 
 
-def choose_pairs(seen: ExaminedPairs, *, skip_bad_pairs: bool = False) -> CheckedPairs:
+def choose_pairs(seen: ExaminedPairs, *, skip_bad_pairs: bool = False, begun: bool = False) -> CheckedPairs:
     """Refuse a folder with pairs that are not fit for use, or leave these out.
+
+    Parameters
+    ----------
+    begun
+        A model was trained on pairs that lie like these: that the whole folder is turned is a warning then.
 
     Raises
     ------
@@ -262,7 +275,9 @@ def choose_pairs(seen: ExaminedPairs, *, skip_bad_pairs: bool = False) -> Checke
         logger.warning("accepted: %s: %s (%s)", one.case, one.problem, one.guard)
     for note in seen.notes:
         logger.warning("%s", note)
-    if seen.turned:
+    if seen.turned and begun:
+        logger.warning("%s: this model was begun with pairs that lie so", seen.turned)
+    elif seen.turned:
         raise BadDataError(seen.turned, _TURNED_HINT)
     if findings and not skip_bad_pairs:
         raise BadPairsError(findings, len({pair.case for pair in seen.found.pairs} | bad))

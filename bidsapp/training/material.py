@@ -16,20 +16,19 @@ from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.ledger import labels_lock
-from bidsapp.labels.tables import read_label_table
-from bidsapp.layout import TURNS_TO_RAS, ModelLayout, annotation_file, label_table_file, origins_file
+from bidsapp.layout import TURNS_TO_RAS, ModelLayout, label_table_file, origins_file
 from bidsapp.records import Hemi, LabelTable, Pair, Split, SplitName, Vouched
-from bidsapp.training.annotated import read_annotated
 from bidsapp.training.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
 from bidsapp.training.channels import default_channel_names
-from bidsapp.training.check_pairs import CheckedPairs, check_pairs
+from bidsapp.training.check_pairs import CheckedPairs, ExaminedPairs, choose_pairs, examine_pairs
 from bidsapp.training.dataset import Parts
 from bidsapp.training.lineage import Lineage, refuse_leaks
 from bidsapp.training.names import people_kept_apart
-from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, network_axes
+from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, mirrored_axes, network_axes
 from bidsapp.training.origins import read_origins, with_origins
+from bidsapp.training.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored
 from bidsapp.training.pairs import FoundPairs, find_pairs, say_pairs
-from bidsapp.training.pairs_table import CONTENT, read_pairs_tables, update_pairs_table
+from bidsapp.training.pairs_table import read_pairs_tables
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.shared_split import decide_shared_split
@@ -151,7 +150,7 @@ def check_material(
         log.warning("%s; nothing says which side they show, so they are mirrored", seen.turned)
         found = _find(request, source, state, lineage, without_side=mirrored_axes(found.storage["n/a"]))
         seen = _examine(request, source, state, found)
-    checked = choose_pairs(seen, skip_bad_pairs=request.skip_bad_pairs)
+    checked = choose_pairs(seen, skip_bad_pairs=request.skip_bad_pairs, begun=state is not None)
     channels = _channel_names(checked, source.channels or found.channels, state, settings)
     if base is not None:
         from bidsapp.training.adoption import channel_names, refuse_other_network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,9 @@ from bidsapp.training.pairs import Finding, FoundPairs
 from bidsapp.training.pairs_table import CONTENT, PairRow, update_pairs_table
 from bidsapp.training.volumes import Volume
 
+log = logging.getLogger(__name__)
+
+WHOLE_VALUE = 0
 _MIRRORED = ((0, 1, 2), (-1, 1, 1))
 
 
@@ -72,12 +76,11 @@ def examine_folder(
     seen = examine_pairs(found, table=table, annotated=annotated, guarded=True, rows=rows, onlooker=draw)
     names = label_table_from_values(values).names | (table.names if table else {})
     _show(shown, folder, seen, {value: names[value] for value in values}, pictures)
+    log.info("every pair, with what was found: %s", shown.page)
     return seen
 
 
-def labels_of_folder(
-    folder: Path, found: FoundPairs, table: LabelTable | None
-) -> tuple[LabelTable | None, Annotated]:
+def labels_of_folder(folder: Path, found: FoundPairs, table: LabelTable | None) -> tuple[LabelTable | None, Annotated]:
     """The names of label values, and which of them pairs annotate that do not annotate all."""
     labels, partly = label_table_file(folder), annotation_file(folder)
     table = table or (read_label_table(labels) if labels.exists() else found.table)
@@ -114,9 +117,6 @@ def _show(
         shown.page, lines, names=names, notes=notes, folder=folder.name, back=shown.back,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip
-
-
-WHOLE_VALUE = 0
 
 
 def _cells(pair: Pair, seen: ExaminedPairs, names: Mapping[int, str]) -> dict[str, str]:
