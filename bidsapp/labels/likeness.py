@@ -407,7 +407,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 def _template_mask() -> IntArray:
     """The template's right hippocampus, which lies in network space as it lies in the head."""
     mask = load_hippocampus("R").astype(np.uint8)
-    sample = take_sample(mask, mask, (SPACING_MM,) * 3)
+    sample = take_sample(mask, mask.astype(np.float32), (SPACING_MM,) * 3)
     return sample.mask if sample is not None else mask
 
 

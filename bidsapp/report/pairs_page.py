@@ -6,7 +6,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -178,4 +177,4 @@ def _slice(
         padded = np.pad(inside, 1)
         core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         pixels[inside & ~core] = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
-    return cast(Array, pixels)
+    return pixels

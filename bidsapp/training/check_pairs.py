@@ -308,7 +308,8 @@ def _ask_guards(
     """What the guards say, sorted into what refuses a pair and what a person accepted."""
     whole = [(pair, one) for pair, one in zip(pairs, examined, strict=True) if one.facts is not None]
     judged = judge_pairs({pair.case: one.facts for pair, one in whole if one.facts}, table, annotated)
-    refused, accepted = [], []
+    refused: list[Finding] = []
+    accepted: list[Finding] = []
     for pair, one in whole:
         words = rows[pair.case].accepts(one.content) if pair.case in rows else frozenset()
         for said in judged.pairs.get(pair.case, ()):
