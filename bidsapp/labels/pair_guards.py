@@ -48,6 +48,9 @@ SHIFT_GAIN = 0.13
 """Moves of an image under its label that count: how far, and what they gain in correlation."""
 
 SWAP_GAIN = 0.2
+BORDER_MM2 = 15.0
+"""Labels that only graze the border of their image are no fault; a cut hippocampus shows more."""
+
 CRUMB_VOXELS = 12
 """Smaller pieces and holes are slips of a brush, whatever the size of the voxels."""
 
@@ -131,7 +134,7 @@ def look_at_pair(
         piece_mm3=max(limits.piece_mm3, CRUMB_VOXELS * voxel_mm3),
         hole_mm3=max(limits.hole_mm3, CRUMB_VOXELS * voxel_mm3),
     )
-    alone = [*check_pieces(labels > 0, None, coarse, spacing_mm), *_check_border(mask)]
+    alone = [*check_pieces(labels > 0, None, coarse, spacing_mm), *_check_border(mask, spacing_mm)]
     return PairFacts(
         take_sample(np.where(mask, labels, 0), image, spacing_mm),
         volumes | {0: float(np.count_nonzero(mask)) * voxel_mm3},
@@ -290,15 +293,20 @@ def _leave_the_usual(found: dict[str, list[Finding]], count: int, notes: list[st
             found[case] = [one for one in found[case] if one.guard != guard]
 
 
-def _check_border(mask: BoolArray) -> list[Finding]:
+def _check_border(mask: BoolArray, spacing_mm: Sequence[float]) -> list[Finding]:
     touched = [
         _BORDERS[axis][end]
         for axis in range(3)
         for end, layer in enumerate((0, -1))
-        if mask.take(layer, axis=axis).any()
+        if np.count_nonzero(mask.take(layer, axis=axis)) * _face_mm2(spacing_mm, axis) >= BORDER_MM2
     ]
     if not touched:
         return []
     return [
-        Finding("border", f"its label touches the {join_words(touched)} border of the image: the hippocampus is cut")
+        Finding("border", f"its label ends at the {join_words(touched)} border of the image: the hippocampus is cut")
     ]
+
+
+def _face_mm2(spacing_mm: Sequence[float], axis: int) -> float:
+    """Area of a voxel's face across an axis."""
+    return float(np.prod([step for other, step in enumerate(spacing_mm) if other != axis]))
