@@ -106,7 +106,7 @@ def _review_pairs(request: ReviewRequest, folder: Path) -> None:
     """Look at a folder of pairs: table and page, and what keeps pairs from being trained on."""
     from bidsapp.training.check_pairs import format_findings
     from bidsapp.training.orientation import mirrored_axes
-    from bidsapp.training.pair_folder import ShownPairs, examine_folder, lies_mirrored
+    from bidsapp.training.pair_folder import ShownPairs, examine_folder, lies_mirrored, true_headers
     from bidsapp.training.pairs import find_pairs, say_pairs
     from bidsapp.training.pairs_table import read_pairs_tables
 
@@ -116,6 +116,7 @@ def _review_pairs(request: ReviewRequest, folder: Path) -> None:
         "participant_pattern": request.participant_pattern,
         "left_is": request.left_is,
         "rows": rows,
+        "by_content": true_headers,
     }
     found = find_pairs(folder, **choices)
     shown = None if request.dry_run else ShownPairs(layout.pairs_table, layout.pairs_page)

@@ -69,6 +69,10 @@ ORIENTATIONS = _all_orientations()
 """All 48; the first changes nothing."""
 
 
+MIRRORED: Orientation = ((0, 1, 2), (-1, 1, 1))
+"""Left to right alone."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One pair on the coarse grid, (32, 32, 32) voxels of 2 mm around the centre of its label.
@@ -195,6 +199,15 @@ def compare(samples: Sequence[Sample | None]) -> Comparison:
         found[index] = Likeness(orientation, own, best, *place, swapped, gain)
     own, usual = (float(np.median(shapes.template_scores[:, index])) for index in (0, shapes.usual_index))
     return Comparison(tuple(found), shapes.usual, shapes.consensus, own, usual)
+
+
+def mirrored_gains(samples: Sequence[Sample]) -> tuple[float, ...]:
+    """By how much each label fits the template better mirrored left to right, in cosine; NaN: it is of another kind."""
+    if not samples:
+        return ()
+    scores, _ = _score(np.stack([sample.mask for sample in samples]), _template_mask())
+    gains = scores[:, ORIENTATIONS.index(MIRRORED)] - scores[:, 0]
+    return tuple(np.where(scores.max(axis=1) >= _PLAUSIBLE, gains, math.nan).tolist())
 
 
 def relative(orientation: Orientation, usual: Orientation) -> Orientation:

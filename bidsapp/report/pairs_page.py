@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.files import write_text
-from bidsapp.report.drawing import Array, Picture, intensity_window, label_colours
+from bidsapp.report.drawing import LABEL_COLOURS, Array, Picture, intensity_window, label_colours
 from bidsapp.report.pages import number_text, plural, render_page
 
 STATES = ("refused", "accepted", "good")
@@ -19,11 +19,11 @@ MEANINGS = {
     "accepted": "a check failed, and a person took the pair all the same",
     "good": "nothing was found",
 }
-_PIXELS_PER_MM = 3.2
+_PIXELS_PER_MM = 2.8
 _LARGEST_PX = 260
 _MARGIN_MM = 6.0
 _GAP_PX = 4
-_COLOURS = 64
+_GREYS = 64
 _PLANES = ("sagittal", "coronal", "axial")
 _ROWS_AND_COLUMNS = ((2, 1), (2, 0), (1, 0))
 """Axes that run up and to the right in the slice across each axis."""
@@ -80,20 +80,24 @@ def pair_picture(image: Array, labels: Array, spacing_mm: Sequence[float], value
     box = _box(labels, spacing_mm)
     image, labels = np.nan_to_num(image[box].astype(np.float32)), labels[box]
     low, high = intensity_window(image)
-    grey = np.clip((image - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    grey = np.clip((image - low) / (high - low) * (_GREYS - 1), 0, _GREYS - 1).astype(np.uint8)
     lengths_mm = [length * step for length, step in zip(labels.shape, spacing_mm, strict=True)]
     scale = min(_PIXELS_PER_MM, _LARGEST_PX / max(lengths_mm))
-    parts = [_slice(grey, labels, axis, lengths_mm, scale, label_colours(values)) for axis in range(3)]
+    parts = [_slice(grey, labels, axis, lengths_mm, scale, values) for axis in range(3)]
     height = max(part.shape[0] for part in parts)
     width = sum(part.shape[1] for part in parts) + _GAP_PX * (len(parts) - 1)
-    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas = np.zeros((height, width), np.uint8)
     left = 0
     for part in parts:
-        canvas[: part.shape[0], left : left + part.shape[1]] = part
+        top = (height - part.shape[0]) // 2
+        canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
         left += part.shape[1] + _GAP_PX
+    drawn = Image.fromarray(canvas, mode="P")
+    greys = [(level * 255 // (_GREYS - 1),) * 3 for level in range(_GREYS)]
+    colours = [tuple(int(colour[start : start + 2], 16) for start in (1, 3, 5)) for colour in LABEL_COLOURS]
+    drawn.putpalette([part for colour in (*greys, *colours) for part in colour])
     stream = io.BytesIO()
-    small = Image.fromarray(canvas).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    small.save(stream, format="PNG")
+    drawn.save(stream, format="PNG")
     return Picture(stream.getvalue(), width, height, f"{', '.join(_PLANES)} slice with the outlines of the labels")
 
 
@@ -154,9 +158,9 @@ def _box(labels: Array, spacing_mm: Sequence[float]) -> tuple[slice, slice, slic
 
 
 def _slice(
-    grey: Array, labels: Array, axis: int, lengths_mm: Sequence[float], scale: float, colours: Mapping[int, str]
+    grey: Array, labels: Array, axis: int, lengths_mm: Sequence[float], scale: float, values: Sequence[int]
 ) -> Array:
-    """The slice across `axis` with most label, as pixels (rows from the top, columns, RGB)."""
+    """The slice across `axis` with most label: (rows from the top, columns), grey levels, then a colour per label."""
     from PIL import Image
 
     others = tuple(other for other in range(3) if other != axis)
@@ -164,17 +168,15 @@ def _slice(
     up, right = _ROWS_AND_COLUMNS[axis]
     size = (max(1, round(lengths_mm[right] * scale)), max(1, round(lengths_mm[up] * scale)))
 
-    def flat(volume: Array) -> Array:
-        cut = volume.take(best, axis=axis)  # the remaining axes keep their order: the lower one comes first
-        return cut.T[::-1]
+    def resized(slice_: Array) -> Array:
+        # the axes that remain keep their order, and the lower one runs to the right
+        return np.asarray(Image.fromarray(slice_.T[::-1]).resize(size, Image.Resampling.BILINEAR))
 
-    shown = np.asarray(Image.fromarray(flat(grey)).resize(size, Image.Resampling.BILINEAR))
-    pixels = np.repeat(shown[:, :, None], 3, axis=2)
-    cut = flat(labels)
-    for value, colour in colours.items():
-        mask = Image.fromarray(np.where(cut == value, 255, 0).astype(np.uint8))
-        inside = np.asarray(mask.resize(size, Image.Resampling.BILINEAR)) >= 128
+    pixels = resized(grey.take(best, axis=axis)).copy()
+    cut = labels.take(best, axis=axis)
+    for number, value in enumerate(values):
+        inside = resized(np.where(cut == value, 255, 0).astype(np.uint8)) >= 128
         padded = np.pad(inside, 1)
         core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        pixels[inside & ~core] = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+        pixels[inside & ~core] = _GREYS + number % len(LABEL_COLOURS)
     return pixels

@@ -26,7 +26,7 @@ from bidsapp.training.lineage import Lineage, refuse_leaks
 from bidsapp.training.names import people_kept_apart
 from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, mirrored_axes, network_axes
 from bidsapp.training.origins import read_origins, with_origins
-from bidsapp.training.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored
+from bidsapp.training.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored, true_headers
 from bidsapp.training.pairs import FoundPairs, find_pairs, say_pairs
 from bidsapp.training.pairs_table import read_pairs_tables
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
@@ -208,6 +208,7 @@ def _find(
         known_people=own.people | lineage.inherited.people,
         storage=state.storage if state else {"n/a": without_side} if without_side else None,
         kept=kept,
+        by_content=true_headers,
     )
     stated = origins_file(source.folder)
     if stated.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.labels.guards import WHOLE
+from bidsapp.labels.likeness import MIRRORED, mirrored_gains, take_sample
 from bidsapp.labels.tables import label_table_from_values, read_label_table
 from bidsapp.layout import annotation_file, label_table_file
 from bidsapp.records import LabelTable, Pair
@@ -18,14 +19,16 @@ from bidsapp.report.drawing import Picture
 from bidsapp.report.pairs_page import PairLine, pair_picture, write_pairs_page
 from bidsapp.training.annotated import Annotated, read_annotated
 from bidsapp.training.check_pairs import ExaminedPairs, examine_pairs
+from bidsapp.training.orientation import turn_volume
 from bidsapp.training.pairs import Finding, FoundPairs
 from bidsapp.training.pairs_table import CONTENT, PairRow, update_pairs_table
-from bidsapp.training.volumes import Volume
+from bidsapp.training.volumes import Volume, VolumeError, read_volume
 
 log = logging.getLogger(__name__)
 
 WHOLE_VALUE = 0
-_MIRRORED = ((0, 1, 2), (-1, 1, 1))
+_TELLING_GAIN = 0.03
+"""Cosine by which a label must fit the template better in one of two ways; 95 of 100 real ones do."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,31 @@ def examine_folder(
     return seen
 
 
+def true_headers(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool]:
+    """Tell by the shapes of labels whether the headers of left sides are true: `bidsapp.training.pairs.ByContent`.
+
+    Where all that can be told lie alike, those that cannot be told are taken to lie so too.
+    """
+    samples = {}
+    for pair in lefts:
+        try:
+            label = turn_volume(read_volume(pair.label), pair.axes)
+        except VolumeError:
+            continue  # checking the pairs says what is wrong
+        labels = np.nan_to_num(np.rint(label.array)).astype(np.int16)
+        sample = take_sample(labels, labels.astype(np.float32), label.grid.spacing_mm)
+        if sample is not None:
+            samples[pair.case] = sample
+    gains = dict(zip(samples, mirrored_gains(list(samples.values())), strict=True))
+    told = {case: gain < 0 for case, gain in gains.items() if abs(gain) >= _TELLING_GAIN}
+    if told:
+        log.info("%d of %d left sides were told by their shapes to be flipped under the header of before",
+                 len(told) - sum(told.values()), len(told))  # fmt: skip
+    if len(set(told.values())) == 1:
+        return dict.fromkeys(samples, next(iter(told.values())))
+    return told
+
+
 def labels_of_folder(folder: Path, found: FoundPairs, table: LabelTable | None) -> tuple[LabelTable | None, Annotated]:
     """The names of label values, and which of them pairs annotate that do not annotate all."""
     labels, partly = label_table_file(folder), annotation_file(folder)
@@ -90,7 +118,7 @@ def labels_of_folder(folder: Path, found: FoundPairs, table: LabelTable | None) 
 
 def lies_mirrored(seen: ExaminedPairs) -> bool:
     """Whether pairs of whose sides nothing is known are all mirrored left to right, seen from the template."""
-    return bool(seen.turned) and seen.usual == _MIRRORED and all(pair.hemi == "n/a" for pair in seen.found.pairs)
+    return bool(seen.turned) and seen.usual == MIRRORED and all(pair.hemi == "n/a" for pair in seen.found.pairs)
 
 
 def _show(

@@ -261,6 +261,22 @@ def test_blocks_of_unknown_sides_are_mirrored_where_all_need_it(folder: Path, tm
     assert {line.split("\t")[turned_to] for line in table[1:]} == {"LAS"}
 
 
+def test_left_sides_tell_by_their_shapes_whether_their_headers_are_true(folder: Path, tmp_path: Path) -> None:
+    """Flipped in their voxels, under headers that stayed as those of right sides."""
+    for case in [case for case in cases(folder) if "Lflip" in case]:
+        other = case.replace("hemi-Lflip", "hemi-R")
+        affine = nibabel.load(folder / f"{other}_img.nii.gz").affine
+        image, labels = load(folder, case)
+        for what, array in (("img", image), ("lbl", labels.astype(np.uint8))):
+            (folder / f"{case}_{what}.nii.gz").unlink()
+            name = f"{case.replace('Lflip', 'L')}_{what}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array), affine), folder / name)
+    assert review(folder, tmp_path / "out") == 0
+    lines = [line.split("\t") for line in (tmp_path / "out" / "pairs.tsv").read_text(encoding="utf-8").splitlines()]
+    turned_to = lines[0].index("turned_to")
+    assert {line[turned_to] for line in lines[1:]} == {"LAS"}
+
+
 @pytest.mark.parametrize(("make", "said"), [("missing", "does not exist"), ("empty", "no training pairs")])
 def test_review_of_no_pairs_says_so(tmp_path: Path, capsys, make: str, said: str) -> None:
     folder = tmp_path / "folder"
