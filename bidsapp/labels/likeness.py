@@ -108,6 +108,8 @@ class Likeness:
         Cosines of the label's shape, as it lies and in the best other orientation; NaN where nothing could be said.
     image_orientation
         The one in which the image fits around the label; None where images say nothing.
+    image_fits
+        Whether the image, as it lies under the label, looks like the others' there.
     shift_mm
         How far the image would have to move to lie under its label as the others' do; NaN as above.
     shift_gain
@@ -122,6 +124,7 @@ class Likeness:
     own: float = math.nan
     best: float = math.nan
     image_orientation: Orientation | None = None
+    image_fits: bool = False
     shift_mm: float = math.nan
     shift_gain: float = math.nan
     swapped: tuple[tuple[int, int], ...] = ()
@@ -467,10 +470,13 @@ def _rotation(degrees: int, order: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(content, shape=(EDGE**2, EDGE**2), dtype=np.float32)
 
 
-_NO_IMAGE: tuple[Orientation | None, float, float] = (None, math.nan, math.nan)
+_ImagePlace = tuple[Orientation | None, bool, float, float]
+"""What `Likeness` says of images: orientation, whether it fits, by how far it is off, what moving it would gain."""
+
+_NO_IMAGE: _ImagePlace = (None, False, math.nan, math.nan)
 
 
-def _compare_images(samples: Sequence[Sample], shapes: _Shapes) -> dict[int, tuple[Orientation | None, float, float]]:
+def _compare_images(samples: Sequence[Sample], shapes: _Shapes) -> dict[int, _ImagePlace]:
     """Find by how much each image lies off its label, and how it lies, against the images of the other pairs."""
     usual = ORIENTATIONS[shapes.usual_index]
     right = [index for index in range(len(samples)) if shapes.verdict(index)[0] == ORIENTATIONS[0]]
@@ -498,16 +504,17 @@ def _compare_images(samples: Sequence[Sample], shapes: _Shapes) -> dict[int, tup
         return {}
     spread = 1.4826 * float(np.median(np.abs(correlations - usual_fit)))
     low = usual_fit - max(3 * spread, 0.1)
-    said: dict[int, tuple[Orientation | None, float, float]] = {}
+    said: dict[int, _ImagePlace] = {}
     for index, moved in found.items():
         orientation: Orientation = ORIENTATIONS[0]
         if moved.best < low or index not in right:
             view = views[int(shapes.folds[index])]
-            fits = [view.search(turn(images[index], one)).best for one in ORIENTATIONS]
-            best = int(np.argmax(fits))
-            if fits[best] > fits[0] + _IMAGE_GAIN:
+            correlated = [view.search(turn(images[index], one)).best for one in ORIENTATIONS]
+            best = int(np.argmax(correlated))
+            if correlated[best] > correlated[0] + _IMAGE_GAIN:
                 orientation = ORIENTATIONS[best]
-        said[index] = (orientation, moved.distance_mm, moved.gain + _UNLIKE * min(moved.best - usual_fit, 0.0))
+        fits = moved.best >= low and moved.distance_mm <= GRID_MM
+        said[index] = (orientation, fits, moved.distance_mm, moved.gain + _UNLIKE * min(moved.best - usual_fit, 0.0))
     return said
 
 

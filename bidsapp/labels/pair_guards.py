@@ -37,8 +37,8 @@ from bidsapp.labels.tables import hippocampal_values
 from bidsapp.records import LabelTable
 
 AS_IT_LIES = ORIENTATIONS[0]
-FLIP_GAIN = 0.03
-"""Cosine by which another orientation must fit better."""
+FLIP_GAIN, FLIP_GAIN_AGAINST_IMAGE = 0.03, 0.06
+"""Cosine by which another orientation must fit better; the second where the image lies under its label as others do."""
 
 TURNED_GAIN = 0.06
 """The same for the median of a folder against the template."""
@@ -206,7 +206,8 @@ def _kinds(
 
 def _of_likeness(one: Likeness, compared: Comparison, table: LabelTable) -> list[Finding]:
     with_what = "the other labels of the folder" if compared.consensus else "the template's hippocampus"
-    if one.orientation != AS_IT_LIES and one.best > one.own + FLIP_GAIN:
+    least = FLIP_GAIN_AGAINST_IMAGE if one.image_fits else FLIP_GAIN
+    if one.orientation != AS_IT_LIES and one.best > one.own + least:
         words = f"with {orientation_words(one.orientation)} its label fits {with_what} better: "
         words += f"{one.best:.2f} instead of {one.own:.2f}"
         if one.image_orientation is not None:

@@ -366,6 +366,7 @@ def _files(layout: ModelLayout, archive: Path) -> tuple[tuple[str, str], ...]:
         (layout.config, "the settings, to edit before the next training"),
         (layout.split, "who is in which part"),
         *([(layout.pairs_table, "what pairs were taken for, and what you say of them")] if from_folder else []),
+        *([(layout.pairs_page, "every pair, with outlines and what was found")] if layout.pairs_page.exists() else []),
         (layout.state, "segments, pairs and versions; written by HippoTune only"),
         (layout.logs, "a log and the effective settings of every run"),
         (layout.tensorboard, "event files for TensorBoard"),
