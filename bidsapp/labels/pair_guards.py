@@ -48,7 +48,7 @@ SHIFT_GAIN = 0.13
 """Moves of an image under its label that count: how far, and what they gain in correlation."""
 
 SWAP_GAIN = 0.2
-BORDER_MM2 = 15.0
+BORDER_MM2 = 30.0
 """Labels that only graze the border of their image are no fault; a cut hippocampus shows more."""
 
 CRUMB_VOXELS = 12

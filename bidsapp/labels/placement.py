@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from scipy import fft
 
 from bidsapp.arrays import BoolArray, FloatArray
 from bidsapp.corobl.grid import SPACING_MM
+from bidsapp.labels.likeness import ORIENTATIONS, orientation_words, turn
 
 Box = tuple[slice, slice, slice]
 
 _STRIDE = 2
-_MIRRORS = ("left and right", "front and back", "up and down")
 
 
 @dataclass(frozen=True)
@@ -80,25 +79,13 @@ def fit(mask: BoolArray, reference: BoolArray) -> Fit:
 
 
 def best_mirrored(mask: BoolArray, reference: BoolArray) -> Mirrored:
-    """Compare the shape of a mask, in every orientation but its own, with a reference; neither may be empty.
-
-    Orientations are the mirror images of all axes, each also with the first and the last axis exchanged, which
-    have the same length in a crop.
-    """
+    """Compare the shape of a mask, in all 47 orientations but its own, with a reference; neither may be empty."""
     half = _half_window((mask, reference))
     ours, theirs = _centred(mask, half), _centred(reference, half)
     total = max(int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs)), 1)
-    best = Mirrored("", -1.0)
-    for exchanged, *mirrored in product((False, True), repeat=4):
-        if not exchanged and not any(mirrored):
-            continue
-        turned = np.flip(ours, tuple(axis for axis in range(3) if mirrored[axis]))
-        if exchanged:
-            turned = turned.transpose(2, 1, 0)
-        dice = 2 * int(np.count_nonzero(turned & theirs)) / total
-        if dice > best.dice:
-            best = Mirrored(_orientation_words(exchanged, mirrored), dice)
-    return best
+    dices = [2 * int(np.count_nonzero(turn(ours, one) & theirs)) / total for one in ORIENTATIONS[1:]]
+    best = int(np.argmax(dices))
+    return Mirrored(orientation_words(ORIENTATIONS[best + 1]), dices[best])
 
 
 def aligned_dice(mask: BoolArray, reference: BoolArray) -> float:
@@ -116,15 +103,14 @@ def centre_of_mass(mask: BoolArray) -> FloatArray:
 
 
 def _half_window(masks: Sequence[BoolArray]) -> tuple[int, int, int]:
-    """Half the edges, even, of a box around the centre of each mask that holds it in every orientation."""
-    reach = np.zeros(3)
+    """Half the edges, even, of a cube around the centre of each mask that holds it in every orientation."""
+    reach = 0.0
     for mask in masks:
         centre = np.rint(centre_of_mass(mask))
-        for axis, span in enumerate(bounding_box(mask)):
-            reach[axis] = max(reach[axis], centre[axis] - span.start, span.stop - 1 - centre[axis])
-    across = max(reach[0], reach[2])
-    x, y, z = (2 * math.ceil(length / 2) for length in (across, reach[1], across))
-    return x, y, z
+        for middle, span in zip(centre, bounding_box(mask), strict=True):
+            reach = max(reach, middle - span.start, span.stop - 1 - middle)
+    half = 2 * math.ceil(reach / 2)
+    return half, half, half
 
 
 def _centred(mask: BoolArray, half: tuple[int, int, int]) -> BoolArray:
@@ -138,9 +124,3 @@ def _centred(mask: BoolArray, half: tuple[int, int, int]) -> BoolArray:
     )
     window[place] = mask[box]
     return window[::_STRIDE, ::_STRIDE, ::_STRIDE]
-
-
-def _orientation_words(exchanged: bool, mirrored: Sequence[bool]) -> str:
-    turns = [words for words, turned in zip(_MIRRORS, mirrored, strict=True) if turned]
-    parts = [f"{', '.join(turns)} mirrored"] if turns else []
-    return " and ".join(parts + (["first and last axis exchanged"] if exchanged else []))

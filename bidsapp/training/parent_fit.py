@@ -30,9 +30,11 @@ _MARGIN_MM = 12.0
 
 
 class Segmenter(Protocol):
-    """What `bidsapp.prediction.Predictor` is here: `labels` are value -> name."""
+    """What `bidsapp.prediction.Predictor` is here."""
 
-    labels: Mapping[int, str]
+    @property
+    def labels(self) -> Mapping[int, str]:
+        """Value -> name."""
 
     def predict_array(self, images: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         """Segment images (channels, x, y, z) in network space."""
@@ -74,7 +76,8 @@ def fit_parent(
     """
     step = max(1, -(-len(pairs) // MOST_PAIRS))
     whole, theirs = list(hippocampal_values(names)), list(hippocampal_values(segmenter.labels))
-    own, mirrored = [], []
+    own: list[float] = []
+    mirrored: list[float] = []
     for pair in pairs[::step]:
         loaded = load_pair(pair)
         spacing_mm = [float(edge) for edge in np.linalg.norm(loaded.affine[:3, :3], axis=0)]
