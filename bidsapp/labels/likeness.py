@@ -513,7 +513,7 @@ def _compare_images(samples: Sequence[Sample], shapes: _Shapes) -> dict[int, _Im
             best = int(np.argmax(correlated))
             if correlated[best] > correlated[0] + _IMAGE_GAIN:
                 orientation = ORIENTATIONS[best]
-        fits = moved.best >= low and moved.distance_mm <= GRID_MM
+        fits = moved.best - moved.gain >= low
         said[index] = (orientation, fits, moved.distance_mm, moved.gain + _UNLIKE * min(moved.best - usual_fit, 0.0))
     return said
 
