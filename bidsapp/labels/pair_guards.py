@@ -37,7 +37,7 @@ from bidsapp.labels.tables import hippocampal_values
 from bidsapp.records import LabelTable
 
 AS_IT_LIES = ORIENTATIONS[0]
-FLIP_GAIN, FLIP_GAIN_AGAINST_IMAGE = 0.03, 0.06
+FLIP_GAIN, FLIP_GAIN_AGAINST_IMAGE = 0.04, 0.06
 """Cosine by which another orientation must fit better; the second where the image lies under its label as others do."""
 
 TURNED_GAIN = 0.06
