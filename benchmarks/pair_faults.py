@@ -187,9 +187,9 @@ def main() -> None:
     plain = [Loaded(block.image, block.label, 1.0) for block in blocks]
     for kind in arguments.kinds:
         start = time.process_time()
-        pairs, size = plain, 200
+        pairs, size = plain, min(200, len(plain))
         if kind == "few":
-            size = 8
+            size = min(8, len(plain))
         elif kind == "protocols":
             pairs = [second_protocol(pair) if index % 2 else pair for index, pair in enumerate(plain)]
         elif kind == "grids":

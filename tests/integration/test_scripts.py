@@ -159,6 +159,11 @@ def guards(tree: Path) -> None:
     assert "good labels refused: 0 of 1" in run(tree, "-m", "benchmarks.guards", "--cases", "1", "--faulty", "1")
 
 
+def pair_faults(tree: Path) -> None:
+    said = run(tree, "benchmarks/pair_faults.py", "--msd", "data/msd_hippocampus", "--plants", "1", "--kinds", "blocks")
+    assert "good pairs flagged:" in said
+
+
 def descriptors(tree: Path) -> None:
     written = [*(ROOT / "boutiques").iterdir(), ROOT / "boutiques.json"]
     run(tree, "tools/make_boutiques.py")
@@ -221,6 +226,7 @@ SCRIPTS: dict[str, Callable[[Path], None]] = {
     "benchmarks/participant.py": participant,
     "benchmarks/registration.py": registration,
     "benchmarks/guards.py": guards,
+    "benchmarks/pair_faults.py": pair_faults,
     "tools/make_boutiques.py": descriptors,
     "tools/make_reference.py": reference,
     "tools/make_default_labels.py": default_labels,
