@@ -196,7 +196,7 @@ def test_review_shows_a_folder_and_names_what_is_wrong(folder: Path, tmp_path: P
     assert "Anterior lies where the others have Posterior" in said.out
     page = (out / "pairs.html").read_text(encoding="utf-8")
     assert page.count("<img ") == 11
-    places = [page.index(f'<th class="name">{case}<') for case in (FAULTY, "sub-001_hemi-R")]
+    places = [page.index(f">{case}<br>") for case in (FAULTY, "sub-001_hemi-R")]
     assert places[0] < places[1]
     assert "swapped" in (out / "pairs.tsv").read_text(encoding="utf-8")
 
