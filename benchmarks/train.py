@@ -101,7 +101,7 @@ def _measure(trainer: str, layout: ModelLayout, iterations: int) -> dict[str, fl
 def _train_ours(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
     import torch
 
-    from bidsapp.training.trainer import Machine, Start, Watcher, make_trainer
+    from bidsapp.training.trainer import Machine, Watcher, make_trainer, start_of
 
     for path in (layout.checkpoint, layout.previous_checkpoint):
         path.unlink(missing_ok=True)
@@ -114,7 +114,7 @@ def _train_ours(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
         source="benchmark",
     )
     machine = Machine(torch.device("cpu"), usable_cores())
-    trainer = make_trainer(layout, settings, [Segment(0, iterations)], machine, Start())
+    trainer = make_trainer(layout, settings, [Segment(0, iterations)], machine, start_of(state))
     watcher = Watcher(*[lambda *_: None] * 3, stop_requested=lambda: False)
     began = time.perf_counter()
     trainer.run_training(watcher)

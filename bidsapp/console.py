@@ -15,6 +15,7 @@ from bidsapp.crash import write_crash
 from bidsapp.errors import CannotWriteError, HippoTuneError, InterruptedRunError, UsageError, explain
 from bidsapp.layout import crash_file
 from bidsapp.logs import log_files, start_logging, stop_logging
+from bidsapp.machine import STOP_SIGNALS
 
 EXIT_OUR_BUG = 70
 
@@ -39,7 +40,7 @@ def add_flag(group: argparse._ActionsContainer, name: str, **options: object) ->
 def run_command(work: Callable[[list[str]], None], arguments: list[str]) -> int:
     """Do `work` with `arguments`; returns the exit code, and is the only place that shows an error to a user."""
     start_logging(verbose="-v" in arguments or "--verbose" in arguments)
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = {one: signal.signal(one, _interrupt) for one in STOP_SIGNALS if one != signal.SIGINT}
     try:
         work(arguments)
     except HippoTuneError as error:
@@ -55,7 +56,8 @@ def run_command(work: Callable[[list[str]], None], arguments: list[str]) -> int:
         _write_crash(error)
         return EXIT_OUR_BUG
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for one, handler in previous.items():
+            signal.signal(one, handler)
         stop_logging()
     return 0
 

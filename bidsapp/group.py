@@ -22,6 +22,7 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import (
     BadDataError,
+    CannotWriteError,
     HippoTuneError,
     InterruptedRunError,
     NoInputError,
@@ -38,7 +39,7 @@ from bidsapp.evaluation.scores import (
     write_scores,
     write_summary,
 )
-from bidsapp.files import copy_file, read_json, sweep_unfinished
+from bidsapp.files import copy_file, sweep_unfinished
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import ModelLayout
 from bidsapp.lock import folder_lock
@@ -59,6 +60,7 @@ from bidsapp.training.material import (
     source_of_pairs,
     trained_cases,
 )
+from bidsapp.training.nnunet_files import network_labels, read_dataset, read_plans
 from bidsapp.training.orientation import Storage
 from bidsapp.training.origins import count_kinds, say_kinds
 from bidsapp.training.pairs import say_pairs
@@ -67,6 +69,7 @@ from bidsapp.training.request import GroupRequest
 from bidsapp.training.share_pairs import check_destination, export_pairs
 from bidsapp.training.split import add_places, write_split
 from bidsapp.training.state import SCRATCH, ModelState, Segment, read_state, write_state
+from bidsapp.tsv import write_tsv
 
 if TYPE_CHECKING:
     from bidsapp.models.loading import LoadedModel
@@ -324,13 +327,15 @@ def _open_segment(
     if base is not None and source.vouched.by == "user":
         _ask_parent(request, base, material)
     if state:
+        if layout.current_export.exists():
+            _check_model(layout.current_export)
         _log_changes(state, checked)
     write_split(layout.split, split)
     parts = divide(checked.pairs, split)
     _log_parts(parts)
     values = nnunet_values(checked.table)
     if any(value != position for value, position in values.items()):
-        log.info("in the network, and so in test/ and the export, labels are numbered without gaps: %s",
+        log.info("in the network, and so in the export and in test/ (see its labels.tsv), values have no gaps: %s",
                  ", ".join(f"{checked.table.names[value]} {values[value]}" for value in sorted(values)))  # fmt: skip
     reader = begin.model.reader if begin else _reader(layout, state)
     write_raw_dataset(
@@ -423,6 +428,19 @@ def _registry_licence(request: GroupRequest) -> str | None:
     return entry.licence if entry else None
 
 
+def _check_model(path: Path) -> None:
+    """Refuse a model that cannot be compared with."""
+    from bidsapp.models.loading import load_model
+
+    try:
+        load_model(path)
+    except (BadDataError, NoInputError) as error:
+        raise BadDataError(
+            f"{error.message}; the new model is to be compared with it",
+            "Restore the file from a backup, or move it away: then there is no comparison.",
+        ) from error
+
+
 def _parent(
     layout: ModelLayout, state: ModelState | None, begin: Source | None, values: dict[int, int]
 ) -> dict[str, Any]:
@@ -483,7 +501,7 @@ def _begin_from(layout: ModelLayout, begin: Source, settings: Settings) -> None:
 
 def _reader(layout: ModelLayout, state: ModelState | None) -> str:
     """nnU-Net's reader: of a model that was begun before, what its plans say; else the one that turns nothing."""
-    return str(read_json(layout.plans)["image_reader_writer"]) if state else "SimpleITKIO"
+    return str(read_plans(layout)["image_reader_writer"]) if state else "SimpleITKIO"
 
 
 def _plan(layout: ModelLayout, settings: Settings) -> None:
@@ -498,6 +516,8 @@ def _plan(layout: ModelLayout, settings: Settings) -> None:
 
 def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> HippoTuneError | None:
     """Train what is left of the last segment, then test and export; gives what the run must end with."""
+    if state.parent_labels and request.layout.parent_model.exists():
+        _check_model(request.layout.parent_model)  # before hours of training
     _train(request, state, settings)  # also when testing: the newest checkpoint may have been damaged since
     state = state.with_stage("testing")
     write_state(request.layout, state)
@@ -519,7 +539,7 @@ def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None
     preprocess_cases(layout, content, processes=machine.cores)
     trainer = make_trainer(layout, settings, list(state.segments), machine, start_of(state))
     start = trainer.progress.iteration
-    if start == segment.target:
+    if start == segment.target and not trainer.validation_is_due:
         if not layout.checkpoint.exists():
             trainer.save()
         return
@@ -547,7 +567,7 @@ def _test_and_export(
     from bidsapp.report.training_facts import gather_training_report
     from bidsapp.report.training_report import write_training_report
     from bidsapp.training.checkpoints import load_checkpoint
-    from bidsapp.training.testing import Contender, network_labels, pairs_of_part, predict_and_score
+    from bidsapp.training.testing import Contender, pairs_of_part, predict_and_score
 
     layout = request.layout
     checkpoint = load_checkpoint(layout)
@@ -558,8 +578,8 @@ def _test_and_export(
         layout.export_staging,
         name=layout.name,
         weights=round_weights(checkpoint["network_weights"], half=_rounds(settings, iteration)),
-        plans=read_json(layout.plans),
-        dataset_json=read_json(layout.raw_dataset / "dataset.json"),
+        plans=read_plans(layout),
+        dataset_json=read_dataset(layout),
         facts=public_facts(layout, state, iteration),
     )
     model = Contender(Predictor(load_model(folder), choose_device(request.device), cores=request.cores))
@@ -568,6 +588,14 @@ def _test_and_export(
         tested, network_labels(layout), model, layout.test, what="predicting and scoring test pairs"
     )
     summary = summarise(scores, seed=settings.training.seed)
+    write_tsv(
+        layout.test_labels,
+        ("index", "name", "training_index"),
+        [
+            (learned, state.labels[value], value)
+            for value, learned in nnunet_values(LabelTable(state.labels, frozenset(state.required_labels))).items()
+        ],
+    )
     write_scores(layout.scores, scores)
     write_summary(layout.summary, summary, iterations=iteration)
     comparisons = _compare_with_parent(request, state, settings, model)
@@ -590,7 +618,10 @@ def _test_and_export(
         archive=packed.archive,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
-    write_training_report(layout.report, report)
+    try:
+        write_training_report(layout.report, report)
+    except CannotWriteError as error:  # only for looking; the model is there
+        log.warning("%s; --iterations 0 writes it again", error.message)
     _show_scores(layout, summary, packed.archive, iteration)
     return state, _trouble(layout, packed, gate if worse else None)
 
@@ -627,7 +658,7 @@ def _compare_with_parent(
         return {}
     from bidsapp.models.loading import load_model
     from bidsapp.prediction import Predictor, choose_device
-    from bidsapp.training.testing import Contender, compare_models, network_labels, pairs_of_others, pairs_of_part
+    from bidsapp.training.testing import Contender, compare_models, pairs_of_others, pairs_of_part
 
     parent = load_model(layout.parent_model)
     predictor = Predictor(parent, choose_device(request.device), cores=request.cores)

@@ -130,12 +130,17 @@ class ModelLayout:
 
     @property
     def preprocessed_cases(self) -> Path:
-        """One .b2nd, _seg.b2nd and .pkl per training case."""
+        """Three files per training case, see `preprocessed_case`."""
         return self.preprocessed_dataset / f"{NNUNET_PLANS}_{NNUNET_CONFIGURATION}"
+
+    def preprocessed_case(self, case: str) -> tuple[Path, Path, Path]:
+        """Image, segmentation, and where the labels are."""
+        folder = self.preprocessed_cases
+        return folder / f"{case}.npy", folder / f"{case}_seg.npy", folder / f"{case}.npz"
 
     @property
     def preprocessed_hashes(self) -> Path:
-        """One file per case: the content that it was preprocessed from."""
+        """One file per case: the content that it was preprocessed from, and what its files are."""
         return self.preprocessed_dataset / "content"
 
     @property
@@ -211,6 +216,11 @@ class ModelLayout:
         """The same, when it holds what must not leave."""
         return self.export / f"refused-{date}" / self.exported_model(iteration).name
 
+    @property
+    def test_labels(self) -> Path:
+        """What the values of `test_prediction` mean, and which ones they are in the user's label maps."""
+        return self.test / "labels.tsv"
+
     def test_prediction(self, case: str) -> Path:
         """The predicted label map of a test case."""
         return self.test / f"{case}_dseg.nii.gz"
@@ -218,6 +228,10 @@ class ModelLayout:
     def raw_images(self, part: str) -> Path:
         """``imagesTr`` (training and validation people) or ``imagesTs`` (test people)."""
         return self.raw_dataset / f"images{part}"
+
+    def raw_case(self, part: str, case: str, channels: int) -> tuple[Path, ...]:
+        """The images of a case, one per channel."""
+        return tuple(self.raw_images(part) / f"{case}_{channel:04d}.nii.gz" for channel in range(channels))
 
     def raw_labels(self, part: str) -> Path:
         """``labelsTr`` or ``labelsTs``."""

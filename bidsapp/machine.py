@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import MutableMapping
 from pathlib import Path
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
+"""What a person or a cluster says when a run must end: Ctrl-C, a cancelled job, a warning before the time is up."""
 
 
 def usable_cores() -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
@@ -46,6 +47,7 @@ EXPECTED = (
 )
 CHANGED = "Take the export as it was made; a model that was changed since then is another model."
 NO_FACTS = ("sha256", "hippotune", "nnunetv2")
+V1_FILES = ("plans.pkl", "*.model.pkl")
 FOLDER_DEPTH = 4  # nnUNet_results / Dataset / trainer__plans__configuration, or an unpacked archive's folder above
 
 
@@ -198,6 +200,9 @@ def _model_folders(path: Path) -> list[Path]:
     """Folders with plans.json: around a checkpoint, or at and below a folder."""
     if path.is_file():
         around = [folder for folder in (path.parent, path.parent.parent) if (folder / PLANS).is_file()]
+        v1 = [folder for folder in path.parents[:2] if any(next(folder.glob(name), None) for name in V1_FILES)]
+        if not around and v1:
+            raise _is_v1(v1[-1])
         if not around:
             raise NoInputError(f"{path} has no {PLANS} beside it or one folder above", EXPECTED)
         return around[:1]
@@ -205,6 +210,9 @@ def _model_folders(path: Path) -> list[Path]:
         return [path]
     below = {plans.parent for depth in range(1, FOLDER_DEPTH) for plans in path.glob("*/" * depth + PLANS)}
     if not below:
+        patterns = ("*/" * depth + name for name in V1_FILES for depth in range(FOLDER_DEPTH + 1))
+        if any(next(path.glob(pattern), None) for pattern in patterns):
+            raise _is_v1(path)
         why = "has no exported model yet" if ModelLayout(path).state.exists() else "holds no nnU-Net v2 model"
         raise NoInputError(f"{path} {why}", EXPECTED)
     return sorted(below)
@@ -239,10 +247,17 @@ def _find_model(members: Members, path: Path, wanted: str | None) -> _Place:
     return _Place(folder, tuple(name for name in members.names if name in files))
 
 
+def _is_v1(path: Path) -> BadDataError:
+    return BadDataError(
+        f"{path} holds a model of nnU-Net v1",
+        f"Convert it: hippotune-models convert-v1 {quote(str(path))} NEW.zip. Then name NEW.zip.",
+    )
+
+
 def _no_model(members: Members, path: Path) -> BadDataError | NoInputError:
     names = [PurePosixPath(name).name for name in members.names]
     if "plans.pkl" in names or any(name.endswith(".model.pkl") for name in names):
-        return BadDataError(f"{path} holds a model of nnU-Net v1", "Convert it with hippotune-models convert-v1.")
+        return _is_v1(path)
     message = f"{path} holds no plans.json with fold_*/checkpoint_*.pth beside it"
     return NoInputError(message, EXPECTED) if path.is_dir() else BadDataError(message, EXPECTED)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ HINT = (
     "Files that need unpickling can run code and are not loaded. Its owner can save it again with "
     "torch.save({'network_weights': network.state_dict(), ...})."
 )
+WRAPPERS = re.compile(r"^(?:(?:_orig_mod|module)\.)+")
 DOES_NOT_BELONG = "The model's files do not belong together."
 
 
@@ -78,7 +80,15 @@ def _with_weights(checkpoint: object, key: str, made_by: str, origin: str) -> Js
     weights = checkpoint.get(key) if isinstance(checkpoint, dict) else None
     if not isinstance(checkpoint, dict) or not isinstance(weights, dict) or not weights:
         raise BadDataError(f"{origin} holds no {key}; it is not a checkpoint of {made_by}", HINT)
-    return checkpoint
+    return checkpoint | {key: _without_wrappers(weights)}
+
+
+def _without_wrappers(weights: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Names as the network itself has them: torch.compile and DataParallel put their own before."""
+    names = {name: WRAPPERS.sub("", name) if isinstance(name, str) else name for name in weights}
+    if len(set(names.values())) < len(names):
+        return dict(weights)
+    return {names[name]: tensor for name, tensor in weights.items()}
 
 
 def _check_container(content: bytes, origin: str, path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, comparison_from_json
-from bidsapp.files import read_json
 from bidsapp.layout import ModelLayout
 from bidsapp.records import CaseScore, Hemi, LabelOrigin
 from bidsapp.training.origins import count_kinds, say_kinds
@@ -241,12 +240,13 @@ def gather_training_report(
     from bidsapp import config
     from bidsapp.models.packing import say_trust
     from bidsapp.training.lineage import lineage_so_far, say_leakage
+    from bidsapp.training.nnunet_files import network_labels
 
     vouched = [segment.vouched for segment in state.segments]
     return TrainingReport(
         model=layout.root.name or layout.name,
         base=state.base,
-        labels=_nnunet_labels(layout),
+        labels=dict(network_labels(layout).names),
         channels=state.channels,
         labels_from=str(say_trust(vouched)["statement"]),
         approved=vouched[-1].by == "review",
@@ -270,12 +270,6 @@ def gather_training_report(
         files=_files(layout, archive),
         written=written,
     )
-
-
-def _nnunet_labels(layout: ModelLayout) -> dict[int, str]:
-    """The values that nnU-Net's label maps hold; they need not be those of the table that people use."""
-    labels = read_json(layout.raw_dataset / "dataset.json")["labels"]
-    return {value: name for name, value in sorted(labels.items(), key=lambda item: item[1]) if value != 0}
 
 
 def _part_size(state: ModelState, name: str) -> PartSize:
@@ -320,7 +314,7 @@ def _peak_learning_rate(start: int, settings: Mapping[str, str], *, from_model: 
         if from_model and not start:
             factor = float(settings["finetuning.peak"])
         return f"{float(settings['optimizer.learning_rate']) * factor:g}"
-    except KeyError:
+    except (KeyError, ValueError):
         return "n/a"
 
 

@@ -97,6 +97,8 @@ class CheckedPairs:
         Everything about the pairs that were left out; empty when none was.
     annotated
         case -> names of the labels that it annotates, of the cases that do not annotate all.
+    values
+        case -> values that its label map holds.
     """
 
     pairs: tuple[Pair, ...]
@@ -105,6 +107,7 @@ class CheckedPairs:
     images: dict[str, list[str]]
     findings: tuple[Finding, ...]
     annotated: dict[str, frozenset[str]] = field(default_factory=dict)
+    values: dict[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def image_people(self) -> dict[str, str]:
@@ -295,6 +298,7 @@ def choose_pairs(seen: ExaminedPairs, *, skip_bad_pairs: bool = False, begun: bo
         images={pair.case: [*one.image_digests.values(), *one.stored_digests] for pair, one in good},
         findings=findings,
         annotated={pair.case: partly[pair.case] for pair, _ in good if pair.case in partly},
+        values={pair.case: one.values for pair, one in good},
     )
 
 

@@ -11,10 +11,20 @@ import torch
 from bidsapp.errors import BadDataError, CannotWriteError
 from bidsapp.files import replace_atomically, sync
 from bidsapp.layout import ModelLayout
+from bidsapp.models.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 
 Checkpoint = dict[str, Any]
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "iteration": int,
+    "loss_sum": float,
+    "loss_count": int,
+    "history": list,
+    "optimizer": str,
+    "optimizer_state": dict,
+    "grad_scaler_state": (dict, type(None)),
+}
 
 
 def save_checkpoint(layout: ModelLayout, checkpoint: Checkpoint) -> None:
@@ -53,12 +63,12 @@ def load_checkpoint(layout: ModelLayout) -> Checkpoint | None:
     BadDataError
         When there are checkpoints and none can be read.
     """
-    candidates = [path for path in (layout.checkpoint, layout.previous_checkpoint) if path.exists()]
+    candidates = [path for path in (layout.checkpoint, layout.previous_checkpoint) if path.is_file()]
     damaged: list[Path] = []
     for path in candidates:
         try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
+            checkpoint = _read(path)
+        except BadDataError as error:
             log.warning("%s cannot be read (%s); trying the one before", path, error)
             damaged.append(path)
             continue
@@ -70,3 +80,25 @@ def load_checkpoint(layout: ModelLayout) -> Checkpoint | None:
             f"no checkpoint in {layout.fold} can be read", "Restore the folder, or train anew in another --model-dir."
         )
     return None
+
+
+def _read(path: Path) -> Checkpoint:
+    """One checkpoint: nothing that it holds is run, its checksums are looked at, and its values are of their types.
+
+    Raises
+    ------
+    BadDataError
+        When it is damaged, or not what `save_checkpoint` writes.
+    """
+    try:
+        checkpoint = read_checkpoint(path.read_bytes(), str(path), path)
+    except OSError as error:
+        raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
+    if not all(isinstance(one, torch.Tensor) for one in checkpoint["network_weights"].values()):
+        raise BadDataError(f"{path} holds something else than tensors in network_weights")
+    for name, kind in _KINDS.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise BadDataError(f"{path}: {name} is {ascii(checkpoint.get(name))[:80]}")
+    if checkpoint["iteration"] < 0:
+        raise BadDataError(f"{path}: iteration is {checkpoint['iteration']}")
+    return checkpoint

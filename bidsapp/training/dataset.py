@@ -73,14 +73,16 @@ def write_raw_dataset(
         for folder in (images, labels, known):
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in folder.glob(".*"):  # of a run that was killed while writing
-                leftover.unlink()
+                if not leftover.is_dir():
+                    leftover.unlink()
         wanted = {pair.case: pair for pair in pairs}
-        for marker in list(known.iterdir()):
-            if written_from.get(marker.name) != marker.read_text(encoding="ascii") or marker.name not in wanted:
+        for marker in [one for one in known.iterdir() if one.is_symlink() or not one.is_dir()]:
+            stands = marker.name in wanted and marker.is_file()
+            if not stands or marker.read_bytes() != written_from[marker.name].encode():
                 marker.unlink()
                 _remove_case(marker.name, images, labels)
         for case, pair in wanted.items():
-            if not (known / case).exists():
+            if not (known / case).exists() or not all(path.is_file() for path in _files_of(layout, part, pair)):
                 own_values = rehearsal.values if rehearsal and pair in earlier else values
                 write_nnunet_case(pair, images, labels, values=own_values, as_las=reader == TURNS_TO_RAS)
                 write_text(known / case, written_from[case])
@@ -101,6 +103,10 @@ def write_raw_dataset(
         layout.splits_final,
         [{"train": [pair.case for pair in (*parts.train, *earlier)], "val": [pair.case for pair in parts.validation]}],
     )
+
+
+def _files_of(layout: ModelLayout, part: str, pair: Pair) -> list[Path]:
+    return [*layout.raw_case(part, pair.case, len(pair.images)), layout.raw_labels(part) / f"{pair.case}.nii.gz"]
 
 
 def _relative_files(pair: Pair) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +16,13 @@ from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.files import read_json
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.ledger import labels_lock
+from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import TURNS_TO_RAS, ModelLayout, label_table_file, origins_file
 from bidsapp.records import Hemi, LabelTable, Pair, Split, SplitName, Vouched
 from bidsapp.training.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
 from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, ExaminedPairs, choose_pairs, examine_pairs
-from bidsapp.training.dataset import Parts
+from bidsapp.training.dataset import Parts, divide
 from bidsapp.training.lineage import Lineage, refuse_leaks
 from bidsapp.training.names import people_kept_apart
 from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, mirrored_axes, network_axes
@@ -160,13 +161,26 @@ def check_material(
     if state is not None:
         _refuse_renamed_people(state, checked)
         _refuse_other_labels(state, checked.table, channels, request.layout)
-    split = _place(request, source, checked, state, settings, lineage, write=False)
-    refuse_leaks(lineage, split, checked.pairs, checked.images)
+    people = {pair.participant for pair in checked.pairs} | lineage.inherited.people
+    earlier = (
+        others_pairs(
+            request, request.rehearse, checked.table, channels,
+            part="train", storage=found.storage, people=people | (state.split.people if state else set()),
+        )
+        if request.rehearse
+        else None
+    )  # fmt: skip
+    judged: list[EarlierPairs | None] = []
+
+    def judge(split: Split) -> None:
+        refuse_leaks(lineage, split, checked.pairs, checked.images)
+        judged.append(_rehearsal(earlier, checked, split, lineage) if earlier else None)
+
+    split = _place(request, source, checked, state, settings, lineage, judge)
+    (rehearsal,) = judged
     if request.participant_pattern is None:
         _warn_of_people_kept_apart(found, split)
-    rehearsal = _rehearsal(request, checked, channels, split, lineage, found) if request.rehearse else None
-    if not request.dry_run:
-        split = _place(request, source, checked, state, settings, lineage, write=True)
+    _say_absent_labels(checked, split, rehearsal)
     return Material(source, found, checked, split, channels, rehearsal)
 
 
@@ -269,6 +283,28 @@ def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:
             )  # fmt: skip
 
 
+def _say_absent_labels(checked: CheckedPairs, split: Split, rehearsal: EarlierPairs | None) -> None:
+    """Name the labels that nobody in a part holds: a test person's alone are never learned, and others never scored."""
+    parts, values = divide(checked.pairs, split), nnunet_values(checked.table)
+    rehearsed = {rehearsal.values.get(value, 0) for pair in rehearsal.pairs
+                 for value in rehearsal.checked.values.get(pair.case, ())} if rehearsal else set()  # fmt: skip
+    consequences = (
+        ("training", parts.train, rehearsed, "cannot be learned"),
+        ("validation", parts.validation, set[int](), "does not count in the validation Dice"),
+        ("test", parts.test, set[int](), "gets no test score"),
+    )
+    everywhere = {value for pair in checked.pairs for value in checked.values[pair.case]}
+    for part, pairs, further, consequence in consequences:
+        held = {value for pair in pairs for value in checked.values[pair.case]}
+        absent = [name for value, name in checked.table.names.items()
+                  if value in everywhere - held and values[value] not in further]  # fmt: skip
+        for name in absent:
+            log.warning(
+                "nobody in %s has the label %s: it %s. Add people who have it; before the first training split.tsv may "
+                "also be edited", part, name, consequence,
+            )  # fmt: skip
+
+
 def label_renames(request: GroupRequest) -> dict[str, str | None]:
     """What --label-map says of other trainings' names."""
     return dict(read_label_map(request.label_map).names) if request.label_map else {}
@@ -296,21 +332,9 @@ def others_pairs(
     )  # fmt: skip
 
 
-def _rehearsal(
-    request: GroupRequest,
-    checked: CheckedPairs,
-    channels: tuple[str, ...],
-    split: Split,
-    lineage: Lineage,
-    found: FoundPairs,
-) -> EarlierPairs:
-    places = add_places(split, lineage.inherited)
-    earlier = others_pairs(
-        request, request.rehearse or Path(), checked.table, channels,
-        part="train", storage=found.storage, people=places.people,
-    )  # fmt: skip
+def _rehearsal(earlier: EarlierPairs, checked: CheckedPairs, split: Split, lineage: Lineage) -> EarlierPairs:
     known = dict(lineage.image_people) | checked.image_people
-    return choose_rehearsal(earlier, places, known, checked)
+    return choose_rehearsal(earlier, add_places(split, lineage.inherited), known, checked)
 
 
 def _place(
@@ -320,25 +344,27 @@ def _place(
     state: ModelState | None,
     settings: Settings,
     lineage: Lineage,
-    *,
-    write: bool,
+    judge: Callable[[Split], None],
 ) -> Split:
     """Approved people have one place in all models of a data set; people of a user's folder only in this one.
 
-    Whoever a model before knows keeps their place.
+    Whoever a model before knows keeps their place. What is decided is judged before anything is written.
     """
     people = {pair.participant for pair in checked.pairs}
     judges = {pair.participant for pair in checked.pairs if pair.origin.is_reference}
     seed, locked = settings.training.seed, state.split if state else None
     validation, test = settings.split.validation_fraction, settings.split.test_fraction
     if source.vouched.by == "user":
-        return decide_split(
+        split = decide_split(
             request.layout.split, people, judges=judges, seed=seed, locked=locked, known=lineage.inherited,
             validation_fraction=validation, test_fraction=test,
         )  # fmt: skip
+        judge(split)
+        return split
     return decide_shared_split(
         request.output, request.layout.split, people, judges=judges, seed=seed, locked=locked,
-        inherited=lineage.inherited, validation_fraction=validation, test_fraction=test, write=write,
+        inherited=lineage.inherited, validation_fraction=validation, test_fraction=test,
+        write=not request.dry_run, judge=judge,
     )  # fmt: skip
 
 

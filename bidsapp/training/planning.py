@@ -5,9 +5,9 @@ Plans are made once in a model's life: planning again would change the network u
 
 from __future__ import annotations
 
-import glob
 import logging
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from bidsapp.config import TrainingSettings
-from bidsapp.errors import CannotWriteError, UsageError
-from bidsapp.files import explain_write_errors, read_json, write_json, write_text
+from bidsapp.errors import BadDataError, InterruptedRunError, UsageError
+from bidsapp.files import explain_write_errors, read_json, write_json
 from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, ModelLayout
 from bidsapp.training.environment import prints_to_log
+from bidsapp.training.nnunet_files import RESTORE, read_dataset, read_plans
+from bidsapp.training.preprocessed import forget_cases, is_whole, write_case, write_marker
+from bidsapp.training.volumes import VolumeError, read_volume
 
 log = logging.getLogger(__name__)
 
@@ -142,13 +145,9 @@ def preprocess_cases(layout: ModelLayout, content: dict[str, str], *, processes:
     """
     layout.preprocessed_cases.mkdir(parents=True, exist_ok=True)
     layout.preprocessed_hashes.mkdir(parents=True, exist_ok=True)
-    known = {path.name: path.read_text(encoding="ascii") for path in layout.preprocessed_hashes.iterdir()}
-    for case in known.keys() - content.keys():
-        _forget_case(layout, case)
-    known = {case: digest for case, digest in known.items() if all(path.exists() for path in _case_files(layout, case))}
-    wanted = [case for case, digest in content.items() if known.get(case) != digest]
-    for case in wanted:
-        _forget_case(layout, case)
+    whole = {case for case, digest in content.items() if is_whole(layout, case, digest)}
+    forget_cases(layout, whole)
+    wanted = [case for case in content if case not in whole]
     processes = min(processes, max(1, len(wanted) // CASES_PER_PROCESS))
     log.info("preprocessing %d of %d cases with %d process(es)", len(wanted), len(content), processes)
     jobs = [(layout, case, content[case]) for case in wanted]
@@ -157,40 +156,39 @@ def preprocess_cases(layout: ModelLayout, content: dict[str, str], *, processes:
             _preprocess_case(*job)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_preprocess_case, *zip(*jobs, strict=True)))
+        try:
+            list(pool.map(_preprocess_case, *zip(*jobs, strict=True)))
+        except BrokenProcessPool as error:
+            raise InterruptedRunError(
+                "a process that preprocesses cases was ended from outside; perhaps there was too little memory",
+                "Give the same command again, perhaps with a smaller --nprocs: what is done is kept.",
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what was begun is ended, nothing more is begun
+            raise
 
 
 def _preprocess_case(layout: ModelLayout, case: str, digest: str) -> None:
-    """Preprocess one case; its content file comes last, so a killed run does the case again."""
+    """Preprocess one case; its marker comes last, so a killed run does the case again."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    plans = PlansManager(str(layout.plans))
+    plans = PlansManager(read_plans(layout))
     configuration = plans.get_configuration(NNUNET_CONFIGURATION)
-    channels = sorted(layout.raw_images("Tr").glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
-    with explain_write_errors(layout.preprocessed_cases / case):
-        try:
-            configuration.preprocessor_class(verbose=False).run_case_save(
-                str(layout.preprocessed_cases / case),
-                [str(path) for path in channels],
-                str(layout.raw_labels("Tr") / f"{case}.nii.gz"),
-                plans,
-                configuration,
-                str(layout.raw_dataset / "dataset.json"),
-            )
-        except RuntimeError as error:
-            if "NDArray" not in str(error):  # blosc2 hides the operating system's reason
-                raise
-            raise CannotWriteError(
-                f"{layout.preprocessed_cases / case} cannot be written: {error}", "Free some space, and try again."
-            ) from error
-    write_text(layout.preprocessed_hashes / case, digest)
+    dataset = read_dataset(layout)
+    channels = layout.raw_case("Tr", case, len(dataset["channel_names"]))
+    label = layout.raw_labels("Tr") / f"{case}.nii.gz"
+    for path in (*channels, label):
+        _check_raw(path)
+    data, segmentation, properties = configuration.preprocessor_class(verbose=False).run_case(
+        [str(path) for path in channels], str(label), plans, configuration, dataset
+    )
+    write_case(layout, case, data, segmentation, properties)
+    write_marker(layout, case, digest)
 
 
-def _forget_case(layout: ModelLayout, case: str) -> None:
-    (layout.preprocessed_hashes / case).unlink(missing_ok=True)
-    for path in _case_files(layout, case):
-        path.unlink(missing_ok=True)
-
-
-def _case_files(layout: ModelLayout, case: str) -> list[Path]:
-    return [Path(f"{layout.preprocessed_cases / case}{ending}") for ending in (".b2nd", "_seg.b2nd", ".pkl")]
+def _check_raw(path: Path) -> None:
+    """Name a damaged file as ours are named: nnU-Net's readers would end with an error of their library."""
+    try:
+        read_volume(path)
+    except VolumeError as error:  # which does not travel between processes
+        raise BadDataError(error.message, error.hint or RESTORE) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import re
 from collections.abc import Collection, Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 
 from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
-from bidsapp.files import read_json
 from bidsapp.labels.tables import nnunet_values, read_label_table
 from bidsapp.layout import ModelLayout, annotation_file, label_table_file, origins_file
 from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
@@ -19,6 +17,7 @@ from bidsapp.training.annotated import read_annotated
 from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, check_pairs
 from bidsapp.training.names import read_names
+from bidsapp.training.nnunet_files import network_labels
 from bidsapp.training.orientation import NETWORK_SPACE, Storage
 from bidsapp.training.origins import read_origins, with_origins
 from bidsapp.training.pairs import FoundPairs, find_pairs, turn_pairs_of_model
@@ -97,7 +96,7 @@ def earlier_pairs(
     layout = ModelLayout(folder)
     state = read_state(layout)
     if state is not None:
-        found, own_table = _pairs_of_model(layout, state, part, storage, people), _table_of_model(layout)
+        found, own_table = _pairs_of_model(layout, state, part, storage, people), network_labels(layout)
         drawn = {case: frozenset(known.annotated) for case, known in state.cases.items() if known.annotated is not None}
     else:
         found = find_pairs(
@@ -179,6 +178,7 @@ def choose_rehearsal(
             images={new: checked.images[old] for old, new in renamed.items()},
             findings=(),
             annotated={new: checked.annotated[old] for old, new in renamed.items() if old in checked.annotated},
+            values={new: checked.values[old] for old, new in renamed.items() if old in checked.values},
         ),
     )
 
@@ -228,14 +228,9 @@ def _pairs_of_model(
     pairs = []
     for case, known in sorted(state.cases.items()):
         if known.split == part and not known.rehearsal:
-            images = sorted(layout.raw_images(folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))
             label = layout.raw_labels(folder) / f"{case}.nii.gz"
+            images = layout.raw_case(folder, case, len(state.channels))
             by_sense = names[case].participant
             participant = by_sense if by_sense in people else known.participant
-            pairs.append(Pair(case, participant, known.hemi, tuple(images), label, origin=known.origin))
+            pairs.append(Pair(case, participant, known.hemi, images, label, origin=known.origin))
     return FoundPairs(tuple(turn_pairs_of_model(pairs, storage)), ())
-
-
-def _table_of_model(layout: ModelLayout) -> LabelTable:
-    labels = read_json(layout.raw_dataset / "dataset.json")["labels"]
-    return LabelTable({value: name for name, value in sorted(labels.items(), key=lambda item: item[1]) if value})

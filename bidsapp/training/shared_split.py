@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def decide_shared_split(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
     write: bool = True,
+    judge: Callable[[Split], None] = lambda split: None,
 ) -> Split:
     """Place people as the data set knows them, the others anew, and add the others to what the data set knows.
 
@@ -46,6 +47,8 @@ def decide_shared_split(
         Places of people whom a model before knows; the data set's own come first.
     write
         False: leave the data set's split as it is.
+    judge
+        Raises when the split must not be used; nobody else can change it meanwhile, and nothing was written then.
 
     Raises
     ------
@@ -69,6 +72,7 @@ def decide_shared_split(
             validation_fraction=validation_fraction,
             test_fraction=test_fraction,
         )
+        judge(split)
         extended = add_known(known, split, people, generation=next_generation(known))
         if write and extended != known:
             write_split(shared, extended)

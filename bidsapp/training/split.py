@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -224,11 +225,6 @@ def split_to_json(split: Split) -> list[dict[str, Any]]:
     ]
 
 
-def split_from_json(rows: Iterable[Mapping[str, Any]]) -> Split:
-    """Take back what `split_to_json` gave."""
-    return Split(tuple(SplitRow(row["participant_id"], row["split"], row["generation"]) for row in rows))
-
-
 def _complete_fractions(validation_fraction: float, test_fraction: float) -> dict[SplitName, float]:
     train_fraction = 1 - validation_fraction - test_fraction
     if validation_fraction < 0 or test_fraction < 0 or train_fraction <= 0:
@@ -276,8 +272,12 @@ def _parse_row(path: Path, line: TsvRow) -> SplitRow:
         )
     if generation in ("", "n/a"):
         generation = "1"
-    if not (generation.isascii() and generation.isdigit()) or int(generation) < 1:
-        raise BadDataError(f"{path}, line {line.line}: generation {generation!r} is not a number from 1")
+    if not re.fullmatch(r"0{0,9}[1-9][0-9]{0,5}", generation):  # a number of any length would take its time
+        shown = generation if len(generation) <= 20 else f"{generation[:20]}..."
+        raise BadDataError(
+            f"{path}, line {line.line}: generation {shown!r} is not a whole number from 1 to 999999",
+            "Write 1 for the first people.",
+        )
     return SplitRow(participant, name, int(generation))
 
 

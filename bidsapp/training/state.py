@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Any, Literal
 
 from bidsapp.errors import BadDataError
+from bidsapp.evaluation.comparison import Comparison, comparison_from_json
 from bidsapp.files import read_json, write_json
+from bidsapp.labels.tables import LARGEST_VALUE
 from bidsapp.layout import ModelLayout
+from bidsapp.models.archives import printable
 from bidsapp.records import Hemi, LabelOrigin, Split, SplitName, Vouched
+from bidsapp.training.nnunet_files import RESTORE
 from bidsapp.training.orientation import are_axes
-from bidsapp.training.origins import origin_from_json
-from bidsapp.training.split import split_from_json, split_to_json
+from bidsapp.training.split import split_to_json
 
 Stage = Literal["training", "testing", "exported"]
 STATE_VERSION = 1
 SCRATCH = "scratch"
+MOST_ITERATIONS = 10**9
+_RESULT = {
+    "generation": int,
+    "people": dict[str, int],
+    "rehearsed": int,
+    "test_dice": dict[str, float | tuple[float, float] | None],
+    "comparisons": dict[str, dict[str, Any]],
+    "accepted": bool,
+}
+"""What every tested segment tells, see `Segment.result`."""
+_NEWER_RESULT = {"digest": str, "consistency": dict[str, float | int | None]}
+"""What older versions did not tell."""
 
 
 @dataclass(frozen=True)
@@ -170,68 +189,103 @@ def write_state(layout: ModelLayout, state: ModelState) -> None:
 def read_state(layout: ModelLayout) -> ModelState | None:
     """The state of a model; None where none was begun.
 
+    A MODEL_DIR may come from somebody else: every value is of its type, no name leads out of the folder, and segments
+    follow one another.
+
     Raises
     ------
     BadDataError
         When state.json is not what we wrote.
     """
-    if not layout.state.exists():
+    if not os.path.lexists(layout.state):
         return None
+    content = read_json(layout.state, RESTORE)
     try:
-        content: dict[str, Any] = read_json(layout.state)
-        if content.pop("version") != STATE_VERSION:
-            raise ValueError("written by another version of HippoTune")
-        return ModelState(
-            **content
-            | {
-                "labels": {int(value): name for value, name in content["labels"].items()},
-                "required_labels": tuple(content["required_labels"]),
-                "channels": tuple(content["channels"]),
-                "split": split_from_json(content["split"]),
-                "segments": tuple(_read_segment(segment) for segment in content["segments"]),
-                "cases": _read_cases(content),
-                "parents": tuple(content.get("parents", ())),
-                "new_labels": tuple(content.get("new_labels", ())),
-                "inherited": split_from_json(content.get("inherited", ())),
-                "unchecked": tuple(content.get("unchecked", ())),
-                "parent_labels": {int(old): new for old, new in content.get("parent_labels", {}).items()},
-                "parent_channels": tuple(content.get("parent_channels", ())),
-                "ancestors": tuple(content.get("ancestors", ())),
-                "storage": _read_storage(content.get("storage", {})),
-            }
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadDataError(
-            f"{layout.state} cannot be used: {error}", "Restore it from a backup, or choose another --model-dir."
-        ) from error
+        if not isinstance(content, dict) or content.pop("version", None) != STATE_VERSION:
+            raise ValueError("it was not written by this version of HippoTune")
+        for name in ("split", "inherited"):
+            content[name] = {"rows": content.get(name, [])}
+        state = _from_json(ModelState, content)
+        _check(state)
+    except ValueError as error:
+        raise BadDataError(f"{layout.state} cannot be used: {error}", RESTORE) from error
+    return _with_known_origins(state, content)
 
 
-def _read_cases(content: dict[str, Any]) -> dict[str, TrainedCase]:
+def _with_known_origins(state: ModelState, content: dict[str, Any]) -> ModelState:
     """Older versions did not note where labels come from: a user's folder was imported, of approvals nobody knows."""
-    approved = bool(content["segments"]) and content["segments"][-1].get("vouched", {}).get("by") == "review"
-    otherwise = LabelOrigin("unknown" if approved else "imported")
-    return {case: _read_case(known, otherwise) for case, known in content["cases"].items()}
+    if state.segments[-1].vouched.by != "review":
+        return state
+    cases = {
+        case: known if "origin" in content["cases"][case] else replace(known, origin=LabelOrigin("unknown"))
+        for case, known in state.cases.items()
+    }
+    return replace(state, cases=cases)
 
 
-def _read_case(content: dict[str, Any], otherwise: LabelOrigin) -> TrainedCase:
-    annotated, origin = content.get("annotated"), content.get("origin")
-    if content.get("axes") and not are_axes(content["axes"]):
-        raise ValueError(f"the axes of a case are {content['axes']!r}")
-    return TrainedCase(
-        **content
-        | {
-            "annotated": None if annotated is None else tuple(annotated),
-            "origin": otherwise if origin is None else origin_from_json(origin),
-        }
-    )
+def _from_json(kind: Any, content: object) -> Any:
+    """Values of JSON as a record or another `kind` of typed value; raises ValueError with place and value."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(json.dumps(content), strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise ValueError(f"{printable(place)[:200]} is {ascii(first['input'])[:80]}: {first['msg']}") from error
 
 
-def _read_storage(content: dict[Hemi, str]) -> dict[Hemi, str]:
-    wrong = [f"{side} {axes}" for side, axes in content.items() if side not in get_args(Hemi) or not are_axes(axes)]
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _check(state: ModelState) -> None:
+    """Hold what types do not say; raises ValueError."""
+    if not state.segments:
+        raise ValueError("segments is empty")
+    before = 0
+    for number, segment in enumerate(state.segments):
+        if segment.start != before or not segment.start <= segment.target <= MOST_ITERATIONS:
+            raise ValueError(f"segments.{number} goes from {segment.start} to {segment.target}, after {before}")
+        if number < len(state.segments) - 1 and segment.stage != "exported":
+            raise ValueError(f"segments.{number} is {segment.stage}, and another one follows")
+        before = segment.target
+        _check_result(segment.result, f"segments.{number}.result")
+    if not state.labels or not all(0 <= value <= LARGEST_VALUE for value in state.labels):
+        raise ValueError(f"labels are {state.labels}")
+    if not state.channels:
+        raise ValueError("channels is empty")
+    if len(state.split.people) < len(state.split.rows):
+        raise ValueError("split names somebody twice")
+    places = {row.participant_id: row.split for row in state.split.rows}
+    wrong = [f"{side} {axes}" for side, axes in state.storage.items() if not are_axes(axes)]
     if wrong:
         raise ValueError(f"storage is {', '.join(wrong)}")
-    return content
+    for case, known in state.cases.items():
+        if known.axes and not are_axes(known.axes):
+            raise ValueError(f"cases.{case} has the axes {ascii(known.axes)[:80]}")
+        if case in ("", ".", "..") or not case.isprintable() or {"/", "\\"} & set(case):
+            raise ValueError(f"cases: {ascii(case)[:80]} is no name of a file")
+        if not known.rehearsal and places.get(known.participant) != known.split:
+            raise ValueError(f"cases.{case} is in {known.split}, and {known.participant} is not")
 
 
-def _read_segment(content: dict[str, Any]) -> Segment:
-    return Segment(**content | {"vouched": Vouched(**content.get("vouched", {}))})
+def _check_result(result: Mapping[str, Any], where: str) -> None:
+    """What the report reads of a finished segment; raises ValueError."""
+    if not result:
+        return
+    try:
+        for key, kind in _RESULT.items():
+            _from_json(kind, result[key])
+        for key, kind in _NEWER_RESULT.items():
+            if key in result:
+                _from_json(kind, result[key])
+        for one in result["comparisons"].values():
+            _from_json(Comparison, comparison_from_json(one).to_json())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where} cannot be read: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

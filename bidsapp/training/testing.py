@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.bids.people import shorten_list
+from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, compare, drawn_by
 from bidsapp.evaluation.scores import score_case
-from bidsapp.files import read_json
 from bidsapp.layout import TURNS_TO_RAS, ModelLayout
 from bidsapp.prediction import Predictor
 from bidsapp.progress import progress_over
 from bidsapp.records import CaseScore, Hemi, LabelOrigin, LabelTable, SplitName
 from bidsapp.training.import_pairs import write_nnunet_case
+from bidsapp.training.nnunet_files import RESTORE
 from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.state import ModelState
 from bidsapp.training.volumes import read_volume
@@ -67,6 +67,8 @@ class Contender:
     def predict(self, pair: ScoredPair, output: Path) -> np.ndarray:
         """Write the model's label map to `output`, and give it with our values."""
         images = pair.images if self.channels is None else [pair.images[channel] for channel in self.channels]
+        for path in images:
+            read_volume(path)  # names a damaged file, which nnU-Net's reader would not
         self.predictor.predict_files(images, output)
         return _renumber(read_volume(output).array, self.values)
 
@@ -77,7 +79,7 @@ def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> li
     return [
         ScoredPair(
             case, known.participant, known.hemi,
-            tuple(sorted(layout.raw_images(folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii.gz"))),
+            layout.raw_case(folder, case, len(state.channels)),
             layout.raw_labels(folder) / f"{case}.nii.gz", annotated=known.annotated, origin=known.origin,
         )
         for case, known in sorted(state.cases.items())
@@ -134,6 +136,8 @@ def predict_and_score(
     for pair in progress_over(list(pairs), what):
         prediction = contender.predict(pair, folder / f"{pair.case}_dseg.nii.gz")
         reference = read_volume(pair.label)
+        if reference.array.shape != prediction.shape:
+            raise BadDataError(f"{pair.label} is {reference.array.shape}, its image {prediction.shape}", RESTORE)
         scores += score_case(
             prediction,
             reference.array,
@@ -146,12 +150,6 @@ def predict_and_score(
             label_from=pair.origin.kind,
         )
     return scores
-
-
-def network_labels(layout: ModelLayout) -> LabelTable:
-    """The values that the network of a MODEL_DIR learns, and their names."""
-    labels = read_json(layout.raw_dataset / "dataset.json")["labels"]
-    return LabelTable({value: name for name, value in sorted(labels.items(), key=lambda item: item[1]) if value})
 
 
 def compare_models(

@@ -7,8 +7,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,14 +22,21 @@ from torch._dynamo import OptimizedModule
 
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, UsageError
-from bidsapp.files import read_json
 from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout
 from bidsapp.machine import available_memory_bytes
 from bidsapp.training.augmentation import training_transforms, validation_transforms
-from bidsapp.training.batches import SHARE_OF_MEMORY, Batch, Batches, CasesInMemory, iterate
+from bidsapp.training.batches import (
+    PREFETCHED,
+    SHARE_OF_MEMORY,
+    Batch,
+    Batches,
+    PreprocessedCases,
+    iterate,
+)
 from bidsapp.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from bidsapp.training.environment import prints_to_log
 from bidsapp.training.marginal import marginalise
+from bidsapp.training.nnunet_files import RESTORE, read_dataset, read_plans
 from bidsapp.training.schedule import learning_rate
 from bidsapp.training.state import ModelState, Segment
 
@@ -146,6 +153,8 @@ class Start:
 
     Attributes
     ----------
+    training, validation
+        Their cases.
     from_model
         It goes on from another model, whose weights are the checkpoint of iteration 0.
     new_labels
@@ -159,6 +168,8 @@ class Start:
         of the training.
     """
 
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
     from_model: bool = False
     new_labels: bool = False
     annotated: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -281,40 +292,66 @@ class HippoTuneTrainer(nnUNetTrainer):
         `progress.iteration` says how far it came.
         """
         target = self.segments[-1].target
-        self._make_batches()
+        stop_requested = watcher.stop_requested
+        self._make_batches(stop_requested)
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if self.start.from_model and not self.progress.source_dice and self.progress.iteration == 0:
-            self.progress.source_dice = self._validate().dice
+            found = self._validate(stop_requested)
+            if found is None:
+                return
+            self.progress.source_dice = found.dice
         if self.progress.source_dice:
             watcher.source_validated(self.progress.source_dice)
-        every = self.settings.training
-        batches = iterate(
+        if self.validation_is_due:  # it was interrupted
+            self._record(self.progress.loss_sum, self._learning_rate(self.progress.iteration - 1), watcher)
+            if self.validation_is_due:
+                return
+            self.progress.loss_sum = 0.0
+            self.save()
+        self.network.train()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device) + self.progress.loss_sum
+        with closing(self._training_batches(target, stop_requested)) as batches:
+            for batch in batches:
+                iteration = self.progress.iteration
+                rate = self._set_learning_rate(iteration)
+                loss = self.train_step(batch)["loss"]
+                loss_sum += loss
+                self.progress.loss_count += 1
+                self.progress.iteration = iteration = iteration + 1
+                watcher.step(iteration, loss.item)
+                if self._validates_at(iteration):
+                    self._record(float(loss_sum), rate, watcher)
+                    if not self.validation_is_due:
+                        loss_sum.zero_()
+                if stop_requested():
+                    break
+                if iteration == target or iteration % self.settings.training.checkpoint_interval == 0:
+                    self._save_progress(loss_sum)
+        if stop_requested():
+            self._save_progress(loss_sum)
+
+    def _training_batches(self, target: int, stop_requested: Callable[[], bool]) -> Generator[Batch, None, None]:
+        return iterate(
             self._batches["training"],
             self.progress.iteration,
             target,
             workers=self._affordable_workers(),
             pin_memory=self.device.type == "cuda",
+            stop_requested=stop_requested,
         )
-        self.network.train()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device) + self.progress.loss_sum
-        for batch in batches:
-            iteration = self.progress.iteration
-            rate = self._set_learning_rate(iteration)
-            loss = self.train_step(batch)["loss"]
-            loss_sum += loss
-            self.progress.loss_count += 1
-            self.progress.iteration = iteration = iteration + 1
-            watcher.step(iteration, loss.item)
-            if iteration % every.validation_interval == 0 or iteration == target:
-                self._record(float(loss_sum), rate, watcher)
-                loss_sum.zero_()
-            stop = watcher.stop_requested()
-            if stop or iteration == target or iteration % every.checkpoint_interval == 0:
-                self.progress.loss_sum = float(loss_sum)
-                self._refuse_divergence(self.progress.loss_sum)
-                self.save()
-            if stop:
-                return
+
+    def _validates_at(self, iteration: int) -> bool:
+        return iteration % self.settings.training.validation_interval == 0 or iteration == self.segments[-1].target
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether the last validation was interrupted; its losses are kept until it is done."""
+        return self._validates_at(self.progress.iteration) and self.progress.loss_count > 0
+
+    def _save_progress(self, loss_sum: torch.Tensor) -> None:
+        self.progress.loss_sum = float(loss_sum)
+        self._refuse_divergence(self.progress.loss_sum)
+        self.save()
 
     def train_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """One step. The loss stays on the device: reading it makes a GPU wait."""
@@ -355,24 +392,32 @@ class HippoTuneTrainer(nnUNetTrainer):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._precision)
 
-    def _set_learning_rate(self, iteration: int) -> float:
-        segment = next(segment for segment in self.segments if segment.start <= iteration < segment.target)
-        if iteration == segment.start and self.progress.iteration > 0:
-            self.optimizer, _ = self.configure_optimizers()
-        rate = learning_rate(
+    def _segment_of(self, iteration: int) -> Segment:
+        return next(segment for segment in self.segments if segment.start <= iteration < segment.target)
+
+    def _learning_rate(self, iteration: int) -> float:
+        segment = self._segment_of(iteration)
+        return learning_rate(
             iteration,
             start=segment.start,
             target=segment.target,
             settings=self.settings.optimizer,
             finetuning=self.settings.finetuning if self.start.from_model else None,
         )
+
+    def _set_learning_rate(self, iteration: int) -> float:
+        segment, rate = self._segment_of(iteration), self._learning_rate(iteration)
+        if iteration == segment.start and self.progress.iteration > 0:
+            self.optimizer, _ = self.configure_optimizers()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * (group["factor"] if segment.start == 0 else 1)
         return rate
 
     def _record(self, loss_sum: float, rate: float, watcher: Watcher) -> None:
         self._refuse_divergence(loss_sum)
-        found = self._validate()
+        found = self._validate(watcher.stop_requested)
+        if found is None:
+            return
         validation = Validation(
             iteration=self.progress.iteration,
             training_loss=loss_sum / self.progress.loss_count,
@@ -393,12 +438,15 @@ class HippoTuneTrainer(nnUNetTrainer):
             )
 
     @torch.no_grad()
-    def _validate(self) -> _Validated:
-        """Look at the fixed validation batches, those of either kind of label apart."""
+    def _validate(self, stop_requested: Callable[[], bool]) -> _Validated | None:
+        """Look at the fixed validation batches, those of either kind of label apart; None: stopped."""
         self.network.eval()
         losses, counts, pictures = [], [], []
         cases: list[str] = []
         for number in range(self.settings.training.validation_batches):
+            if stop_requested():
+                self.network.train()
+                return None
             batch = self._batches["validation"][number]
             target = [scale.to(self.device) for scale in batch["target"]]
             outputs = self._known_to(batch, self._forward(batch["data"].to(self.device)))
@@ -441,8 +489,20 @@ class HippoTuneTrainer(nnUNetTrainer):
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take up a checkpoint, whose values are of their types; whether they fit this network is seen here."""
+        try:
+            self._take_up(checkpoint)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BadDataError(
+                f"the checkpoint in {self.layout.fold} does not fit the model: {reason}", RESTORE
+            ) from error
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
         self._plain_network.load_state_dict(checkpoint["network_weights"])
         self.progress = _Progress(**{key: checkpoint[key] for key in asdict(_Progress()) if key in checkpoint})
+        for point in self.progress.history:
+            f"{Validation(**point).mean_dice:.3f}"
         same_kind = checkpoint["optimizer"] == self._optimizer_kind
         if same_kind and all(segment.start != self.progress.iteration for segment in self.segments):
             chosen = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -452,7 +512,7 @@ class HippoTuneTrainer(nnUNetTrainer):
         if self.grad_scaler and checkpoint["grad_scaler_state"]:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
 
-    def _make_batches(self) -> None:
+    def _make_batches(self, stop_requested: Callable[[], bool]) -> None:
         patch_size = self.configuration_manager.patch_size
         augmentation = self.settings.augmentation
         scales = self._get_deep_supervision_scales()
@@ -468,14 +528,20 @@ class HippoTuneTrainer(nnUNetTrainer):
             ),
             "validation": validation_transforms(scales),
         }
-        split = read_json(self.layout.splits_final)[0]
         limit = SHARE_OF_MEMORY * available_memory_bytes()
         for stream, cases, crop in (
-            ("training", split["train"], patch_before_rotation),
-            ("validation", split["val"], patch_size),
+            ("training", self.start.training, patch_before_rotation),
+            ("validation", self.start.validation, patch_size),
         ):
             loader = nnUNetDataLoader(
-                CasesInMemory(str(self.layout.preprocessed_cases), list(cases), limit_bytes=limit / 2),
+                PreprocessedCases(
+                    self.layout,
+                    list(cases),
+                    limit_bytes=limit / 2,
+                    channels=self.num_input_channels,
+                    largest_label=max(self.label_names),
+                    stop_requested=stop_requested,
+                ),
                 self.batch_size,
                 crop,
                 patch_size,
@@ -497,15 +563,22 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     def _affordable_workers(self) -> int:
         """Workers whose batches fit into shared memory (containers often have 64 MB of it)."""
-        workers = self.machine.workers
-        shared = shutil.disk_usage("/dev/shm").free if sys.platform == "linux" else float("inf")
-        per_worker = 8 * 4 * self.batch_size * np.prod(self.configuration_manager.patch_size)
-        affordable = min(workers, int(shared // per_worker))
+        workers, batch = self.machine.workers, self._bytes_of_batch()
+        room = max(0.0, _shared_memory_bytes() - 2 * batch)  # the one that is being trained on, and the next
+        affordable = int(min(workers, room // (PREFETCHED * batch)))
         if affordable < workers:
             log.warning(
-                "/dev/shm has room for %d of %d workers; --shm-size or --ipc=host gives more", affordable, workers
-            )
+                "/dev/shm has room for %d of %d workers, of %.0f MB each; --shm-size or --ipc=host gives more",
+                affordable, workers, PREFETCHED * batch / 1e6,
+            )  # fmt: skip
         return affordable
+
+    def _bytes_of_batch(self) -> int:
+        """Images in float32, and labels in int16 at every scale."""
+        patch = np.array(self.configuration_manager.patch_size)
+        scales = self._get_deep_supervision_scales() or [[1.0, 1.0, 1.0]]
+        labels = sum(int(np.prod(np.round(patch * scale))) for scale in scales)
+        return self.batch_size * int(4 * self.num_input_channels * np.prod(patch) + 2 * labels)
 
 
 def case_shares(
@@ -538,16 +611,19 @@ def start_of(state: ModelState) -> Start:
     """What a model's training began with."""
     annotated = {case: frozenset(one.annotated) for case, one in state.cases.items() if one.annotated is not None}
     rehearsal = frozenset(case for case, one in state.cases.items() if one.rehearsal)
+    training, validation = (
+        tuple(case for case, one in state.cases.items() if one.split == part) for part in ("train", "validation")
+    )
     as_predicted = frozenset(case for case, one in state.cases.items() if not one.origin.is_reference)
-    return Start(state.from_model, bool(state.new_labels), annotated, rehearsal, as_predicted)
+    return Start(training, validation, state.from_model, bool(state.new_labels), annotated, rehearsal, as_predicted)
 
 
 def make_trainer(
     layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine, start: Start
 ) -> HippoTuneTrainer:
     """The trainer of a planned and preprocessed model, at its newest checkpoint."""
-    plans = read_json(layout.plans) | {"continue_training": layout.checkpoint.exists()}
-    dataset_json = read_json(layout.raw_dataset / "dataset.json")
+    plans = read_plans(layout) | {"continue_training": layout.checkpoint.exists()}
+    dataset_json = read_dataset(layout)
     with prints_to_log():
         trainer = HippoTuneTrainer(plans, NNUNET_CONFIGURATION, 0, dataset_json, machine.device)
     trainer.prepare(layout, settings, segments, machine, start)
@@ -592,6 +668,16 @@ def _keep_freed_memory() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(m_mmap_max, 0)
             libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def _shared_memory_bytes() -> float:
+    """What is free where workers lay their batches."""
+    if sys.platform != "linux":
+        return float("inf")
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return 0.0
 
 
 def _mean(of_labels: Mapping[str, float]) -> float:

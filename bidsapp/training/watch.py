@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from bidsapp.files import explain_write_errors
 from bidsapp.layout import ModelLayout
+from bidsapp.machine import STOP_SIGNALS
 from bidsapp.training.trainer import Validation, ValidationPicture, Watcher
 
 log = logging.getLogger(__name__)
@@ -33,25 +33,78 @@ LABEL_COLOURS = np.array(
 def watch_training(layout: ModelLayout, *, start: int, target: int, slow_device: bool) -> Iterator[Watcher]:
     """Show progress and write TensorBoard events for iterations `start` to `target`.
 
-    SIGTERM and SIGINT are taken as a wish to stop after the current iteration.
+    A signal (`bidsapp.machine.STOP_SIGNALS`) is taken as a wish to stop after the current iteration.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
-    with _stop_on_signals() as stop_requested:
-        with explain_write_errors(layout.tensorboard):
-            writer = SummaryWriter(str(layout.tensorboard), purge_step=start + 1)
+    with _stop_on_signals() as stop_requested, _silent_event_threads():
+        events = _Events(layout.tensorboard, purge_step=start + 1)
         progress = _Progress(start, target, slow_device)
         try:
             yield Watcher(
                 step=progress.step,
-                validated=lambda validation, picture: _validated(layout, writer, progress, validation, picture),
+                validated=lambda validation, picture: _validated(events, progress, validation, picture),
                 source_validated=lambda dice: _draw_source_line(layout, dice, target),
                 stop_requested=stop_requested,
             )
         finally:
             progress.close()
-            with contextlib.suppress(OSError):  # what it could not write is not worth the training
-                writer.close()
+            events.close()
+
+
+class _Events:
+    """Event files for TensorBoard. They are only for looking: where they cannot be written, the training goes on."""
+
+    def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+        with self._as_far_as_it_goes():
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def write(self, scalars: Mapping[str, float], step: int, picture: np.ndarray | None = None) -> None:
+        """Add numbers by tag, and a picture (rows, columns, 3)."""
+        with self._as_far_as_it_goes():
+            if self._writer is None:
+                return
+            for tag, value in scalars.items():
+                self._writer.add_scalar(tag, value, step)
+            if picture is not None:
+                self._writer.add_image("validation (image, label, prediction)", picture, step, dataformats="HWC")
+            self._writer.flush()
+
+    def close(self) -> None:
+        with self._as_far_as_it_goes():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextmanager
+    def _as_far_as_it_goes(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            log.warning(
+                "%s cannot be written: %s; the training goes on without further curves there",
+                self._folder, error.strerror or error,
+            )  # fmt: skip
+
+
+@contextmanager
+def _silent_event_threads() -> Iterator[None]:
+    """TensorBoard's thread raises what `_Events` is told as well; nobody needs its traceback on the screen."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if "tensorboard" in type(args.thread).__module__:
+            log.debug("TensorBoard's thread ended: %s", args.exc_value)
+        else:
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class _Progress:
@@ -110,9 +163,7 @@ class _Progress:
         self.bar.close()
 
 
-def _validated(
-    layout: ModelLayout, writer: Any, progress: _Progress, validation: Validation, picture: ValidationPicture
-) -> None:
+def _validated(events: _Events, progress: _Progress, validation: Validation, picture: ValidationPicture) -> None:
     progress.measured = _say_measured(validation)
     progress.show(validation.training_loss)
     step = validation.iteration
@@ -125,11 +176,7 @@ def _validated(
         "speed/iterations_per_second": progress.speed,
         "memory/peak_GB": _peak_memory_gb(),
     }
-    with explain_write_errors(layout.tensorboard):
-        for tag, value in scalars.items():
-            writer.add_scalar(tag, value, step)
-        writer.add_image("validation (image, label, prediction)", _paint(picture), step, dataformats="HWC")
-        writer.flush()
+    events.write(scalars, step, _paint(picture))
     details = "; ".join(
         f"{what} " + ", ".join(f"{label} {value:.3f}" for label, value in of_labels.items())
         for what, of_labels in (("Dice", validation.dice), ("consistency", validation.consistency))
@@ -153,14 +200,12 @@ def _say_measured(validation: Validation) -> str:
 
 def _draw_source_line(layout: ModelLayout, dice: Mapping[str, float], target: int) -> None:
     """What the training began with, from iteration 0 to `target`: a second run in the same charts."""
-    from torch.utils.tensorboard import SummaryWriter
-
     log.info("before training, validation Dice %s", ", ".join(f"{name} {value:.3f}" for name, value in dice.items()))
     scalars = {"dice/mean": float(np.mean(list(dice.values()))), **{f"dice/{name}": one for name, one in dice.items()}}
-    with explain_write_errors(layout.tensorboard_source), SummaryWriter(str(layout.tensorboard_source)) as writer:
-        for tag, value in scalars.items():
-            for step in (0, target):
-                writer.add_scalar(tag, value, step)
+    events = _Events(layout.tensorboard_source)
+    for step in (0, target):
+        events.write(scalars, step)
+    events.close()
 
 
 def _paint(picture: ValidationPicture) -> np.ndarray:
@@ -192,8 +237,7 @@ def _peak_memory_gb() -> float:
 @contextmanager
 def _stop_on_signals() -> Iterator[Callable[[], bool]]:
     received: list[int] = []
-    names = (signal.SIGTERM, signal.SIGINT)
-    before = {name: signal.signal(name, lambda number, _: received.append(number)) for name in names}
+    before = {name: signal.signal(name, lambda number, _: received.append(number)) for name in STOP_SIGNALS}
     try:
         yield lambda: bool(received)
     finally:

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import bids  # noqa: F401 - imported before the runs are forked, and not by each of them
 import nibabel as nib
 import numpy as np
 import pytest
 
+import bidsapp.participant
+import bidsapp.review  # noqa: F401
 from bidsapp.corobl.grid import crop_image
 from bidsapp.labels.events import read_events
 from bidsapp.layout import OutputLayout, SessionLayout

@@ -216,14 +216,17 @@ def test_a_failed_training_is_not_evaluated(trained: Trained, tmp_path: Path) ->
     state = json.loads(layout.state.read_text())
     state["segments"].append(state["segments"][0] | {"start": ITERATIONS, "target": 200, "stage": "training"})
     layout.state.write_text(json.dumps(state))
-    next(layout.preprocessed_cases.glob("*-R.b2nd")).write_bytes(b"not a case")
+    shutil.rmtree(layout.preprocessed_cases)
+    image = next(layout.raw_images("Tr").glob("*-R_0000.nii.gz"))
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-100])
     done = train(trained.pairs, layout.root)
     assert done.run.code == 65, done.run.output
-    assert "is damaged" in done.run.output
+    assert image.name in done.run.output
     assert "log: " in done.run.output
     assert not layout.test.exists()
     assert not layout.export.exists()
-    shutil.rmtree(layout.preprocessed_cases)
+    image.write_bytes(whole)
     assert train(trained.pairs, layout.root).run.code == 0
     assert layout.exported_model(200).exists()
 

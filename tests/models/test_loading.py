@@ -301,3 +301,33 @@ def test_a_model_of_nnunet_v1_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="nnU-Net v1") as error:
         load_model(tmp_path / "v1.zip")
     assert "convert-v1" in error.value.hint
+
+
+@pytest.mark.parametrize("below", [".", "nnUNetTrainerV2__nnUNetPlansv2.1", "3d_fullres/Task101_X/nnUNetTrainerV2"])
+def test_a_folder_of_nnunet_v1_is_named_as_such(tmp_path: Path, below: str) -> None:
+    trained = Path(__file__).parent / "data" / "v1" / "nnUNetTrainerV2__nnUNetPlansv2.1"
+    folder = tmp_path / "v1 model"
+    shutil.copytree(trained, folder / below)
+    for asked in (folder, folder / below / "fold_0" / "model_best.pth"):
+        if asked != folder:
+            (folder / below / "fold_0" / "model_best.model").rename(asked)
+        with pytest.raises(BadDataError, match="nnU-Net v1") as error:
+            load_model(asked)
+        named = folder if asked == folder else folder / below
+        assert f"hippotune-models convert-v1 '{named}' NEW.zip" in error.value.hint
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_the_names_of_torchs_wrappers_are_understood(export: Export, tmp_path: Path, wrapper: str) -> None:
+    weights = random_weights(tiny_plans(), 1)
+    wrapped = load_model(export(weights={wrapper + name: one for name, one in weights.items()}).archive)
+    plain = load_model(export(weights=weights).archive)
+    assert wrapped.digest == plain.digest
+    np.testing.assert_array_equal(predict(wrapped), predict(plain))
+
+
+def test_a_weight_that_is_there_with_and_without_a_wrapper_is_refused(export: Export) -> None:
+    weights = random_weights(tiny_plans(), 1)
+    name = next(iter(weights))
+    with pytest.raises(BadDataError, match="is not of the network"):
+        load_model(export(weights=weights | {f"module.{name}": weights[name] + 1}).archive)

@@ -75,7 +75,12 @@ def make_model(
     for folder in (layout.raw_images("Ts"), layout.raw_labels("Ts"), layout.test, layout.export):
         folder.mkdir(parents=True)
     (layout.raw_dataset / "dataset.json").write_text(
-        json.dumps({"labels": {"background": 0} | {name: value for value, name in values.items()}})
+        json.dumps(
+            {
+                "channel_names": {"0": "T1w"},
+                "labels": {"background": 0} | {name: value for value, name in values.items()},
+            }
+        )
     )
     label = np.zeros((12, 16, 10), np.uint8)
     for value in values:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +21,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from bidsapp.config import AugmentationSettings, preset_settings
 from bidsapp.training.augmentation import BiasFieldTransform, FieldOfViewTransform, training_transforms
 from bidsapp.training.batches import Batches, iterate
+from tests.conftest import ROOT
 
 PATCH = (16, 24, 16)
 EVERYTHING = AugmentationSettings(
@@ -35,6 +44,10 @@ class FakeCases:
 
 @pytest.fixture
 def batches() -> Batches:
+    return make_batches()
+
+
+def make_batches() -> Batches:
     transforms = training_transforms(
         PATCH, spacing_mm=1.0, deep_supervision_scales=[[1, 1, 1], [0.5, 0.5, 0.5]], settings=EVERYTHING
     )
@@ -77,6 +90,101 @@ def test_the_number_of_workers_changes_nothing(batches: Batches, workers: int) -
     together = list(iterate(batches, 2, 6, workers=workers, pin_memory=False))
     assert len(alone) == 4
     assert all(same(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def prepared(batches: Batches, stop: int, **options: object) -> Iterator[dict[str, object]]:
+    return iterate(batches, 0, stop, workers=2, pin_memory=False, **options)  # type: ignore[arg-type]
+
+
+def assert_all_come(batches: Batches, together: Iterator[dict[str, object]], stop: int) -> None:
+    received = list(together)
+    assert len(received) == stop
+    assert all(same(batch, batches[number]) for number, batch in enumerate(received))
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_is_killed_is_named_and_the_rest_is_prepared_here(
+    batches: Batches, caplog: pytest.LogCaptureFixture
+) -> None:
+    together = prepared(batches, 40)
+    first = next(together)
+    (victim, _) = multiprocessing.active_children()
+    victim.kill()
+    assert_all_come(batches, itertools.chain([first], together), 40)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"process {victim.pid} was ended by SIGKILL" in warning
+    assert "this process prepares the batches itself" in warning
+
+
+def test_workers_that_fall_silent_are_given_up(
+    batches: Batches, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bidsapp.training.batches.SILENCE_SECONDS", 4.0)
+    together = prepared(batches, 40)
+    first = next(together)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signal.SIGSTOP)
+    assert_all_come(batches, itertools.chain([first], together), 40)
+    assert "no batch came for 4 s" in caplog.text
+
+
+def test_a_wish_to_stop_is_heard_while_a_batch_is_waited_for(batches: Batches) -> None:
+    """The workers are stopped for good: without looking up from the wait this would never end."""
+    wishes: list[int] = []
+    together = prepared(batches, 10**6, stop_requested=lambda: bool(wishes))
+    next(together)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signal.SIGSTOP)
+    threading.Timer(1, lambda: wishes.append(1)).start()
+    list(together)
+    assert wishes
+    assert not multiprocessing.active_children()
+
+
+def test_nothing_is_left_behind_when_the_training_goes_away(batches: Batches) -> None:
+    together = prepared(batches, 10**6)
+    next(together)
+    together.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+
+
+IN_A_LONG_TMPDIR = """
+import logging, multiprocessing
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+from tests.training.test_batches import make_batches, same
+from bidsapp.training.batches import iterate
+batches = make_batches()
+together = iterate(batches, 0, 6, workers=2, pin_memory=False)
+first = next(together)
+print("workers", len(multiprocessing.active_children()))
+print("same", all(same(one, batches[n]) for n, one in enumerate([first, *together])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, "workers 2\nsame True\n"),
+        ({"files": 12}, "workers 0\nsame True\n"),  # neither pipes nor processes can be made
+    ],
+)
+def test_workers_start_where_temporary_files_have_long_paths_or_are_done_without(
+    tmp_path: Path, limits: dict[str, int], said: str
+) -> None:
+    folder = tmp_path / ("x" * 140)
+    folder.mkdir()
+    script = IN_A_LONG_TMPDIR
+    if limits:
+        script = script.replace(
+            "batches = make", "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))\nbatches = make"
+        )
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == said
+    assert ("this process prepares the batches itself" in process.stderr) == bool(limits)
 
 
 def test_the_bias_field_shades_smoothly_and_keeps_the_mean() -> None:

@@ -12,7 +12,11 @@ from bidsapp.training.checkpoints import load_checkpoint, save_checkpoint
 
 
 def checkpoint(iteration: int) -> dict[str, object]:
-    return {"iteration": iteration, "network_weights": {"w": torch.full((4,), float(iteration))}}
+    return {
+        "iteration": iteration, "loss_sum": 0.0, "loss_count": 0, "history": [], "optimizer": "adamw",
+        "optimizer_state": {}, "grad_scaler_state": None,
+        "network_weights": {"w": torch.full((4,), float(iteration))},
+    }  # fmt: skip
 
 
 def iteration_of(layout: ModelLayout) -> int:

@@ -98,7 +98,8 @@ def digest(letter: str) -> str:
 def test_all_that_a_model_was_is_known_by_its_digests(tmp_path: Path) -> None:
     """Its base, its parents, what they say they were, and each of its own exports, the newest too."""
     layout = ModelLayout(tmp_path / "older")
-    segments = tuple(Segment(at, at + 10, "exported", result={"digest": digest(letter)})
+    tested = {"generation": 1, "people": {}, "rehearsed": 0, "test_dice": {}, "comparisons": {}, "accepted": True}
+    segments = tuple(Segment(at, at + 10, "exported", result=tested | {"digest": digest(letter)})
                      for at, letter in ((0, "b"), (10, "c")))  # fmt: skip
     state = ModelState(
         digest("a"), {1: "CA1"}, (), ("T1w",), BEFORE, segments,

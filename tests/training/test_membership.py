@@ -15,7 +15,7 @@ from bidsapp.records import Split, SplitRow
 from bidsapp.training.check_pairs import check_pairs
 from bidsapp.training.membership import Membership, find_in_training, known_training
 from bidsapp.training.pairs import find_pairs
-from bidsapp.training.state import ModelState, write_state
+from bidsapp.training.state import ModelState, Segment, write_state
 from bidsapp.training.volumes import read_volume
 
 PARTS = {"sub-01": "train", "sub-02": "validation", "sub-03": "test", "sub-04": "train"}
@@ -44,6 +44,7 @@ def write_model(folder: TrainingFolder, model_dir: Path, base: str = "scratch") 
         required_labels=(),
         channels=("T1w",),
         split=Split(tuple(SplitRow(person, part, 1) for person, part in PARTS.items())),  # type: ignore[arg-type]
+        segments=(Segment(0, 10, "exported"),),
         unchecked=() if base == "scratch" else ("theirs",),
         image_people=checked.image_people,
     )

@@ -100,3 +100,18 @@ def test_runs_at_once_agree(tmp_path: Path) -> None:
     for seed in range(1, 5):
         own = places(read_split(tmp_path / f"{seed}.tsv"))
         assert own == {person: shared[person] for person in own}
+
+
+def test_what_is_judged_is_what_is_written(tmp_path: Path) -> None:
+    output, judged = OutputLayout(tmp_path), []
+    split = decide_shared_split(output, tmp_path / "a.tsv", people(1, 8), seed=1, judge=judged.append)
+    assert judged == [split]
+
+    def refuse(split: Split) -> None:
+        assert split.people == people(1, 12)
+        raise BadDataError("not so")
+
+    before = output.people_split.read_bytes()
+    with pytest.raises(BadDataError, match="not so"):
+        decide_shared_split(output, tmp_path / "b.tsv", people(1, 12), seed=1, judge=refuse)
+    assert output.people_split.read_bytes() == before

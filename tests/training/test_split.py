@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from bidsapp.training.split import (
     pairs_in,
     place_people,
     read_split,
-    split_from_json,
-    split_to_json,
     write_split,
 )
 
@@ -215,14 +212,6 @@ def test_a_missing_split_and_bytes_that_are_no_text(tmp_path):
     (tmp_path / "split.tsv").write_bytes(b"participant_id\tsplit\n\xe9\ttrain\n")
     with pytest.raises(BadDataError, match=r"split\.tsv is not UTF-8 text \(byte 21\)"):
         read_split(tmp_path / "split.tsv")
-
-
-def test_a_split_survives_both_ways_to_store_it(tmp_path):
-    split = place_people(place_people(Split(), people(5), seed=0), people(9), seed=0, generation=2)
-    write_split(tmp_path / "split.tsv", split)
-    assert read_split(tmp_path / "split.tsv") == split
-    assert (tmp_path / "split.tsv").read_text().startswith("participant_id\tsplit\tgeneration\nsub-05\ttrain\t1\n")
-    assert split_from_json(json.loads(json.dumps(split_to_json(split)))) == split
 
 
 def test_before_the_first_training_a_hand_written_split_counts(tmp_path, caplog):
