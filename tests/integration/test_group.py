@@ -87,8 +87,9 @@ def test_scores_are_a_table_of_every_test_person_side_and_label(trained: Trained
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert list(rows[0]) == [
         *("participant_id", "case", "hemi", "label", "dice", "hd95_mm"),
-        *("assd_mm", "volume_error_mm3", "volume_error_percent"),
+        *("assd_mm", "volume_error_mm3", "volume_error_percent", "label_from"),
     ]
+    assert {row["label_from"] for row in rows} == {"imported"}
     cases = names(trained.layout.raw_images("Ts"))
     assert {(row["case"], row["label"]) for row in rows} == {
         (case, label) for case in cases for label in ("Anterior", "Posterior")
