@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, NoInputError, UsageError
-from bidsapp.files import read_json
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.ledger import labels_lock
 from bidsapp.labels.tables import nnunet_values
@@ -25,6 +24,7 @@ from bidsapp.training.check_pairs import CheckedPairs, ExaminedPairs, choose_pai
 from bidsapp.training.dataset import Parts, divide
 from bidsapp.training.lineage import Lineage, refuse_leaks
 from bidsapp.training.names import people_kept_apart
+from bidsapp.training.nnunet_files import read_plans
 from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, mirrored_axes, network_axes
 from bidsapp.training.origins import read_origins, with_origins
 from bidsapp.training.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored, true_headers
@@ -259,7 +259,7 @@ def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:
 
 def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
     """Case -> axes that its array has in this model, by the headers in nnU-Net's raw data."""
-    turned_again = read_json(layout.plans)["image_reader_writer"] == TURNS_TO_RAS if layout.plans.exists() else False
+    turned_again = layout.plans.exists() and read_plans(layout)["image_reader_writer"] == TURNS_TO_RAS
     found = {}
     for case, known in state.cases.items():
         label = layout.raw_labels("Ts" if known.split == "test" else "Tr") / f"{case}.nii.gz"
@@ -373,12 +373,12 @@ def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
     renamed = [
         f"{pair.case} belongs to {pair.participant}, before to {state.image_people[image]}"
         for pair in checked.pairs
-        for image in checked.images[pair.case][:1]
+        for image in checked.images[pair.case]  # also as stored: HippoTune 0.1.0 knew them so
         if state.image_people.get(image, pair.participant) != pair.participant
     ]
     if renamed:
         raise BadDataError(
-            f"images that this model knows changed their person: {'; '.join(renamed)}",
+            f"images that this model knows changed their person: {'; '.join(dict.fromkeys(renamed))}",
             "Use the ids and the --participant-pattern of the first run, or train anew in another --model-dir.",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -12,12 +13,15 @@ import pytest
 from training_folder import SHAPE, TrainingFolder
 
 from bidsapp.config import Settings
+from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout, OutputLayout
 from bidsapp.records import Split, SplitRow, Vouched
+from bidsapp.training import material as material_module
 from bidsapp.training.dataset import divide, write_raw_dataset
 from bidsapp.training.lineage import Lineage
 from bidsapp.training.material import Material, PairSource, check_material, trained_cases
 from bidsapp.training.orientation import axes_of, turned_grid
+from bidsapp.training.pairs import FoundPairs, find_pairs
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.state import ModelState, Segment, read_state, write_state
 from bidsapp.training.volumes import Grid
@@ -54,6 +58,12 @@ def record(request: GroupRequest, material: Material) -> ModelState:
 
 def as_begun_by_0_1_0(state: ModelState) -> ModelState:
     return replace(state, storage={}, cases={case: replace(known, axes="") for case, known in state.cases.items()})
+
+
+def find_as_stored(folder: Path, **options: object) -> FoundPairs:
+    """As 0.1.0 took pairs: nothing is turned."""
+    found = find_pairs(folder, **options)
+    return replace(found, pairs=tuple(replace(pair, axes=found.stored[pair.case]) for pair in found.pairs))
 
 
 def axes_in_raw(request: GroupRequest) -> dict[str, str]:
@@ -197,3 +207,31 @@ def test_a_state_with_axes_that_are_none_is_refused(folder, request_):
         request_.layout.state.write_text(json.dumps(content | damage))
         with pytest.raises(Exception, match="storage"):
             read_state(request_.layout)
+
+
+def test_nobody_of_an_old_model_gets_another_name_for_being_turned(folder, request_, monkeypatch):
+    for number in range(3):
+        store(folder, f"sub-{number}_hemi-R", "RAS")
+    monkeypatch.setattr(material_module, "find_pairs", find_as_stored)
+    state = as_begun_by_0_1_0(record(request_, take(request_)))
+    monkeypatch.undo()
+    assert set(axes_in_raw(request_).values()) == {"RAS"}
+    for path in folder.path.glob("sub-1_*"):
+        path.rename(path.with_name(path.name.replace("sub-1", "sub-9")))
+    for path in folder.path.glob("sub-[02]_*"):
+        path.unlink()
+    for number in range(4, 7):  # what most of the known ones look like is not known here
+        store(folder, f"sub-{number}_hemi-R", "RAS")
+    with pytest.raises(BadDataError, match="sub-9_hemi-R belongs to sub-9, before to sub-1"):
+        take(request_, state)
+
+
+def test_plans_that_are_none_are_refused_by_name(folder, request_):
+    for number in range(3):
+        store(folder, f"sub-{number}_hemi-R", "LAS")
+    state = as_begun_by_0_1_0(record(request_, take(request_)))
+    request_.layout.plans.parent.mkdir(parents=True, exist_ok=True)
+    for content in ("{}", "[]", "{"):
+        request_.layout.plans.write_text(content)
+        with pytest.raises(BadDataError, match=request_.layout.plans.name):
+            take(request_, state)
