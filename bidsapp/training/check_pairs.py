@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -257,13 +257,18 @@ def examine_pairs(
     )
 
 
-def choose_pairs(seen: ExaminedPairs, *, skip_bad_pairs: bool = False, begun: bool = False) -> CheckedPairs:
+def choose_pairs(
+    seen: ExaminedPairs, *, skip_bad_pairs: bool = False, begun: bool = False, kept: Collection[str] = ()
+) -> CheckedPairs:
     """Refuse a folder with pairs that are not fit for use, or leave these out.
 
     Parameters
     ----------
     begun
         A model was trained on pairs that lie like these: that the whole folder is turned is a warning then.
+    kept
+        Cases that stay as that model was trained on them, not as they would be turned now: that one of them is turned
+        is a warning too.
 
     Raises
     ------
@@ -272,7 +277,11 @@ def choose_pairs(seen: ExaminedPairs, *, skip_bad_pairs: bool = False, begun: bo
     BadDataError
         When no pair is left.
     """
-    findings, partly = seen.findings, seen.annotated
+    lying_so = tuple(one for one in seen.findings if one.guard == "flip" and one.case in kept)
+    if lying_so:
+        logger.warning("Pairs that lie otherwise than the others, as this model was trained on them:\n%s",
+                       format_findings(lying_so))  # fmt: skip
+    findings, partly = tuple(one for one in seen.findings if one not in lying_so), seen.annotated
     bad = {finding.case for finding in findings}
     for one in seen.accepted:
         logger.warning("accepted: %s: %s (%s)", one.case, one.problem, one.guard)

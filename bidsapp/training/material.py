@@ -151,7 +151,8 @@ def check_material(
         log.warning("%s; nothing says which side they show, so they are mirrored", seen.turned)
         found = _find(request, source, state, lineage, without_side=mirrored_axes(found.storage["n/a"]))
         seen = _examine(request, source, state, found)
-    checked = choose_pairs(seen, skip_bad_pairs=request.skip_bad_pairs, begun=state is not None)
+    kept = {pair.case for pair in found.pairs if is_kept_otherwise(pair, found.storage)}
+    checked = choose_pairs(seen, skip_bad_pairs=request.skip_bad_pairs, begun=state is not None, kept=kept)
     channels = _channel_names(checked, source.channels or found.channels, state, settings)
     if base is not None:
         from bidsapp.training.adoption import channel_names, refuse_other_network

@@ -4,6 +4,7 @@ import errno
 import gzip
 import logging
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -13,7 +14,7 @@ from training_folder import OBLIQUE, SHAPE, TrainingFolder
 
 from bidsapp.errors import BadDataError
 from bidsapp.records import LabelTable
-from bidsapp.training.check_pairs import BadPairsError, check_pairs, format_findings
+from bidsapp.training.check_pairs import BadPairsError, check_pairs, choose_pairs, examine_pairs, format_findings
 from bidsapp.training.import_pairs import load_pair
 from bidsapp.training.pairs import Finding, find_pairs
 
@@ -392,3 +393,20 @@ def test_other_resolutions_are_no_other_scale(folder):
     for number, spacing in enumerate((0.3, 0.3, 1.0, 2.0)):
         folder.pair(f"sub-0{number}", np.diag([spacing, spacing, spacing, 1]))
     assert not check(folder).findings
+
+
+def test_a_pair_that_a_model_was_trained_on_turned_is_told_and_stays(folder, caplog):
+    folder.pair("a")
+    folder.pair("b")
+    seen = examine_pairs(find_pairs(folder.path))
+    turned = [Finding(pair.case, pair.label, "lies mirrored", "Turn it.", "flip") for pair in seen.found.pairs]
+    with pytest.raises(BadPairsError, match="2 of 2 pairs"):
+        choose_pairs(replace(seen, findings=tuple(turned)))
+    with pytest.raises(BadPairsError, match="1 of 2 pairs"):
+        choose_pairs(replace(seen, findings=tuple(turned)), kept={"a"})
+    checked = choose_pairs(replace(seen, findings=tuple(turned)), kept={"a", "b"})
+    assert [pair.case for pair in checked.pairs] == ["a", "b"] and checked.left_out == ()
+    assert "as this model was trained on them" in caplog.text and caplog.text.count("lies mirrored") == 3
+    broken = replace(turned[0], guard="swapped")
+    with pytest.raises(BadPairsError):
+        choose_pairs(replace(seen, findings=(broken,)), kept={"a"})
