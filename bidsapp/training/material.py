@@ -274,13 +274,15 @@ def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
 def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:
     """People whom a split knew before sides were read from ids stay who they were; what that leaks is said."""
     places = {row.participant_id: row.split for row in split.rows}
-    for people in people_kept_apart(found.names):
-        parts = {places[person] for person in people if person in places}
-        if len(parts) > 1:
+    parts = {people: {places[person] for person in people if person in places}
+             for people in people_kept_apart(found.names)}  # fmt: skip
+    for part, others in (("test", {"train", "validation"}), ("validation", {"train"})):
+        divided = ["/".join(people) for people, held in parts.items() if part in held and held & others]
+        if divided:
             log.warning(
-                "%s are one person by their names, and stand in %s: scores of the test people are too good. A new "
-                "--model-dir keeps them together",
-                ", ".join(people), " and ".join(sorted(parts)),
+                "%d people have several names here, and stand in %s as well as in %s: %s. The %s scores are too good; "
+                "a new --model-dir keeps such people together",
+                len(divided), part, " or ".join(sorted(others)), shorten_list(divided), part,
             )  # fmt: skip
 
 

@@ -147,8 +147,9 @@ def test_people_of_an_old_split_keep_their_names_and_the_leak_is_told(folder, re
     state = replace(state, image_people={})
     material = take(request_, state)
     assert {pair.participant for pair in material.checked.pairs} == {row.participant_id for row in rows}
-    assert "0L, 0R are one person by their names, and stand in test and train" in caplog.text
-    assert "1L, 1R are one person" not in caplog.text
+    assert "1 people have several names here, and stand in test as well as in train or validation: 0L/0R" in caplog.text
+    assert "1 people have several names here, and stand in validation as well as in train: 2L/2R" in caplog.text
+    assert "1L/1R" not in caplog.text
     assert take(request_).split.people == {"0", "1", "2"}
 
 
