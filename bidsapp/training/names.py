@@ -1,7 +1,8 @@
 """Read ids of pairs by sense: which side they show, and which of them are one person. Decided for a whole folder.
 
 Names of other people's pairs: ``hcp_165032_hemiR`` and ``hcp_100206L`` (HippUnfold's training recipes),
-``T1_sub132118_hemiL`` (Hippocampal_AutoTop), ``132118_left``, ``lh_100206``, ``100206_R``, ``P07_m12_left``.
+``T1_sub132118_hemiL`` (Hippocampal_AutoTop), ``132118_left``, ``lh_100206``, ``100206_R``, ``P07_m12_left``,
+``7_LHipp``, ``OAS1_0061_MR2``.
 """
 
 from __future__ import annotations
@@ -31,9 +32,15 @@ _LETTERS: Mapping[str, re.Pattern[str]] = {
         "inner": r"(?<=[_\-. ])(?P<side>[LR])(?=[_\-. ])",
         "behind": r"(?<=[0-9])(?P<side>[LR])(?![A-Za-z0-9])",
         "before": r"(?<![A-Za-z0-9])(?P<side>[LR])(?=[0-9])",
+        "in a word": r"(?P<side>left|right)",
+        "before a word": r"(?<![A-Za-z0-9])(?P<side>[LR])(?=(?-i:[A-Z]))",
+        "behind a word": r"(?<=(?-i:[a-z]))(?P<side>(?-i:[LR]))(?![A-Za-z])",
     }.items()
 }
-"""Where a single letter may stand for a side, in the order in which they are believed."""
+"""Where a letter, or a word within a word, may stand for a side, in the order in which they are believed."""
+
+_ONLY_OF_BOTH = ("before", "in a word", "before a word", "behind a word")
+"""Places that need somebody with both sides: ``L001``, ``leftHippo``, ``LHipp`` and ``hippoL`` may name people."""
 
 _MODALITY_WORD = "(?:hipp)?b(?:500|700|1000)|(?:seg)?T[12]w?(?:T[12]w?)?|FLAIR|PDw?"
 _MODALITY = re.compile(
@@ -44,7 +51,7 @@ _SESSION = re.compile(
     r"[-_ ]?[0-9]{1,3}|bl|baseline)(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
-_PERHAPS_SESSION = re.compile(r"(?<=[A-Za-z0-9])[_\-. ]+([tmvywd][0-9]{1,2})(?![A-Za-z0-9])", re.IGNORECASE)
+_PERHAPS_SESSION = re.compile(r"(?<=[A-Za-z0-9])[_\-. ]+((?:[tmvywd]|mr)[0-9]{1,2})(?![A-Za-z0-9])", re.IGNORECASE)
 _MOST_SESSIONS = 6
 """Of one person: more different words like ``m07`` than this, and than people, are taken for people."""
 
@@ -78,8 +85,9 @@ def read_names(cases: Iterable[str], known: Collection[str] = ()) -> dict[str, N
     """Read the ids of one folder together; gives id -> what it says.
 
     Words for sides always count. A single L or R counts where both occur in that place, and either somebody has
-    both or everybody has one. Whatever else ids of one person may differ by (sessions, words for modalities) is left
-    out of the person's name, unless nothing would be left.
+    both or everybody has one; within a word, as in ``leftHippo``, ``LHipp`` and ``hippoL``, where somebody has both.
+    Whatever else ids of one person may differ by (sessions, words for modalities) is left out of the person's name,
+    unless nothing would be left.
 
     Parameters
     ----------
@@ -148,7 +156,7 @@ def _worded_side(case: str) -> _Word | None:
 
 
 def _lettered_sides(cases: Collection[str]) -> dict[str, _Word]:
-    """Single letters that stand for sides, of ids without a word for one."""
+    """Letters, and words within words, that stand for sides, of ids without a word for one."""
     found: dict[str, _Word] = {}
     for place, pattern in _LETTERS.items():
         here = {}
@@ -156,10 +164,10 @@ def _lettered_sides(cases: Collection[str]) -> dict[str, _Word]:
             match = pattern.search(case) if case not in found else None
             if match:
                 here[case] = _Word(match["side"], *match.span("side"))
-        if len({word.side.upper() for word in here.values()}) < 2:
+        if len({_side(word.side) for word in here.values()}) < 2:
             continue
         stems = [_cut(case, word) for case, word in here.items()]
-        everybody = len(here) == len(cases) and place != "before"
+        everybody = len(here) == len(cases) and place not in _ONLY_OF_BOTH
         if everybody or len(set(stems)) < len(stems):
             found |= here
     return found
