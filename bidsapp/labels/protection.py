@@ -18,6 +18,8 @@ _SET_ASIDE = (".orig", ".bak", ".old", "~", ".json", ".tsv", ".txt", ".png")
 _LABEL_WORDS = re.compile(r"seg|manual|label|lbl|correct|edit", re.IGNORECASE)
 _HEMI = re.compile(r"hemi[-_]?([lr])", re.IGNORECASE)
 _SESSION = re.compile(r"ses-([a-z0-9]+)", re.IGNORECASE)
+_WHOSE = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?")
+"""How a name begins; a person called ``sub-edit01`` makes no label map of a crop."""
 
 
 def persons_work(
@@ -93,12 +95,12 @@ def unread_labels(layout: OutputLayout, participant: str, session: str | None, h
         for folder in dict.fromkeys((anat, anat.parent, person / "anat", person, root)):
             found += [
                 path
-                for path in _images_in(folder)
+                for path in _images_in(folder, person.name if folder == root else "")
                 if path not in known
-                and (_HEMI.search(path.name) or [hemi, hemi])[1].upper() == hemi
+                and (_HEMI.search(_says(path)) or [hemi, hemi])[1].upper() == hemi
                 and (_SESSION.search(path.name) or [session, session])[1] == session
-                and (folder != root or re.search(rf"sub-{participant}(?![A-Za-z0-9])", path.name))
-                and (root == layout.labels or _LABEL_WORDS.search(path.name))
+                and (folder != root or re.search(rf"{person.name}(?![A-Za-z0-9])", path.name))
+                and (root == layout.labels or _LABEL_WORDS.search(_says(path)))
             ]
     return tuple(found)
 
@@ -108,13 +110,15 @@ def _has_a_crop(layout: OutputLayout, participant: str, hemi: Side) -> bool:
     return any(layout.session(participant, None).crop(hemi, modality).exists() for modality in ("T1w", "T2w"))
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _says(path: Path) -> str:
+    """A file's name behind that of the person and session."""
+    return _WHOSE.sub("", path.name, count=1)
+
+
+def _images_in(folder: Path, part: str) -> list[Path]:
+    """The images in a folder with `part` in their names; a data set's has entries of thousands of people."""
     try:
-        paths = sorted(folder.iterdir())
+        names = [name for name in os.listdir(folder) if part in name and _IMAGE.search(name)]  # noqa: PTH208
     except OSError:
         return []
-    return [
-        path
-        for path in paths
-        if _IMAGE.search(path.name) and not path.name.startswith(".") and not path.name.lower().endswith(_SET_ASIDE)
-    ]
+    return [folder / name for name in sorted(names) if name[0] != "." and not name.lower().endswith(_SET_ASIDE)]

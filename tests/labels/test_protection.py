@@ -11,7 +11,7 @@ from bidsapp.labels.candidates import SideFacts, find_candidate
 from bidsapp.labels.protection import persons_files, persons_work, unread_labels
 from bidsapp.labels.review_table import read_review_table
 from bidsapp.layout import OutputLayout
-from bidsapp.records import Side
+from bidsapp.records import SIDES, Side
 
 HEADER = "participant_id\tsession_id\themi\tstatus\trater\n"
 
@@ -63,6 +63,20 @@ def test_a_label_file_protects_its_side(layout: OutputLayout, kind: str) -> None
     assert work(layout, "1", "R")
     assert work(layout, "1", "L") is work(layout, None, "R") is None
     assert persons_files(layout, "01", "1", "R") == (path,)
+
+
+@pytest.mark.parametrize(("participant", "session"), [("edit01", None), ("01", "manual"), ("hemiL", "seg2")])
+def test_a_name_that_speaks_of_labels_makes_no_label_map_of_a_crop(
+    layout: OutputLayout, participant: str, session: str | None
+) -> None:
+    for hemi in SIDES:
+        for path in (
+            layout.session(participant, session).crop(hemi, "T1w"),
+            layout.manual_label(participant, session, hemi),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert [unread_labels(layout, participant, session, hemi) for hemi in SIDES] == [(), ()]
 
 
 STRANGERS = [
