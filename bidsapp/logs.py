@@ -89,9 +89,11 @@ def new_run(logs: Path) -> str:
     """Make the folder of a run in `logs` and return its name: the time, made unique where many start at once."""
     name = started = f"{datetime.now():%Y-%m-%dT%H%M%S}"
     number = 1
+    with explain_write_errors(logs):
+        logs.mkdir(parents=True, exist_ok=True)
     while True:
         with explain_write_errors(logs / name), suppress(FileExistsError):
-            (logs / name).mkdir(parents=True)
+            (logs / name).mkdir()
             return name
         number += 1
         name = f"{started}-{number}"

@@ -12,6 +12,7 @@ import pytest
 
 from bidsapp import __version__
 from bidsapp.cli import main
+from bidsapp.errors import CannotWriteError
 from bidsapp.layout import OutputLayout
 from bidsapp.logs import add_log_file, new_run
 from bidsapp.participants.endings import Ending, show_endings
@@ -69,6 +70,12 @@ def test_runs_that_start_in_one_second_have_logs_of_their_own(tmp_path: Path) ->
     names = [new_run(tmp_path / "logs") for _ in range(3)]
     assert len(set(names)) == 3
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d{6}(-[23])?", name) for name in names)
+
+
+def test_logs_that_are_a_link_to_nothing_end_the_run(tmp_path: Path) -> None:
+    (tmp_path / "logs").symlink_to(tmp_path / "gone")
+    with pytest.raises(CannotWriteError, match="logs cannot be written"):
+        new_run(tmp_path / "logs")
 
 
 def test_the_table_names_all_of_few_and_the_failed_of_many(caplog: pytest.LogCaptureFixture) -> None:
