@@ -117,6 +117,14 @@ def test_a_folder_of_one_person_stops_nobody_else(container: Box, data: Path, fo
     refused(done, 0, f"{data / folder} cannot be read", "sub-02 is left out", "would process sub-colin27")
 
 
+def test_who_asks_for_one_person_hears_nothing_of_the_others(container: Box, data: Path) -> None:
+    (data / "sub-02").chmod(0)
+    done = container.run(data, container.out / "new", *QUICK, "--participant-label", "colin27")
+    (data / "sub-02").chmod(0o755)
+    refused(done, 0, "would process sub-colin27")
+    assert "sub-02" not in done.output
+
+
 @pytest.mark.parametrize("options", [(), ("--skip-bids-validation",)])
 def test_without_a_description_there_is_no_input_with_and_without_the_validator(
     container: Box, data: Path, options: tuple[str, ...]

@@ -103,7 +103,8 @@ def index_label_maps(root: Path) -> list[IndexedFile]:
 def _index(root: Path, unwanted: re.Pattern[str]) -> list[IndexedFile]:
     pybids = _pybids()
     root = root.absolute()
-    indexer = pybids.BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted, *_closed_folders(root)])
+    ignore = [unwanted, *_closed_folders(root, unwanted)]
+    indexer = pybids.BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -126,11 +127,13 @@ def _index(root: Path, unwanted: re.Pattern[str]) -> list[IndexedFile]:
     return files
 
 
-def _closed_folders(root: Path) -> list[re.Pattern[str]]:
+def _closed_folders(root: Path, unwanted: re.Pattern[str]) -> list[re.Pattern[str]]:
     """Match the folders of people that may not be looked into, which would cost everybody's; a warning names them."""
     closed: list[str] = []
-    for pattern in ("sub-*", "sub-*/ses-*", "sub-*/anat", "sub-*/ses-*/anat"):
-        for folder in sorted(root.glob(pattern)):
+    for person in sorted(root.glob("sub-*")):
+        if unwanted.search(f"/{person.name}"):  # one of many jobs must not look through all people
+            continue
+        for folder in (person, *(path for below in ("ses-*", "anat", "ses-*/anat") for path in person.glob(below))):
             if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
                 logger.warning("%s cannot be read: nothing in it is used; look at its permissions", folder)
                 closed.append(folder.relative_to(root).as_posix())
