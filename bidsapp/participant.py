@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ from bidsapp.errors import (
     explain,
 )
 from bidsapp.files import sweep_unfinished, write_json
-from bidsapp.labels.events import last_events, read_events
+from bidsapp.labels.events import LedgerEvent, last_events, read_events
 from bidsapp.labels.protection import awaits_record, persons_work
-from bidsapp.labels.review_table import ReviewTable, read_review_table
+from bidsapp.labels.review_table import ReviewRow, ReviewTable, read_review_table
 from bidsapp.layout import ModelPlaces, OutputLayout, crash_file
 from bidsapp.logs import add_log_file, log_to, new_run
 from bidsapp.machine import usable_cores
@@ -48,7 +48,7 @@ from bidsapp.participants.preparation import Outcome, prepare_all
 from bidsapp.participants.publish import publish
 from bidsapp.participants.segment import Segmenter, draw_crops, segment_session
 from bidsapp.progress import progress_over
-from bidsapp.records import SIDES, Modality, SessionScans, Side
+from bidsapp.records import SIDES, Modality, SessionScans, Side, SideKey
 
 if TYPE_CHECKING:
     from bidsapp.models.loading import LoadedModel
@@ -235,29 +235,27 @@ def _refuse_other_channels(request: ParticipantRequest, model: LoadedModel) -> N
 
 def _process(request: ParticipantRequest, found: Found, segmenter: Segmenter | None, run_name: str) -> list[Ending]:
     """Prepare, segment, publish and show every session; returns how each ended."""
-    review = read_review_table(request.layout.review_table)
     jobs: list[Job] = []
     endings: list[Ending] = []
-    for session in found.sessions:
-        try:
-            jobs.append(_job(request, session, review, run_name))
-        except OSError as denied:  # labels or finished files of one person that may not be read
-            refusal = explain(denied)
-            if refusal is None:
-                raise
-            log.error("%s failed: %s", session.name, refusal.message)
-            endings.append(Ending(session.name, "failed", None, refusal))
+
+    def end(ending: Ending, session: SessionScans, log_file: Path) -> None:
+        endings.append(ending)
+        if ending.error is None:
+            return
+        _record_failure(request.layout, session, log_file, ending.error)
+        if request.stop_on_first_crash:
+            show_endings(endings)
+            raise ending.error
+
+    for session, one in _jobs(request, found, run_name):
+        if isinstance(one, Job):
+            jobs.append(one)
+        else:
+            end(Ending(session.name, "failed", None, one), session, request.layout.session_log(run_name, session.name))
     prepared = prepare_all(jobs, _processes(request, len(jobs)))
     with closing(prepared):
         for job, outcome in progress_over(prepared, "sessions", total=len(jobs)):
-            endings.append(_finish(request.layout, job, outcome, segmenter, run_name))
-            error = endings[-1].error
-            if error is None:
-                continue
-            _record_failure(request.layout, job, error)
-            if request.stop_on_first_crash:
-                show_endings(endings)
-                raise error
+            end(_finish(request.layout, job, outcome, segmenter, run_name), job.scans, job.log)
     return endings
 
 
@@ -265,10 +263,35 @@ def _processes(request: ParticipantRequest, sessions: int) -> int:
     return max(1, min(request.processes or min(usable_cores(), MOST_PROCESSES), sessions))
 
 
-def _job(request: ParticipantRequest, session: SessionScans, review: ReviewTable, run_name: str) -> Job:
+def _jobs(
+    request: ParticipantRequest, found: Found, run_name: str
+) -> Iterator[tuple[SessionScans, Job | HippoTuneError]]:
+    """What is to be done for each session, or what stands in its way: files in OUTPUT_DIR that may not be read."""
+    review = read_review_table(request.layout.review_table)
+    decided, last = review.deciding_rows(), last_events(read_events(request.layout.ledger))
+    for session in found.sessions:
+        try:
+            job: Job | HippoTuneError = _job(request, session, review, decided, last, run_name)
+        except HippoTuneError as error:
+            job = error
+        except OSError as denied:
+            refusal = explain(denied)
+            if refusal is None:
+                raise
+            job = refusal
+        yield session, job
+
+
+def _job(
+    request: ParticipantRequest,
+    session: SessionScans,
+    review: ReviewTable,
+    decided: Mapping[SideKey, ReviewRow],
+    last: Mapping[SideKey, LedgerEvent],
+    run_name: str,
+) -> Job:
     layout, where = request.layout, (session.participant, session.session)
     work = {side: persons_work(layout, review, *where, side) for side in SIDES}
-    decided, last = review.deciding_rows(), last_events(read_events(layout.ledger))
     kept: dict[Side, str] = {}
     for side in SIDES:
         row = decided.get((*where, side))
@@ -324,19 +347,19 @@ def _record_bug(job: Job, error: Exception) -> HippoTuneError:
     return HippoTuneError(f"a bug in HippoTune: {type(error).__name__}: {error}", f"See {file}.")
 
 
-def _record_failure(layout: OutputLayout, job: Job, error: HippoTuneError) -> None:
-    with log_to(job.log):
-        log.error("%s failed: %s", job.name, error.message)
-    log.info("  what to do: %s", error.hint or f"see {job.log}")
+def _record_failure(layout: OutputLayout, session: SessionScans, log_file: Path, error: HippoTuneError) -> None:
+    with log_to(log_file):
+        log.error("%s failed: %s", session.name, error.message)
+    log.info("  what to do: %s", error.hint or f"see {log_file}")
     content = {
-        "participant": job.scans.participant,
-        "session": job.scans.session,
+        "participant": session.participant,
+        "session": session.session,
         "reason": error.message,
         "hint": error.hint,
-        "log": job.log.relative_to(layout.root).as_posix(),
+        "log": log_file.relative_to(layout.root).as_posix(),
     }
     try:
-        write_json(layout.failure(job.name), content)
+        write_json(layout.failure(session.name), content)
     except CannotWriteError as second:
         log.error(second.message)
 
@@ -362,10 +385,11 @@ def _conclude(request: ParticipantRequest, found: Found, endings: Sequence[Endin
 
 
 def _plan_aloud(request: ParticipantRequest, found: Found) -> None:
-    review = read_review_table(request.layout.review_table)
     unusable = []
-    for session in found.sessions:
-        job = _job(request, session, review, "dry-run")
+    for session, job in _jobs(request, found, "dry-run"):
+        if isinstance(job, HippoTuneError):
+            unusable.append(f"{session.name}: {job.message}. {job.hint}")
+            continue
         scans = [*session.scans.values(), *(scan for crops in session.crops.values() for scan in crops.values())]
         problems = _what_is_wrong(session, [scan.path for scan in scans])
         if problems:

@@ -13,6 +13,7 @@ import pytest
 
 from bidsapp.console import run_command
 from bidsapp.errors import explain
+from bidsapp.layout import OutputLayout, sidecar
 from tests.boxes import Box, box
 from tests.conftest import ROOT, Finished
 
@@ -115,6 +116,23 @@ def test_a_folder_of_one_person_stops_nobody_else(container: Box, data: Path, fo
     done = container.run(data, container.out / "new", *QUICK)
     (data / folder).chmod(0o755)
     refused(done, 0, f"{data / folder} cannot be read", "sub-02 is left out", "would process sub-colin27")
+
+
+@pytest.mark.parametrize("closed", ["prediction", "labels"])
+def test_what_somebody_else_saved_stops_that_person_alone(container: Box, data: Path, closed: str) -> None:
+    layout = OutputLayout(container.out / "edited")
+    prediction, labels = layout.session("colin27", None).prediction("L"), layout.labels / "sub-colin27"
+    for path in (prediction, layout.manual_label("colin27", None, "L")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    sidecar(prediction).write_text('{"HippoTune": {"file_sha256": "of what we wrote"}}')
+    path = {"prediction": prediction, "labels": labels / "anat"}[closed]
+    path.chmod(0)
+    done = container.run(data, layout.root, *QUICK)
+    path.chmod(0o755)
+    shutil.rmtree(layout.root)
+    refused(done, 1, "some people could not be processed", "sub-colin27: ", "cannot be read: Permission denied")
+    assert "would process sub-02" in done.output
 
 
 def test_who_asks_for_one_person_hears_nothing_of_the_others(container: Box, data: Path) -> None:

@@ -163,12 +163,12 @@ def recorded_facts(image: Path) -> dict[str, Any] | None:
 
 
 def is_changed_by_hand(image: Path) -> bool:
-    """Whether an image is whole, but not what its sidecar says that we wrote; one that was cut off is damaged."""
-    facts = recorded_facts(image)
-    try:
-        return bool(facts and facts["file_sha256"] != file_sha256(image)) and is_whole_image(image)
-    except (HippoTuneError, OSError, KeyError):
-        return False
+    """Whether an image is whole, but not what its sidecar says that we wrote; one that was cut off is damaged.
+
+    Raises `NoInputError` when it is there and may not be read: nobody can tell what somebody else saved.
+    """
+    recorded = (recorded_facts(image) or {}).get("file_sha256")
+    return recorded is not None and image.exists() and file_sha256(image) != recorded and is_whole_image(image)
 
 
 def is_whole_image(path: Path) -> bool:
