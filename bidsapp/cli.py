@@ -285,7 +285,8 @@ def _run_words(words: list[str]) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     bids_dir, output_dir = arguments.bids_dir.absolute(), arguments.output_dir.absolute()
     if not bids_dir.is_dir():
-        raise NoInputError(f"BIDS_DIR {bids_dir} does not exist", "Name the folder with dataset_description.json.")
+        problem = "is not a folder" if bids_dir.exists() else "does not exist"
+        raise NoInputError(f"BIDS_DIR {bids_dir} {problem}", "Name the folder with dataset_description.json.")
     _require_entry(output_dir)
     _refuse_writing_into_input(bids_dir, output_dir)
     _refuse_flags_of_other_levels(arguments)

@@ -31,6 +31,13 @@ def test_a_missing_bids_dir_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"BIDS_DIR {tmp_path / 'nowhere'} does not exist" in said
 
 
+def test_a_file_in_place_of_the_bids_dir_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    code, said = failing(capsys, tmp_path / "file", tmp_path / "out", "group")
+    assert code == 66
+    assert f"BIDS_DIR {tmp_path / 'file'} is not a folder" in said
+
+
 def test_the_output_may_not_be_the_input(bids: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = failing(capsys, bids, bids, "group", "--training-dir", bids)
     assert code == 2
