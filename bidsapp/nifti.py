@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import math
 import os
 import zlib
@@ -31,6 +32,9 @@ MOST_VOXELS = 2**30
 
 _FORMATS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _LARGEST_HEADER = max(_FORMATS)
+_SILENT = logging.Logger(f"{__name__}.silent", logging.CRITICAL + 1)
+"""Where nibabel says what it mended in a header: it would print that without the file's name."""
+
 _GZIP_MARK = b"\x1f\x8b"
 _LFS_MARK = b"version https://git-lfs"
 _GET_IT = "Fetch its content (`git lfs pull`, `datalad get`), or copy the file again."
@@ -175,7 +179,8 @@ def _read_header(path: Path, unpacked: IO[bytes]) -> tuple[bytes, nib.Nifti1Head
     if size is None:
         raise BadDataError(f"{path} is not a NIfTI file", _CONVERT)
     try:
-        header = _FORMATS[size](start[:size])
+        header = _FORMATS[size](start[:size], check=False)
+        header.check_fix(_SILENT)
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
         scale = float(header["scl_slope"]), float(header["scl_inter"])
         header.get_slope_inter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import os
 import struct
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nibabel import imageglobals
 
 from bidsapp.corobl.volumes import read_grid
 from bidsapp.corobl.volumes import read_volume as read_scan
@@ -204,6 +206,20 @@ def test_values_are_those_that_nibabel_reads(tmp_path: Path, dtype: type) -> Non
     image = nib.load(path)
     np.testing.assert_array_equal(read_nifti(path)[1], np.asanyarray(image.dataobj))
     np.testing.assert_array_equal(read_scan(path).data, image.get_fdata(dtype=np.float32))
+
+
+@pytest.mark.parametrize(("offset", "packed"), [(254, struct.pack("<h", 9)), (80, bytes(12))])
+def test_what_nibabel_mends_in_a_header_prints_nothing(tmp_path: Path, offset: int, packed: bytes) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(patched(offset, packed))
+    printed = io.StringIO()
+    handler = logging.StreamHandler(printed)
+    imageglobals.logger.addHandler(handler)
+    try:
+        read_in_every_way(path)
+    finally:
+        imageglobals.logger.removeHandler(handler)
+    assert printed.getvalue() == ""
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
