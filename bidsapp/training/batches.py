@@ -13,7 +13,6 @@ import random
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -204,12 +203,13 @@ def _receive(loader: Iterator[Batch], wanted: SimpleQueue[bool], received: Simpl
 
 def _wait_for(received: SimpleQueue[Batch | Exception], stop_requested: Callable[[], bool]) -> Batch | None:
     """The next batch; None when it is not wanted any more. Raises what befell the workers."""
-    patience_ends = time.monotonic() + SILENCE_SECONDS
+    looks = 0  # not the clock: a job that a cluster suspended for an hour has not waited
     while not stop_requested():
         try:
             batch = received.get(timeout=LOOK_SECONDS)
         except Empty:
-            if time.monotonic() > patience_ends:
+            looks += 1
+            if looks * LOOK_SECONDS >= SILENCE_SECONDS:
                 raise TimeoutError(f"no batch came for {SILENCE_SECONDS:.0f} s") from None
             continue
         if isinstance(batch, Exception):

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +22,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from bidsapp.config import AugmentationSettings, preset_settings
 from bidsapp.training.augmentation import BiasFieldTransform, FieldOfViewTransform, training_transforms
-from bidsapp.training.batches import Batches, iterate
+from bidsapp.training.batches import Batches, _wait_for, iterate
 from tests.conftest import ROOT
 
 PATCH = (16, 24, 16)
@@ -126,6 +128,25 @@ def test_workers_that_fall_silent_are_given_up(
         os.kill(worker.pid or 0, signal.SIGSTOP)
     assert_all_come(batches, itertools.chain([first], together), 40)
     assert "no batch came for 4 s" in caplog.text
+
+
+def test_a_job_that_was_suspended_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster may stop all processes of a job for an hour; the clock goes on."""
+
+    class Suspended(SimpleQueue[object]):
+        looks = 0
+
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            self.looks += 1
+            if self.looks == 1:
+                raise Empty
+            return super().get(block, timeout)
+
+    hours = itertools.count(step=3600)
+    queue = Suspended()
+    queue.put({"number": 1})
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
+    assert _wait_for(queue, lambda: False) == {"number": 1}
 
 
 def test_a_wish_to_stop_is_heard_while_a_batch_is_waited_for(batches: Batches) -> None:
