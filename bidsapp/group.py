@@ -371,6 +371,7 @@ def _open_segment(
         new_labels=state.new_labels if state else begin.matching.new_labels if begin else (),
         inherited=add_places(lineage.inherited, rehearsed),
         unchecked=lineage.unchecked,
+        fingerprints=dict(lineage.fingerprints),
         ancestors=lineage.ancestors,
         storage=material.storage,
         **_parent(layout, state, begin, values),

@@ -32,6 +32,8 @@ examples
                                               the archive to publish, with a model card
   hippotune-models contains models/ours sub-01 scans/sub-02_T1w.nii.gz
                                               did the training know this person, this image? in which part?
+  hippotune-models contains default scans/sub-02_T1w.nii.gz
+                                              an export with fingerprints knows images, but no ids
   hippotune-models convert-v1 OLD.tar NEW.zip make a model of nnU-Net v1 one of v2
 
 exit codes
@@ -155,6 +157,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="Markdown for the card, in your words: which data, for whom, where the model ends",
     )  # fmt: skip
     add_flag(parser, "--include-demographics", action="store_true", help="ages and sexes, as means and counts")
+    add_flag(
+        parser, "--with-fingerprints", action="store_true",
+        help="salted hashes of the images that it was given, by part: whoever holds an image can then ask whether it "
+        "was there (contains), and trainings that start from the model refuse leaks",
+    )  # fmt: skip
     parser.add_argument("--participants", type=Path, metavar="FILE", help="participants.tsv, for the demographics")
     parser.add_argument(
         "--hippunfold", type=Path, metavar="OUT.tar.gz", help="also the archive that HippUnfold unpacks"
@@ -173,6 +180,7 @@ def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
         licence=arguments.license,
         include_demographics=arguments.include_demographics,
         participants=arguments.participants,
+        with_fingerprints=arguments.with_fingerprints,
         title=arguments.title,
         authors=arguments.author,
         about=_read_about(arguments.about) if arguments.about else "",
@@ -188,7 +196,11 @@ def _read_about(path: Path) -> str:
 
 
 def _add_contains(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="where the group level trained the model")
+    parser.add_argument(
+        "model", metavar="MODEL",
+        help="where the group level trained the model (MODEL_DIR), or an export with fingerprints or its name, which "
+        "knows images alone",
+    )  # fmt: skip
     parser.add_argument(
         "what", nargs="+", metavar="WHAT",
         help="the id of a person (sub-01), or an image file as it was trained on; the same scan resampled in another "
@@ -196,30 +208,50 @@ def _add_contains(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _contains(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
+def _contains(arguments: argparse.Namespace, places: ModelPlaces) -> None:
+    from bidsapp.training.fingerprints import Fingerprints
     from bidsapp.training.membership import find_in_training, is_image, known_training
 
-    state = known_training(arguments.model_dir.absolute())
-    unknown = []
+    known = known_training(_path_of(arguments.model, places))
+    if isinstance(known, Fingerprints):
+        images_alone, not_there = known.parts, f"not among {len(known.parts)} fingerprints"
+    else:
+        images_alone = known.fingerprints
+        not_there = "not in this folder's training" if known.unchecked else "not contained"
+    unknown, unasked = [], []
     for what in arguments.what:
-        found = find_in_training(what, state)
-        if found.person is None:
-            unknown.append(what)
-            log.info("%s: %s", what, "not in this folder's training" if state.unchecked else "not contained")
+        found = find_in_training(what, known)
+        if found.is_known:
+            whose = f" of {found.person}" if found.person and is_image(what) else ""
+            log.info("%s: contained, %s%s%s", what, found.part or "in no part", whose, ", flipped" * found.flipped)
+        elif images_alone and not is_image(what):
+            unasked.append(what)
         else:
-            name = f" of {found.person}{', flipped' if found.flipped else ''}" if is_image(what) else ""
-            log.info("%s: contained, %s%s", what, found.part or "in no part", name)
+            unknown.append(what)
+            log.info("%s: %s", what, not_there)
     if any(map(is_image, unknown)):
-        log.info(
-            "images are told by their voxels: a scan that was resampled in another way is not recognised, ask for its "
-            "person too"
-        )
-    if unknown and state.unchecked:
+        also = "" if isinstance(known, Fingerprints) else ", ask for its person too"
+        log.info("images are told by their voxels: a scan that was resampled in another way is not recognised%s", also)
+    if (unknown or unasked) and known.unchecked:
         raise NoInputError(
-            f"could not be checked: {', '.join(unknown)}; the training began with {', '.join(state.unchecked)}, and "
-            "whom that knew is not known here",
+            f"could not be checked: {', '.join(unknown + unasked)}; the training began with "
+            f"{', '.join(known.unchecked)}, and whom that knew is not known here",
             "Ask the MODEL_DIR in which that was trained too.",
         )
+    if unasked:
+        which = "an export" if isinstance(known, Fingerprints) else "the training began with an export, which"
+        raise NoInputError(
+            f"could not be checked: {', '.join(unasked)}; {which} has fingerprints of images and no ids",
+            "Name image files of these people, or ask the MODEL_DIR in which the model was trained.",
+        )
+
+
+def _path_of(model: str, places: ModelPlaces) -> Path:
+    """A file or folder, or the model of that name."""
+    from bidsapp.models.shelf import is_name, locate_model
+
+    path = expand_home(model).absolute()
+    return locate_model(model, places) if not path.exists() and is_name(model) else path
 
 
 def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
@@ -295,13 +327,12 @@ def _fetch(arguments: argparse.Namespace, places: ModelPlaces) -> None:
 
 def _check(arguments: argparse.Namespace, places: ModelPlaces) -> None:
     from bidsapp.models.loading import load_model
-    from bidsapp.models.shelf import is_name, locate_model
     from bidsapp.models.weights import count_parameters
+    from bidsapp.training.fingerprints import read_fingerprints
 
-    path = expand_home(arguments.file).absolute()
-    if not path.exists() and is_name(arguments.file):
-        path = locate_model(arguments.file, places)
+    path = _path_of(arguments.file, places)
     model = load_model(path)
+    known = read_fingerprints(model.facts, path)
     facts = {
         "file": path,
         "name": model.name,
@@ -311,6 +342,7 @@ def _check(arguments: argparse.Namespace, places: ModelPlaces) -> None:
         "parameters": f"{count_parameters(model.weights[0]):,}",
         "configuration": model.configuration,
         "digest": model.digest,
+        "fingerprints": f"of {len(known.parts)} images" if known else "none",
     }
     for title, value in facts.items():
         log.info("%-13s %s", title, value)

@@ -76,19 +76,25 @@ def read_blocks(folder: Path) -> list[Block]:
         When there are none.
     """
     blocks = []
-    for path in sorted((folder / "imagesTr").glob("hippocampus_*.nii.gz")):
+    for person, path in block_files(folder).items():
         label = nib.load(folder / "labelsTr" / path.name)
         image = nib.load(path)
         blocks.append(
             Block(
-                person=f"msd{path.name.removesuffix('.nii.gz').removeprefix('hippocampus_')}",
+                person=person,
                 image=image.get_fdata(dtype=np.float32),
                 label=np.rint(label.get_fdata()).astype(np.uint8),
             )
         )
-    if not blocks:
-        raise FileNotFoundError(f"{folder} has no imagesTr/hippocampus_*.nii.gz: is it the Decathlon's Task04?")
     return blocks
+
+
+def block_files(folder: Path) -> dict[str, Path]:
+    """Person -> image of every labelled case; raises as `read_blocks` does."""
+    paths = sorted((folder / "imagesTr").glob("hippocampus_*.nii.gz"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} has no imagesTr/hippocampus_*.nii.gz: is it the Decathlon's Task04?")
+    return {f"msd{path.name.removesuffix('.nii.gz').removeprefix('hippocampus_')}": path for path in paths}
 
 
 def write_training_pairs(folder: Path, block: Block, seed: int) -> None:

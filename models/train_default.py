@@ -3,27 +3,44 @@
     python models/train_default.py --msd ../shared/data/msd_hippocampus
 
 Writes pairs, the model's folder and ``default.zip`` below models/output; given again, it goes on where it stopped.
+The pairs show blocks turned and filled, which nobody else has: the fingerprints in the archive are of the blocks as the
+Decathlon has them. ``--fingerprint ARCHIVE`` writes those alone.
 Options that are not its own go to `group` (``--nprocs 1``, ``--set optimizer.learning_rate=1e-3``, ...).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bidsapp.cli import main as run_py  # noqa: E402
+from bidsapp.files import replace_atomically  # noqa: E402
 from bidsapp.layout import ModelLayout  # noqa: E402
+from bidsapp.models.export import write_zip  # noqa: E402
+from bidsapp.models.loading import MANIFEST  # noqa: E402
+from bidsapp.models.share import read_export  # noqa: E402
 from bidsapp.models_cli import main as models_cli  # noqa: E402
 from bidsapp.records import Split, SplitRow  # noqa: E402
+from bidsapp.training.check_pairs import image_digest  # noqa: E402
+from bidsapp.training.fingerprints import FINGERPRINTS, describe_fingerprints, fingerprint  # noqa: E402
+from bidsapp.training.orientation import NETWORK_SPACE, turn_volume  # noqa: E402
 from bidsapp.training.split import place_people, write_split  # noqa: E402
 from bidsapp.training.state import read_state  # noqa: E402
+from bidsapp.training.volumes import read_volume  # noqa: E402
 from demo.simulate import simulate_people  # noqa: E402
-from models.msd_pairs import GRID_MM, read_blocks, write_held_out_pair, write_training_pairs  # noqa: E402
+from models.msd_pairs import GRID_MM, block_files, read_blocks, write_held_out_pair, write_training_pairs  # noqa: E402
 
 MSD = ROOT.parent / "shared" / "data" / "msd_hippocampus"
 OUTPUT = ROOT / "models" / "output"
@@ -70,7 +87,11 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, nargs="+", default=ITERATIONS, help="of each segment")
     parser.add_argument("--simulated", type=int, default=SIMULATED_PEOPLE, help="simulated people")
     parser.add_argument("--pairs-only", action="store_true")
+    parser.add_argument("--fingerprint", type=Path, metavar="ARCHIVE", help="write its fingerprints, and nothing else")
     arguments, of_group = parser.parse_known_args()
+    if arguments.fingerprint:
+        write_fingerprints(arguments.fingerprint, arguments.msd)
+        return 0
     pairs, model = arguments.output / "pairs", ModelLayout(arguments.output / "default")
     if not pairs.exists():
         print(f"making pairs in {pairs}", flush=True)
@@ -90,7 +111,10 @@ def main() -> int:
     archive = arguments.output / "default.zip"
     archive.unlink(missing_ok=True)
     words = [model.root, archive, "--license", LICENCE, "--title", TITLE, "--about", ABOUT]
-    return models_cli(["export", *map(str, words)])
+    code = models_cli(["export", *map(str, words)])
+    if not code:
+        write_fingerprints(archive, arguments.msd)
+    return code
 
 
 def _is_done(model: ModelLayout, target: int) -> bool:
@@ -102,7 +126,7 @@ def _is_done(model: ModelLayout, target: int) -> bool:
 def make_pairs(msd: Path, folder: Path, simulated_people: int) -> Split:
     """Write all pairs and labels.tsv to `folder`; returns everybody's place."""
     blocks = {f"sub-{block.person}": block for block in read_blocks(msd)}
-    split = place_people(Split(), blocks, seed=SEED, validation_fraction=VALIDATION, test_fraction=TEST)
+    split = place_blocks(blocks)
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     simulate_people(unfinished, simulated_people, SEED, spacing_mm=GRID_MM)
     simulated = {path.name.split("_")[0] for path in unfinished.glob("sub-*_lbl.nii.gz")}
@@ -114,6 +138,30 @@ def make_pairs(msd: Path, folder: Path, simulated_people: int) -> Split:
             write_held_out_pair(unfinished, block)
     unfinished.rename(folder)
     return Split((*split.rows, *(SplitRow(person, "train", 1) for person in sorted(simulated))))
+
+
+def place_blocks(people: Collection[str]) -> Split:
+    """Everybody's place, by their ids alone."""
+    return place_people(Split(), people, seed=SEED, validation_fraction=VALIDATION, test_fraction=TEST)
+
+
+def write_fingerprints(archive: Path, msd: Path) -> None:
+    """Write into `archive` which blocks were in which part; weights and everything else stay as they are."""
+    files = {f"sub-{person}": path for person, path in block_files(msd).items()}
+    parts = {}
+    for row in place_blocks(files).rows:
+        block = turn_volume(read_volume(files[row.participant_id]), NETWORK_SPACE["L"])
+        parts[fingerprint(image_digest(block.array))] = row.split
+    packed = read_export(archive)
+    manifest = packed.manifest | {FINGERPRINTS: describe_fingerprints(parts)}
+    content = packed.files | {MANIFEST: (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()}
+    replace_atomically(archive, partial(_write_archive, packed.dataset, content))
+    print(f"{archive}: {len(parts)} fingerprints, sha256 {hashlib.sha256(archive.read_bytes()).hexdigest()}")
+
+
+def _write_archive(dataset: str, content: dict[str, bytes], path: Path) -> None:
+    with path.open("wb") as stream:
+        write_zip(stream, ((f"{dataset}/{name}", content[name]) for name in sorted(content)))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,8 @@ class SharedModel:
         How its pairs were grouped, stored and turned.
     storage
         Side -> axes of the images that it was trained on; empty: not known.
+    fingerprints
+        How many images it can be asked for.
     about
         Markdown of those who share it: which data, for whom, where it ends.
     """
@@ -107,6 +109,7 @@ class SharedModel:
     parents: tuple[Parent, ...] = ()
     about: str = ""
     leakage: str = ""
+    fingerprints: int = 0
     label_kinds: str = ""
     pairs: tuple[str, ...] = ()
     storage: Mapping[str, str] = field(default_factory=dict)
@@ -215,8 +218,18 @@ def _training(model: SharedModel) -> list[str]:
             f"Iterations: {model.iterations if model.iterations is not None else NOT_KNOWN}.",
             *(f"{_inline(line)}." for line in model.pairs),
             *model.demographics,
+            *_fingerprints(model),
         )
     )
+
+
+def _fingerprints(model: SharedModel) -> list[str]:
+    if not model.fingerprints:
+        return []
+    return [
+        f"hippotune.json holds fingerprints (salted hashes) of {model.fingerprints} images. Whoever has an image can "
+        "ask whether it was in the training, and in which part: `hippotune-models contains MODEL.zip IMAGE`."
+    ]
 
 
 def _storage(model: SharedModel) -> list[str]:

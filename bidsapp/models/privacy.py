@@ -59,15 +59,15 @@ WRITTEN_TO_BE_READ = (".md", ".cff")  # prose, by `bidsapp.models.share`
 # Words of the format itself: a person, host or user of that name cannot be told from it.
 _FORMAT_TEXT = """
 activation admin ancestors anterior approvals approved arch architecture as_predicted authors axes background backward
-batch best bias bool channel channels checkpoint citation class config configuration configurations conv corrected
-data dataset default dice differ docker drawn dropout ending eps experiment file final float fold folds foreground
-forward fullres headers hippocampus hippotune identifier image imported init inplace instance int intensity iterations
-json kernel kinds kwargs label label_kinds labels license localhost manager mask max mean median min mirroring
-modality mode model name names network nnunet nnunetv2 nobody node none nonlin norm normalization numpy order ordered
-pairs patch people percentile pickle plain planner plans posterior predicted preprocessor python raters reader
-resampling residual reviewed root runner scheme schemes scratch seg segmentation session sha256 shape sides size space
-spacing stage stages std storage stored strides tensor test title torch train trainer training transpose true turned
-ubuntu unet unknown used user users validation version weights worker writer zip
+batch best bias bool channel channels checkpoint citation class config configuration configurations conv corrected data
+dataset default dice differ docker drawn dropout ending eps experiment file final fingerprints float fold folds
+foreground forward fullres headers hippocampus hippotune identifier image imported init inplace instance int intensity
+iterations json kernel kinds kwargs label label_kinds labels license localhost manager mask max mean median min
+mirroring modality mode model name names network nnunet nnunetv2 nobody node none nonlin norm normalization numpy order
+ordered pairs patch people percentile pickle plain planner plans posterior predicted preprocessor python raters reader
+resampling residual reviewed root runner salt scheme schemes scratch seg segmentation session sha256 shape sides size
+space spacing stage stages std storage stored strides tensor test title torch train trainer training transpose true
+turned ubuntu unet unknown used user users validation version weights worker writer zip
 """
 FORMAT_WORDS = frozenset(_FORMAT_TEXT.split())
 

@@ -24,6 +24,7 @@ from bidsapp.models.loading import MANIFEST, LoadedModel, load_model
 from bidsapp.models.model_card import LabelScores, Score, SharedModel, citation, model_card
 from bidsapp.models.privacy import known_secrets, scan_for_leaks
 from bidsapp.records import LabelKind
+from bidsapp.training.fingerprints import FINGERPRINTS, fingerprints_of_training, read_fingerprints
 from bidsapp.training.origins import say_kinds
 from bidsapp.training.state import SCRATCH, ModelState, read_state
 from bidsapp.tsv import read_tsv
@@ -61,6 +62,7 @@ def export_model(
     title: str | None = None,
     authors: Sequence[str] = (),
     about: str = "",
+    with_fingerprints: bool = False,
 ) -> Path:
     """Write the newest export of `model_dir` as an archive to publish.
 
@@ -77,6 +79,8 @@ def export_model(
         As ``Family, Given``, or names of groups.
     about
         Markdown for the card: which data, for whom, where the model ends.
+    with_fingerprints
+        Let it answer whether an image was in its training, as `bidsapp.training.fingerprints` does.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def export_model(
         When the licence is not known or breaks that of a parent, `destination` exists, or ages are asked for without
         a table.
     NoInputError
-        When there is no export, or no table of participants.
+        When there is no export, no table of participants, or nothing to make fingerprints of.
     BadDataError
         When the export was changed, or what would be packed holds what must not leave.
     """
@@ -109,6 +113,8 @@ def export_model(
         if parent.licence is None:
             log.warning("%s, from which this model was trained, states no licence: ask its owner first", parent.name)
     demographics = _demographics(participants, state) if include_demographics and participants else ()
+    if with_fingerprints:
+        packed.manifest[FINGERPRINTS] = _fingerprints(layout, state)
     model = _describe(
         packed, loaded, layout, state, licence=licence, title=title, authors=tuple(authors), parents=parents,
         demographics=demographics, about=about,
@@ -117,6 +123,12 @@ def export_model(
     _refuse_leaks(files, layout, state, destination, model.authors)
     _write(files, destination)
     return destination
+
+
+def _fingerprints(layout: ModelLayout, state: ModelState | None) -> dict[str, object]:
+    if state is None:
+        raise NoInputError(f"{layout.state} does not exist: no fingerprints can be made", "Export without them.")
+    return fingerprints_of_training(state)
 
 
 def read_export(archive: Path) -> Packed:
@@ -232,6 +244,7 @@ def _describe(
         parents=parents,
         about=about,
         leakage=str(manifest.get("leakage", "")),
+        fingerprints=len(known.parts) if (known := read_fingerprints(manifest, loaded.source)) else 0,
         pairs=tuple(map(str, manifest.get("pairs", ()))),
         storage={str(side): str(axes) for side, axes in manifest.get("storage", {}).items()},
         versions={"HippoTune": manifest["hippotune"], "nnunetv2": manifest["nnunetv2"]},

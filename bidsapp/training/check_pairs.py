@@ -19,7 +19,7 @@ from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values, well_k
 from bidsapp.progress import progress_over
 from bidsapp.records import Hemi, LabelTable, Pair
 from bidsapp.training.annotated import Annotated, table_of_case
-from bidsapp.training.orientation import NETWORK_SPACE, Storage, network_axes, turn_volume
+from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, network_axes, turn_volume
 from bidsapp.training.pairs import Finding, FoundPairs
 from bidsapp.training.pairs_table import PairRow
 from bidsapp.training.volumes import (
@@ -91,8 +91,9 @@ class CheckedPairs:
         case -> SHA-256 of its voxels, grid and label as the network sees them. It changes whenever a pair
         must be imported again, and not when a file is only compressed or stored in another number type.
     images
-        case -> SHA-256 of every channel's voxels: it knows a person's image again under any id. Of images that were
-        turned, that of the voxels as they are stored comes after: HippoTune 0.1.0 knew them so.
+        case -> SHA-256 of every channel's voxels: it knows a person's image again under any id. After those come that
+        of the mirrored image (whose side and header may be told otherwise elsewhere), and of images that were turned
+        that of the voxels as they are stored: HippoTune 0.1.0 knew them so.
     findings
         Everything about the pairs that were left out; empty when none was.
     annotated
@@ -127,7 +128,7 @@ class _Examined:
     findings: list[Finding]
     image_digests: dict[Path, str]
     spacing_mm: float | None = None
-    stored_digests: list[str] = field(default_factory=list)
+    further_digests: list[str] = field(default_factory=list)
     values: frozenset[int] = frozenset()
     content: str = ""
     facts: PairFacts | None = None
@@ -304,7 +305,7 @@ def choose_pairs(
         pairs=tuple(pair for pair, _ in good),
         table=_name_values(values, seen.table),
         content={pair.case: one.content for pair, one in good},
-        images={pair.case: [*one.image_digests.values(), *one.stored_digests] for pair, one in good},
+        images={pair.case: [*one.image_digests.values(), *one.further_digests] for pair, one in good},
         findings=findings,
         annotated={pair.case: partly[pair.case] for pair, _ in good if pair.case in partly},
         values={pair.case: one.values for pair, one in good},
@@ -411,8 +412,7 @@ def _examine(
     parts = [*digests.values(), _digest(volumes[pair.images[0]].grid.affine, "<f4"), _digest(label, "<i2")]
     parts += sorted(annotated or ())
     content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-    turned = [path for path in pair.images if volumes[path] is not stored[path]]
-    before = [image_digest(stored[path].array) for path in turned]
+    further = [digest for path in pair.images for digest in _further_digests(stored[path], volumes[path])]
     facts = None
     if storage is not None or onlooker is not None:
         axes = network_axes(pair.hemi, truthful=pair.truthful, storage={**NETWORK_SPACE, **_without_side(storage)})
@@ -422,11 +422,18 @@ def _examine(
             facts = look_at_pair(labels.array, image.array, image.grid.spacing_mm, own_table)
         if onlooker is not None:
             onlooker(pair, image, labels)
-    return _Examined([], digests, spacing_mm, before, frozenset(_count_values(label)), content, facts)
+    return _Examined([], digests, spacing_mm, further, frozenset(_count_values(label)), content, facts)
 
 
 def _without_side(storage: Storage | None) -> dict[Hemi, str]:
     return {"n/a": storage["n/a"]} if storage and "n/a" in storage else {}
+
+
+def _further_digests(stored: Volume, turned: Volume) -> list[str]:
+    """Of the same image in network space of the other side, and as it is stored."""
+    others = set(NETWORK_SPACE.values()) - {axes_of(turned.grid.affine)}
+    digests = [image_digest(turn_volume(turned, axes).array) for axes in sorted(others)]
+    return digests if turned is stored else [*digests, image_digest(stored.array)]
 
 
 def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:

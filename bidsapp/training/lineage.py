@@ -14,6 +14,7 @@ from bidsapp.layout import ModelLayout
 from bidsapp.models.licences import stated_licence
 from bidsapp.models.loading import LoadedModel
 from bidsapp.records import Pair, Split, SplitName, SplitRow
+from bidsapp.training.fingerprints import fingerprint, read_fingerprints
 from bidsapp.training.split import add_places
 from bidsapp.training.state import SCRATCH, ModelState, read_state
 
@@ -36,6 +37,8 @@ class Lineage:
         Digest of their images -> their person.
     unchecked
         Names of the models before whose people are not known: no leakage can be ruled out.
+    fingerprints
+        Of images that exports before knew, of nobody who is named -> their part (`bidsapp.training.fingerprints`).
     ancestors
         Digests of all models before, their earlier exports included, as far as they are known: any of them may have
         drawn the labels that were approved as predicted.
@@ -46,6 +49,7 @@ class Lineage:
     image_people: Mapping[str, str] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
     ancestors: tuple[str, ...] = ()
+    fingerprints: Mapping[str, SplitName] = field(default_factory=dict)
 
 
 def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -> Lineage:
@@ -57,6 +61,11 @@ def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -
         What was given as the model: its MODEL_DIR, a file in its ``export``, or any other file.
     licence
         What a registry says, for models that state none themselves.
+
+    Raises
+    ------
+    BadDataError
+        When the model brings fingerprints that cannot be used, or its state.json is damaged.
     """
     parents = _genealogy(model, licence)
     home = _home(asked)
@@ -64,8 +73,12 @@ def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -
     stated = _digests(model.facts.get("ancestors"))
     own = (model.digest, *stated, *(str(one["digest"]) for one in parents if one["digest"]))
     if home is None or state is None:
+        known = read_fingerprints(model.facts, model.source)
         return Lineage(
-            parents, unchecked=tuple(str(one["name"]) for one in parents), ancestors=tuple(dict.fromkeys(own))
+            parents,
+            unchecked=tuple(str(one["name"]) for one in parents) if known is None else known.unchecked,
+            ancestors=tuple(dict.fromkeys(own)),
+            fingerprints={} if known is None else known.parts,
         )
     return Lineage(
         parents,
@@ -73,12 +86,15 @@ def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -
         inherited=add_places(state.split, state.inherited),
         image_people=dict(state.image_people),
         unchecked=state.unchecked,
+        fingerprints=state.fingerprints,
     )
 
 
 def lineage_so_far(state: ModelState) -> Lineage:
     """The same of a model that was begun before."""
-    return Lineage(state.parents, state.inherited, state.image_people, state.unchecked, state.ancestors)
+    return Lineage(
+        state.parents, state.inherited, state.image_people, state.unchecked, state.ancestors, state.fingerprints
+    )
 
 
 def known_digests(layout: ModelLayout, state: ModelState) -> tuple[str, ...]:
@@ -124,22 +140,46 @@ def refuse_leaks(lineage: Lineage, split: Split, pairs: Iterable[Pair], images: 
     BadDataError
         Naming everybody concerned.
     """
-    before = {row.participant_id: row for row in lineage.inherited.rows}
+    before = {row.participant_id: row.split for row in lineage.inherited.rows}
     now = {row.participant_id: row for row in split.rows}
     moved = [_moved(person, before[person], row) for person, row in now.items()
-             if person in before and before[person].split != row.split]  # fmt: skip
+             if person in before and before[person] != row.split]  # fmt: skip
     for pair in pairs:
         known = {lineage.image_people[image] for image in images[pair.case] if image in lineage.image_people}
         for person in sorted(known - {pair.participant}):
             place, row = before.get(person), now[pair.participant]
-            if place is not None and place.split != row.split:
+            if place is not None and place != row.split:
                 moved.append(f"{pair.case} shows {_moved(person, place, row)}")
+        row = now[pair.participant]
+        parts = parts_by_fingerprint(lineage, images[pair.case])
+        moved += [f"{pair.case} shows {_moved('somebody', part, row)}" for part in sorted(parts - {row.split})]
     if moved:
         raise BadDataError(
             f"people whom a model before knows would change their part: {'; '.join(dict.fromkeys(moved))}",
             "A test person must never be trained on, in no later model. Correct split.tsv (of the model, or "
             "labels/split.tsv of the data set), or leave these people out.",
         )
+
+
+def places_by_image(lineage: Lineage, pairs: Iterable[Pair], images: Mapping[str, list[str]]) -> Split:
+    """Places of those whose images a model before knows, whatever they are called there; of two places the first."""
+    before = {row.participant_id: row.split for row in lineage.inherited.rows}
+    places: dict[str, SplitName] = {}
+    for pair in pairs:
+        known = (lineage.image_people.get(image, "") for image in images[pair.case])
+        parts = [*(before[person] for person in known if person in before),
+                 *sorted(parts_by_fingerprint(lineage, images[pair.case]))]  # fmt: skip
+        if parts:
+            places.setdefault(pair.participant, parts[0])
+    return Split(tuple(SplitRow(person, part) for person, part in places.items()))
+
+
+def parts_by_fingerprint(known: Lineage | ModelState, images: Iterable[str]) -> set[SplitName]:
+    """Where exports before had images with these digests."""
+    if not known.fingerprints:
+        return set()
+    prints = map(fingerprint, images)
+    return {known.fingerprints[one] for one in prints if one in known.fingerprints}
 
 
 def say_leakage(lineage: Lineage) -> str:
@@ -149,12 +189,14 @@ def say_leakage(lineage: Lineage) -> str:
             f"leakage against {', '.join(lineage.unchecked)} could not be checked: whom it was trained on is not known"
         )
     if lineage.parents:
-        return f"nobody changed their part: {len(lineage.inherited.rows)} people of the models before were checked"
+        people, images = len(lineage.inherited.rows), len(lineage.fingerprints)
+        checked = " and ".join([f"{people} people"] * (people > 0 or not images) + [f"{images} images"] * (images > 0))
+        return f"nobody changed their part: {checked} of the models before were checked"
     return ""
 
 
-def _moved(person: str, before: SplitRow, now: SplitRow) -> str:
-    return f"{person}, who was in {before.split}, in {now.split}"
+def _moved(person: str, before: SplitName, now: SplitRow) -> str:
+    return f"{person}, who was in {before}, in {now.split}"
 
 
 def _home(asked: Path) -> ModelLayout | None:

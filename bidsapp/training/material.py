@@ -22,7 +22,7 @@ from bidsapp.training.approved import ApprovedSides, common_modalities, gather_a
 from bidsapp.training.channels import default_channel_names
 from bidsapp.training.check_pairs import CheckedPairs, ExaminedPairs, choose_pairs, examine_pairs
 from bidsapp.training.dataset import Parts, divide
-from bidsapp.training.lineage import Lineage, refuse_leaks
+from bidsapp.training.lineage import Lineage, parts_by_fingerprint, places_by_image, refuse_leaks
 from bidsapp.training.names import people_kept_apart
 from bidsapp.training.nnunet_files import read_plans
 from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, mirrored_axes, network_axes
@@ -337,6 +337,11 @@ def others_pairs(
 
 def _rehearsal(earlier: EarlierPairs, checked: CheckedPairs, split: Split, lineage: Lineage) -> EarlierPairs:
     known = dict(lineage.image_people) | checked.image_people
+    held_out = [case for case, images in earlier.checked.images.items()
+                if parts_by_fingerprint(lineage, images) - {"train"}]  # fmt: skip
+    if held_out:
+        log.info("not rehearsed, since a model before was tested on them: %s", shorten_list(sorted(held_out)))
+        earlier = earlier.without(held_out)
     return choose_rehearsal(earlier, add_places(split, lineage.inherited), known, checked)
 
 
@@ -351,22 +356,24 @@ def _place(
 ) -> Split:
     """Approved people have one place in all models of a data set; people of a user's folder only in this one.
 
-    Whoever a model before knows keeps their place. What is decided is judged before anything is written.
+    Whoever a model before knows, by id or by an image, keeps their place. What is decided is
+    judged before anything is written.
     """
     people = {pair.participant for pair in checked.pairs}
     judges = {pair.participant for pair in checked.pairs if pair.origin.is_reference}
+    inherited = add_places(lineage.inherited, places_by_image(lineage, checked.pairs, checked.images))
     seed, locked = settings.training.seed, state.split if state else None
     validation, test = settings.split.validation_fraction, settings.split.test_fraction
     if source.vouched.by == "user":
         split = decide_split(
-            request.layout.split, people, judges=judges, seed=seed, locked=locked, known=lineage.inherited,
+            request.layout.split, people, judges=judges, seed=seed, locked=locked, known=inherited,
             validation_fraction=validation, test_fraction=test,
         )  # fmt: skip
         judge(split)
         return split
     return decide_shared_split(
         request.output, request.layout.split, people, judges=judges, seed=seed, locked=locked,
-        inherited=lineage.inherited, validation_fraction=validation, test_fraction=test,
+        inherited=inherited, validation_fraction=validation, test_fraction=test,
         write=not request.dry_run, judge=judge,
     )  # fmt: skip
 

@@ -127,6 +127,8 @@ class ModelState:
         Value of the model that the last segment is compared with -> value of the network; empty: nothing to compare.
     parent_channels
         Which images that model takes, by number and in its order.
+    fingerprints
+        Of images that exports before this model knew (`bidsapp.training.fingerprints`) -> their part there.
     ancestors
         Digests of the models before this one and of their earlier exports, as far as they are known.
     storage
@@ -147,6 +149,7 @@ class ModelState:
     new_labels: tuple[str, ...] = ()
     inherited: Split = field(default_factory=Split)
     unchecked: tuple[str, ...] = ()
+    fingerprints: dict[str, SplitName] = field(default_factory=dict)
     parent_labels: dict[int, int] = field(default_factory=dict)
     parent_channels: tuple[int, ...] = ()
     ancestors: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from bidsapp.prediction import Predictor
 from bidsapp.progress import progress_over
 from bidsapp.records import CaseScore, Hemi, LabelOrigin, LabelTable, SplitName
 from bidsapp.training.import_pairs import write_nnunet_case
+from bidsapp.training.lineage import parts_by_fingerprint
 from bidsapp.training.nnunet_files import RESTORE
 from bidsapp.training.rehearsal import EarlierPairs
 from bidsapp.training.state import ModelState
@@ -98,7 +99,9 @@ def pairs_of_others(earlier: EarlierPairs, state: ModelState, folder: Path, *, r
     away = [
         pair.case
         for pair in earlier.pairs
-        if pair.participant in trained | places or {state.image_people.get(one) for one in images[pair.case]} & places
+        if pair.participant in trained | places
+        or {state.image_people.get(one) for one in images[pair.case]} & places
+        or "train" in parts_by_fingerprint(state, images[pair.case])
     ]
     if away:
         log.info("trained on, so not in the source test: %s", shorten_list(sorted(away)))

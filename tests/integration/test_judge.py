@@ -65,6 +65,8 @@ def test_a_model_is_never_worse_than_the_one_that_drew_the_labels(
 
     assert group(approved, layout, "--model", "default") == 0
     said = capsys.readouterr().out
+    assert "200 images of the models before were checked" in said
+    assert "could not be checked" not in said
     places = {row.participant_id: row.split for row in read_split(layout.split).rows}
     assert {places[f"sub-{person}"] for person in CORRECTED} == {"validation", "test"}
     assert "too few to tell: 1 side was corrected; correct 5 more, each of another person (there are 1: add" in said

@@ -15,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bidsapp.models.loading import load_model
+from bidsapp.training.fingerprints import read_fingerprints
 from demo.simulate import simulate_people
 from tests.conftest import ROOT
 
@@ -125,7 +127,13 @@ def check_default(tree: Path) -> None:
 def train_default(tree: Path) -> None:
     words = ("models/train_default.py", "--msd", "data/msd_hippocampus", "--iterations", "1", "--simulated", "1")
     run(tree, *words, "--set", "training.features=4 8 16 16", "--set", "training.validation_batches=1")
-    assert (tree / "models" / "output" / "default.zip").is_file()
+    archive = tree / "models" / "output" / "default.zip"
+    known = read_fingerprints(load_model(archive).facts, archive)
+    assert known is not None
+    assert set(known.parts.values()) == {"train", "validation", "test"}
+    before = archive.read_bytes()
+    run(tree, "models/train_default.py", "--msd", "data/msd_hippocampus", "--fingerprint", str(archive))
+    assert archive.read_bytes() == before
 
 
 def train(tree: Path) -> None:

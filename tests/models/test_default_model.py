@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +18,10 @@ from bidsapp.models.share import read_export
 from bidsapp.models.shelf import locate_model, state
 from bidsapp.prediction import Predictor, choose_device
 from bidsapp.records import SIDES, Side
+from bidsapp.training.fingerprints import read_fingerprints
+from bidsapp.training.membership import Membership, find_in_training
+from models.msd_pairs import block_files
+from models.train_default import place_blocks
 from tests.conftest import ROOT, run_py
 from tools.make_default_labels import template_labels
 
@@ -49,6 +54,22 @@ def test_it_carries_its_card_and_licence(model: LoadedModel) -> None:
     assert (ROOT / "models" / "about.md").read_text().strip() in card
     for line in ("license: cc-by-sa-4.0", "| Anterior | 0.8", "| Posterior | 0.8", "test: 40 people"):
         assert line in card, (line, card)
+
+
+def test_it_knows_the_blocks_that_it_learned_from(model: LoadedModel) -> None:
+    known = read_fingerprints(model.facts, model.source)
+    assert known is not None
+    assert Counter(known.parts.values()) == {"train": 140, "validation": 20, "test": 40}
+    assert known.unchecked == ()
+
+
+def test_it_knows_them_in_the_part_where_each_was(model: LoadedModel, shared_data: Path) -> None:
+    known = read_fingerprints(model.facts, model.source)
+    assert known is not None
+    files = block_files(shared_data / "msd_hippocampus")
+    places = {row.participant_id: row.split for row in place_blocks([f"sub-{person}" for person in files]).rows}
+    for person, path in list(files.items())[::10]:
+        assert find_in_training(str(path), known) == Membership(None, places[f"sub-{person}"])
 
 
 @pytest.mark.parametrize("side", SIDES)

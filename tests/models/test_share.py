@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from bidsapp.models.loading import load_model
 from bidsapp.models.share import export_model
 from bidsapp.models_cli import main
 from bidsapp.records import CaseScore, LabelKind, Split, SplitRow
-from bidsapp.training.state import ModelState, Segment, TrainedCase, write_state
+from bidsapp.training.fingerprints import fingerprint, read_fingerprints
+from bidsapp.training.state import ModelState, Segment, TrainedCase, read_state, write_state
 from tests.models.conftest import Json, random_weights, tiny_dataset, tiny_plans
 
 yaml = pytest.importorskip("yaml")
@@ -126,6 +128,40 @@ def test_the_card_says_how_the_pairs_were_grouped_stored_and_turned(tmp_path: Pa
         export_model(model_dir(tmp_path / "older").root, tmp_path / "b.zip", licence="CC-BY-4.0"), "MODEL_CARD.md"
     )
     assert "Axes of its images" not in older
+
+
+def test_fingerprints_leave_only_when_asked_for(tmp_path: Path) -> None:
+    layout = model_dir(tmp_path)
+    state = read_state(layout)
+    assert state is not None
+    people = {f"{number:064x}": row.participant_id for number, row in enumerate(state.split.rows)}
+    write_state(layout, replace(state, image_people=people, storage={"L": "RAS"}))
+    words = ["export", str(layout.root), str(tmp_path / "with.zip"), "--license", "CC-BY-4.0"]
+    assert main([*words, "--with-fingerprints"]) == 0
+    known = read_fingerprints(load_model(tmp_path / "with.zip").facts, layout.root)
+    assert known is not None
+    places = {row.participant_id: row.split for row in state.split.rows}
+    assert known.parts == {fingerprint(image): places[person] for image, person in people.items()}
+    assert "fingerprints (salted hashes) of 8 images" in inside(tmp_path / "with.zip", "MODEL_CARD.md")
+    stated = inside(tmp_path / "with.zip", "hippotune.json")
+    assert not [one for one in (*people, *PEOPLE) if one in stated]
+
+    without = export_model(layout.root, tmp_path / "without.zip", licence="CC-BY-4.0")
+    assert "fingerprints" not in inside(without, "hippotune.json")
+    assert "fingerprints" not in inside(without, "MODEL_CARD.md")
+
+
+def test_where_no_fingerprints_can_be_made_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = model_dir(tmp_path)
+    words = ["export", str(layout.root), str(tmp_path / "a.zip"), "--license", "CC-BY-4.0", "--with-fingerprints"]
+    assert main(words) == 66
+    assert "state.json knows no image" in capsys.readouterr().out
+    layout.state.unlink()
+    assert main(words) == 66
+    assert "no fingerprints can be made" in capsys.readouterr().out
+    assert not (tmp_path / "a.zip").exists()
 
 
 def test_the_citation_has_the_shape_of_cff(tmp_path: Path) -> None:

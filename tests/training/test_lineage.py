@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout
-from bidsapp.models.loading import LoadedModel
+from bidsapp.models.loading import LoadedModel, load_model
 from bidsapp.records import Pair, Split, SplitName, SplitRow
-from bidsapp.training.lineage import Lineage, known_digests, lineage_of, refuse_leaks, say_leakage
+from bidsapp.training.fingerprints import FINGERPRINTS, fingerprint
+from bidsapp.training.lineage import (
+    Lineage,
+    known_digests,
+    lineage_of,
+    lineage_so_far,
+    places_by_image,
+    refuse_leaks,
+    say_leakage,
+)
 from bidsapp.training.split import add_places
-from bidsapp.training.state import ModelState, Segment, write_state
+from bidsapp.training.state import ModelState, Segment, read_state, write_state
+from tests.conftest import ROOT
 
 BEFORE = Split((SplitRow("sub-01", "train"), SplitRow("sub-02", "test"), SplitRow("sub-03", "validation")))
 LINEAGE = Lineage(({"name": "theirs"},), BEFORE, {"image of 02": "sub-02", "image of 01": "sub-01"})
@@ -53,6 +66,78 @@ def test_who_keeps_their_part_is_welcome(person: str, part: SplitName, image: st
 def test_who_would_change_their_part_is_named(person: str, part: SplitName, image: str, said: str) -> None:
     with pytest.raises(BadDataError, match=said):
         check(person, part, image)
+
+
+PRINTS = Lineage(({"name": "theirs"},), BEFORE, {"image of 02": "sub-02"},
+                 fingerprints={fingerprint("train image"): "train", fingerprint("test image"): "test"})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "images", "said"),
+    [
+        ("train", ["new", "train image"], None),
+        ("test", ["test image"], None),
+        ("test", ["train image"], "sub-09_hemi-R shows somebody, who was in train, in test"),
+        ("validation", ["train image"], "sub-09_hemi-R shows somebody, who was in train, in validation"),
+        ("train", ["new", "test image"], "sub-09_hemi-R shows somebody, who was in test, in train"),
+        ("train", ["train image", "test image"], "sub-09_hemi-R shows somebody, who was in test, in train"),
+    ],
+)
+def test_whose_image_an_export_knows_keeps_its_part(part: SplitName, images: list[str], said: str | None) -> None:
+    judge = partial(refuse_leaks, PRINTS, Split((SplitRow("sub-09", part),)), [pair("sub-09")])
+    if said is None:
+        judge({"sub-09_hemi-R": images})
+    else:
+        with pytest.raises(BadDataError, match=said):
+            judge({"sub-09_hemi-R": images})
+
+
+def test_people_get_the_place_of_their_images() -> None:
+    images = {"one": ["new", "test image"], "two": ["image of 02"], "three": ["train image"], "four": ["new"]}
+    pairs = [replace(pair(f"sub-{case}"), case=case) for case in images]
+    assert places_by_image(PRINTS, pairs, images) == Split(
+        (SplitRow("sub-one", "test"), SplitRow("sub-two", "test"), SplitRow("sub-three", "train"))
+    )
+
+
+def built_in_model() -> LoadedModel:
+    return load_model(ROOT / "bidsapp" / "models" / "default.zip")
+
+
+def test_of_the_built_in_model_images_are_checked(tmp_path: Path) -> None:
+    lineage = lineage_of(built_in_model(), tmp_path / "default.zip")
+    assert lineage.unchecked == ()
+    assert Counter(lineage.fingerprints.values()) == {"train": 140, "validation": 20, "test": 40}
+    assert say_leakage(lineage) == "nobody changed their part: 200 images of the models before were checked"
+    known = replace(lineage, inherited=BEFORE)
+    assert "3 people and 200 images of the models before were checked" in say_leakage(known)
+
+
+def test_what_fingerprints_do_not_cover_could_not_be_checked(tmp_path: Path) -> None:
+    model = built_in_model()
+    stated = model.facts[FINGERPRINTS] | {"unchecked": ["older"]}
+    lineage = lineage_of(replace(model, facts={FINGERPRINTS: stated}), tmp_path / "theirs.zip")
+    assert lineage.unchecked == ("older",)
+    assert "leakage against older could not be checked" in say_leakage(lineage)
+    with pytest.raises(BadDataError, match=r"the fingerprints in .* cannot be used"):
+        lineage_of(replace(model, facts={FINGERPRINTS: stated | {"train": ["sub-01"]}}), tmp_path / "theirs.zip")
+
+
+def test_fingerprints_are_handed_on(tmp_path: Path) -> None:
+    """By the MODEL_DIR that began with them: to its next segment, and to a model that starts from it."""
+    state = replace(STATE_OF_PRINTS, unchecked=("older",))
+    layout = ModelLayout(tmp_path / "model")
+    write_state(layout, state)
+    again = read_state(layout)
+    assert again == state
+    assert lineage_so_far(again).fingerprints == PRINTS.fingerprints
+    model = built_in_model()
+    assert lineage_of(model, layout.root).fingerprints == PRINTS.fingerprints
+
+
+STATE_OF_PRINTS = ModelState(
+    "0" * 64, {1: "Head"}, (), ("T1w",), BEFORE, (Segment(0, 10, "exported"),), fingerprints=dict(PRINTS.fingerprints)
+)
 
 
 def test_never_passed_where_it_could_not_be_checked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout, OutputLayout
 from bidsapp.records import LabelTable, Split, SplitRow, Vouched
+from bidsapp.training.check_pairs import image_digest
+from bidsapp.training.fingerprints import fingerprint
 from bidsapp.training.lineage import Lineage
 from bidsapp.training.material import Material, PairSource, check_material
 from bidsapp.training.request import GroupRequest
 from bidsapp.training.split import write_split
+from bidsapp.training.volumes import read_volume
 from tests.conftest import ROOT
 
 PEOPLE = tuple(f"sub-{number}" for number in range(1, 7))
@@ -82,6 +86,55 @@ def test_somebody_whom_another_run_places_meanwhile_is_judged_by_that_place(
     assert isinstance(error, BadDataError)
     assert "sub-1, who was in train, in validation" in error.message
     assert request_.output.people_split.read_text().count("sub-") == 1
+
+
+IMAGES = {1: "train", 2: "test", 3: "validation"}
+"""Of whom a model before knew the images, where; nobody else."""
+
+
+def lineage_by_images(folder: TrainingFolder) -> Lineage:
+    """What an export says of these people's images, mirrored and in another number type."""
+    parts = {
+        fingerprint(image_digest(read_volume(folder.path / f"sub-{number}_hemi-R_img.nii.gz").array[::-1])): part
+        for number, part in IMAGES.items()
+    }
+    return Lineage(fingerprints=parts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("by", ["review", "user"])
+def test_whose_image_a_model_before_knows_gets_that_place(
+    by: str, request_: GroupRequest, folder: TrainingFolder
+) -> None:
+    split = check(request_, folder, lineage_by_images(folder), by=by).split
+    places = {row.participant_id: row.split for row in split.rows}
+    assert {number: places[f"sub-{number}"] for number in IMAGES} == IMAGES
+
+
+@pytest.mark.parametrize("by", ["review", "user"])
+def test_whose_image_a_model_before_knows_is_refused_another_place(
+    by: str, request_: GroupRequest, folder: TrainingFolder
+) -> None:
+    write_split(request_.layout.split, Split((SplitRow("sub-1", "test"), SplitRow("sub-2", "train"))))
+    with pytest.raises(BadDataError) as raised:
+        check(request_, folder, lineage_by_images(folder), by=by)
+    assert "sub-1_hemi-R shows somebody, who was in train, in test" in raised.value.message
+    assert "sub-2_hemi-R shows somebody, who was in test, in train" in raised.value.message
+    assert not request_.output.people_split.exists()
+
+
+def test_whom_a_model_before_was_tested_on_is_not_rehearsed(
+    request_: GroupRequest, folder: TrainingFolder, tmp_path: Path
+) -> None:
+    lineage = lineage_by_images(folder)
+    earlier = TrainingFolder(tmp_path / "earlier")
+    (earlier.path / "labels.tsv").write_text("index\tname\n1\tHead\n2\tTail\n")
+    for number in IMAGES:
+        for what in ("img", "lbl"):
+            old = f"sub-old{number}_hemi-R_{what}.nii.gz"
+            (folder.path / f"sub-{number}_hemi-R_{what}.nii.gz").rename(earlier.path / old)
+    material = check(replace(request_, rehearse=earlier.path), folder, lineage)
+    assert material.rehearsal is not None
+    assert [pair.participant for pair in material.rehearsal.pairs] == ["sub-old1"]
 
 
 def place(request: GroupRequest) -> None:

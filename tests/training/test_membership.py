@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,20 @@ from training_folder import OBLIQUE, TrainingFolder
 
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.layout import ModelLayout
+from bidsapp.models.export import write_zip
+from bidsapp.models.loading import MANIFEST
+from bidsapp.models.share import read_export
 from bidsapp.models_cli import main
-from bidsapp.records import Split, SplitRow
-from bidsapp.training.check_pairs import check_pairs
+from bidsapp.records import Split, SplitName, SplitRow
+from bidsapp.training.check_pairs import check_pairs, image_digest
+from bidsapp.training.fingerprints import FINGERPRINTS, describe_fingerprints, fingerprint
 from bidsapp.training.membership import Membership, find_in_training, known_training
 from bidsapp.training.pairs import find_pairs
 from bidsapp.training.state import ModelState, Segment, write_state
 from bidsapp.training.volumes import read_volume
+from tests.conftest import ROOT
 
+BUILT_IN = ROOT / "bidsapp" / "models" / "default.zip"
 PARTS = {"sub-01": "train", "sub-02": "validation", "sub-03": "test", "sub-04": "train"}
 
 
@@ -113,13 +121,13 @@ def test_the_command_answers(
     assert "resampled in another way is not recognised" in second
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "folder"])
+@pytest.mark.parametrize("kind", ["missing", "export", "folder"])
 def test_without_the_model_dir_nobody_is_called_new(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "export"
-    if kind == "file":
-        path.write_bytes(b"PK\x03\x04")
+    if kind == "export":
+        export(path)
     elif kind == "folder":
         path.mkdir()
     assert main(["contains", str(path), "sub-01"]) == 66
@@ -127,6 +135,75 @@ def test_without_the_model_dir_nobody_is_called_new(
     assert "could not be checked" in said
     assert "ask those who trained the model" in said
     assert "contained" not in said
+
+
+def export(path: Path, fingerprints: object = None) -> Path:
+    """The built-in model, with other fingerprints or none."""
+    packed = read_export(BUILT_IN)
+    stated = {} if fingerprints is None else {FINGERPRINTS: fingerprints}
+    manifest = {name: value for name, value in packed.manifest.items() if name != FINGERPRINTS} | stated
+    files = packed.files | {MANIFEST: json.dumps(manifest).encode()}
+    with path.open("wb") as stream:
+        write_zip(stream, ((f"{packed.dataset}/{name}", content) for name, content in files.items()))
+    return path
+
+
+def test_an_export_with_fingerprints_knows_images_and_no_ids(
+    folder: TrainingFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known, new = folder.path / "sub-03_hemi-Lflip_img.nii.gz", folder.path / "sub-02_hemi-R_img.nii.gz"
+    parts: dict[str, SplitName] = {fingerprint(image_digest(read_volume(known).array)): "test", "a" * 64: "train"}
+    model = export(tmp_path / "theirs.zip", describe_fingerprints(parts))
+    assert main(["contains", str(model), str(known), str(new)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [f"{known}: contained, test", f"{new}: not among 2 fingerprints"]
+    assert "resampled in another way is not recognised" in said[2]
+
+    assert main(["contains", str(model), "sub-03", str(known)]) == 66
+    out = capsys.readouterr().out
+    assert f"{known}: contained, test" in out
+    assert "could not be checked: sub-03; an export has fingerprints of images and no ids" in out
+    assert "not among" not in out
+
+    older = export(tmp_path / "tuned.zip", describe_fingerprints(parts, ["older"]))
+    assert main(["contains", str(older), str(known), str(new)]) == 66
+    assert f"could not be checked: {new}; the training began with older" in capsys.readouterr().out
+
+
+def test_bad_exports_are_bad_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04")
+    assert main(["contains", str(tmp_path / "cut.zip"), "sub-01"]) == 65
+    damaged = export(tmp_path / "damaged.zip", {"train": ["sub-01"]})
+    for command in (["contains", str(damaged), "sub-01"], ["check", str(damaged)]):
+        assert main(command) == 65
+        assert f"the fingerprints in {damaged} cannot be used" in capsys.readouterr().out
+
+
+def test_the_built_in_model_knows_its_images(folder: TrainingFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["contains", "default", str(folder.path / "sub-02_hemi-R_img.nii.gz")]) == 0
+    assert "not among 200 fingerprints" in capsys.readouterr().out
+    assert main(["contains", "default", "sub-msd001"]) == 66
+    assert main(["check", "default"]) == 0
+    assert "of 200 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["sub-09", "{pairs}/sub-02_hemi-R_lbl.nii.gz", "{pairs}/sub-01_hemi-R_img.nii.gz"])
+def test_a_model_that_began_with_such_an_export(
+    what: str, folder: TrainingFolder, model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own people have names; of the export's, images alone are known."""
+    state = known_training(model_dir)
+    assert isinstance(state, ModelState)
+    label = image_digest(read_volume(folder.path / "sub-02_hemi-R_lbl.nii.gz").array)
+    write_state(ModelLayout(model_dir), replace(state, fingerprints={fingerprint(label): "validation"}))
+    code = main(["contains", str(model_dir), what.format(pairs=folder.path)])
+    out = capsys.readouterr().out
+    if what == "sub-09":
+        assert code == 66
+        assert "could not be checked: sub-09" in out
+    else:
+        assert code == 0
+        assert ("contained, validation" if "lbl" in what else "contained, train of sub-01") in out
 
 
 def test_whom_the_parent_knew_could_not_be_checked(

@@ -35,6 +35,7 @@ STATE = ModelState(
         "b": TrainedCase("9", "L", "train", "h", rehearsal=True),
     },
     image_people={"digest": "01"},
+    fingerprints={"print": "test"},
     versions={"torch": "2"},
     parents=({"name": "before", "people": None},),
     inherited=Split((SplitRow("04", "train"),)),
@@ -58,7 +59,7 @@ def test_what_was_written_is_read(layout: ModelLayout) -> None:
 
 def test_a_state_without_what_came_later_is_read(layout: ModelLayout) -> None:
     content = json.loads(layout.state.read_text())
-    for name in ("parents", "new_labels", "inherited", "unchecked", "parent_labels", "parent_channels"):
+    for name in ("parents", "new_labels", "inherited", "unchecked", "fingerprints", "parent_labels", "parent_channels"):
         del content[name]
     for segment in content["segments"]:
         del segment["vouched"], segment["result"]
@@ -117,6 +118,7 @@ def in_result(**values: object) -> Change:
         (lambda c: c["split"][0].update(split="spare"), "split.rows.0.split is 'spare'"),
         (lambda c: c["split"][0].update(generation="1"), "split.rows.0.generation is '1'"),
         (lambda c: c.update(image_people=[1]), "image_people is [1]"),
+        (lambda c: c.update(fingerprints={"print": "trian"}), "fingerprints.print is 'trian'"),
         (lambda c: c.update(parents=["x"]), "parents.0 is 'x'"),
         (lambda c: c.update(parent_labels={"1": "x"}), "parent_labels.1 is 'x'"),
         (lambda c: c["cases"].update({"../../b": c["cases"].pop("b")}), "'../../b' is no name of a file"),
