@@ -39,6 +39,7 @@ from bidsapp.training.orientation import NETWORK_SPACE, turn_volume  # noqa: E40
 from bidsapp.training.split import place_people, write_split  # noqa: E402
 from bidsapp.training.state import read_state  # noqa: E402
 from bidsapp.training.volumes import read_volume  # noqa: E402
+from bidsapp.tsv import write_tsv  # noqa: E402
 from demo.simulate import simulate_people  # noqa: E402
 from models.msd_pairs import GRID_MM, block_files, read_blocks, write_held_out_pair, write_training_pairs  # noqa: E402
 
@@ -100,6 +101,7 @@ def main() -> int:
         return 0
     if not model.split.exists():
         model.root.mkdir(parents=True, exist_ok=True)
+        write_tsv(model.pairs_table, ("id", "accept"), ((case, "border") for case in cases_of(pairs)))
         model.split.write_bytes((arguments.output / "split.tsv").read_bytes())
     for target, length in zip(accumulate(arguments.iterations), arguments.iterations, strict=True):
         if not _is_done(model, target):
@@ -138,6 +140,11 @@ def make_pairs(msd: Path, folder: Path, simulated_people: int) -> Split:
             write_held_out_pair(unfinished, block)
     unfinished.rename(folder)
     return Split((*split.rows, *(SplitRow(person, "train", 1) for person in sorted(simulated))))
+
+
+def cases_of(pairs: Path) -> list[str]:
+    """Ids of all pairs; some of their labels end at the border, as blocks are shifted on the way into the crop."""
+    return sorted(path.name.removesuffix("_lbl.nii.gz") for path in pairs.glob("*_lbl.nii.gz"))
 
 
 def place_blocks(people: Collection[str]) -> Split:
