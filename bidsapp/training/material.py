@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from bidsapp.training.nnunet_files import read_plans
 from bidsapp.training.orientation import NETWORK_SPACE, Storage, axes_of, mirrored_axes, network_axes
 from bidsapp.training.origins import read_origins, with_origins
 from bidsapp.training.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored, true_headers
-from bidsapp.training.pairs import FoundPairs, find_pairs, say_pairs
+from bidsapp.training.pairs import ByContent, FoundPairs, find_pairs, say_pairs
 from bidsapp.training.pairs_table import read_pairs_tables
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
 from bidsapp.training.request import GroupRequest
@@ -223,7 +223,7 @@ def _find(
         known_people=own.people | lineage.inherited.people,
         storage=state.storage if state else {"n/a": without_side} if without_side else None,
         kept=kept,
-        by_content=true_headers,
+        by_content=_headers_as_before(before, state.storage) if state and state.storage else true_headers,
     )
     stated = origins_file(source.folder)
     if stated.exists():
@@ -251,6 +251,18 @@ def _find(
             found.storage["R"], NETWORK_SPACE["R"],
         )  # fmt: skip
     return found
+
+
+def _headers_as_before(before: Mapping[str, str], storage: Storage) -> ByContent:
+    """Left sides that a model knows lie as was decided then, whoever has joined them; others are told by shape."""
+
+    def tell(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool]:
+        ends = {network_axes("L", truthful=truthful, storage=storage): truthful for truthful in (True, False)}
+        known = {pair.case: ends[before[pair.case]] for pair in lefts if before.get(pair.case) in ends}
+        others = [pair for pair in lefts if pair.case not in known]
+        return known | (true_headers(others, pairs) if others else {})
+
+    return tell
 
 
 def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:

@@ -236,3 +236,17 @@ def test_plans_that_are_none_are_refused_by_name(folder, request_):
         request_.layout.plans.write_text(content)
         with pytest.raises(BadDataError, match=request_.layout.plans.name):
             take(request_, state)
+
+
+@pytest.mark.parametrize(("left_is", "axes"), [("as-in-head", "RAS"), ("flipped", "LAS")])
+def test_what_left_sides_are_is_decided_once(folder, request_, left_is, axes):
+    for number in range(3):
+        store(folder, f"sub-{number}_hemi-L", "LAS", x_mm=-20)
+    state = record(request_, take(replace(request_, left_is=left_is)))
+    again = take(request_, state)  # nothing says it now, and these shapes cannot tell
+    assert {pair.axes for pair in again.checked.pairs} == {axes}
+    assert again.checked.content == {case: known.content for case, known in state.cases.items()}
+    store(folder, "sub-9_hemi-L", "LAS", x_mm=-20)
+    with pytest.raises(BadDataError, match=r"(?s)1 of 4 pairs.*sub-9_hemi-L_img") as refused:
+        take(request_, state)
+    assert "sub-0" not in str(refused.value)
