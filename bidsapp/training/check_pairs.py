@@ -59,7 +59,7 @@ _TURNED_HINT = (
 )
 _FLIP_HINT = (
     "Store the pair as it lies in the head, under a header that says so. Left sides that were flipped in their voxels "
-    "need --left-is flipped, or flipped in the column left of pairs.tsv."
+    "need --left-is flipped, all others --left-is as-in-head, or either word in the column left of pairs.tsv."
 )
 
 
