@@ -255,7 +255,7 @@ def test_an_edited_config_is_used_and_never_rewritten(copied: Trained) -> None:
     assert "warmup_iterations = 3" in used
     config.write_text(edited.replace("iterations = ", "iteration = "))
     broken = train(copied.pairs, copied.layout.root)
-    assert broken.run.code == 2
+    assert broken.run.code == 65
     assert f"{config}, line " in broken.run.output
 
 
