@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +17,16 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from bidsapp.corobl.grid import reverse_axis_0
-from bidsapp.layout import ModelLayout, OutputLayout
+from bidsapp.cli import main as hippotune
+from bidsapp.corobl.grid import crop_image, reverse_axis_0
+from bidsapp.layout import ModelLayout, OutputLayout, label_names
+from bidsapp.models_cli import main as hippotune_models
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.conftest import ROOT, run_py
-from tests.drawn import run_drawn
+from tests.drawn import draw, run_drawn
 from tests.integration.test_participant import make_data_set
-from tests.test_documented import commands
+from tests.test_documented import LINES, commands
 from tests.validation import errors_of
 
 PEOPLE = ("01", "02", "03")
@@ -114,6 +117,69 @@ def walked(study: Path) -> Path:
 def test_the_first_commands_of_the_tutorial_do_what_it_says(walked: Path) -> None:
     assert ModelLayout(walked / "models" / "ours").current_export.is_file()
     assert ModelLayout(walked / "models" / "ours").report.is_file()
+
+
+NAMED = {
+    **dict.fromkeys(("BIDS_DIR", "$BIDS_DIR"), "data"),
+    **dict.fromkeys(("OUT", "$OUTPUT_DIR", "data/derivatives/hippotune"), "out"),
+    **dict.fromkeys(("X", "NAME", "$MODEL", "lab7T"), "default"),
+    **dict.fromkeys(("models/theirs.zip", "theirs.zip", "FILE", "FILE.zip", "ours.zip"), "default.zip"),
+    **dict.fromkeys(("MODEL_DIR", "models/x", "models/old"), "models/ours"),
+    **dict.fromkeys(("training", "PAIRS"), "models/ours/training"),
+    **{"hippunfold": "crops", "IMAGE.nii.gz": "image.nii.gz", "SPDX": "CC-BY-4.0"},
+    **{"/data/lab/hippotune.toml": "lab.toml", "T2w": "T1w"},
+    **dict.fromkeys(("$PERSON", "07"), "01"), "08": "02", "05": "03", "09": "03",
+    **dict.fromkeys(("cuda", "cuda:0"), "cpu"),
+}  # fmt: skip
+"""What pages name -> what there is in the study."""
+ELSEWHERE = {
+    "fetch": "tests/models/test_models_cli.py",
+    "convert-v1": "tests/models/test_convert_v1.py",
+    "--rehearse": "tests/integration/test_grow.py",
+}
+"""Commands that need a network, a model of nnU-Net v1 or a second model's people, and where they are run."""
+DOCUMENTED = sorted({line for _, line in LINES if not set(line.split()) & {"--help", "--version", *ELSEWHERE}})
+
+
+@pytest.fixture(scope="module")
+def named(walked: Path) -> Path:
+    """The study with everything that commands of README and docs name."""
+    shutil.copy(ROOT / "bidsapp" / "models" / "default.zip", walked / "default.zip")
+    shutil.copy(OutputLayout(walked / "out").session("01", None).crop("L", "T1w"), walked / "image.nii.gz")
+    theirs = walked / "crops" / "sub-01" / "anat" / "sub-01_hemi-L_space-corobl_desc-subfields_dseg.nii.gz"
+    nib.save(crop_image(draw("L"), "L"), theirs)
+    label_names(theirs).write_text("index\tname\n1\tAnterior\n2\tPosterior\n")
+    (walked / "good.tsv").write_text("participant_id\nsub-01\nsub-02\nsub-03\n")
+    (walked / "names.tsv").write_text("from_name\tto_name\nAnterior\tAnterior\n")
+    listed = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "registry.md").read_text(), re.MULTILINE | re.DOTALL)
+    (walked / "lab.toml").write_text(listed[0].replace("the output of sha256sum models/lab7T.zip", "0" * 64))
+    return walked
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_a_documented_command_works(
+    line: str, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands, in a folder where what it names exists; nothing is trained or segmented."""
+    monkeypatch.chdir(named)
+    program, *words = shlex.split(line)
+    fresh = {one: str(tmp_path / one) for one in ("newmodel", "models/new", "ours", "DIR", "to-share", "ours.tar.gz")}
+    if "--model" in words:  # a model that is there was begun with another one
+        fresh |= {"models/ours": str(tmp_path / "begun"), "models/x": str(tmp_path / "begun")}
+    if "participant" in words:
+        fresh.pop("models/ours", None)
+        fresh.pop("models/x", None)
+    if "export" in words:
+        fresh["ours.zip"] = str(tmp_path / "ours.zip")
+    words = [(NAMED | fresh).get(word, word) for word in words]
+    if program == "hippotune-models":
+        words = ["lab7T" if word == "default" and "show" in words else word for word in words]
+        code = hippotune_models(words)
+    else:
+        dry = () if {"review", "--reports-only", "--dry-run"} & set(words) else ("--dry-run",)
+        code = hippotune([*words, *dry])
+    said = capsys.readouterr().out
+    assert code == 0, said
 
 
 def test_the_training_script_waits_for_the_checkpoint_and_requeues(tmp_path: Path) -> None:
