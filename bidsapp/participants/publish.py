@@ -70,12 +70,14 @@ def complete_publishing(job: Job) -> None:
     if not marker.exists():
         return
     if unfinished.exists():
+        date = marker.read_text(encoding="utf-8") or f"{datetime.now():%Y-%m-%dT%H%M%S}"
         if any(_work_in_words(job, side) for side in SIDES):
-            date = marker.read_text(encoding="utf-8") or f"{datetime.now():%Y-%m-%dT%H%M%S}"
             with labels_lock(job.layout):
                 sweep_unfinished(job.layout.superseded(date), alone=False)
                 for side in SIDES:
                     _supersede(job, side, date)
+        for side in SIDES:
+            _keep_edited(job, side, date)
         sweep_unfinished(unfinished, alone=True)
         _merge(_on_the_same_disk(job), job.layout.root)
     shutil.rmtree(job.layout.publishing_copy(job.name), ignore_errors=True)
@@ -198,6 +200,22 @@ def _supersede(job: Job, side: Side, date: str) -> None:
         keep_copy(path, away, path.relative_to(layout.labels))
         path.unlink()
     log.warning("%s: hemi-%s %s: that and what it was about is now in %s", job.name, side, work, away)
+
+
+def _keep_edited(job: Job, side: Side, date: str) -> None:
+    """Keep label maps whose place is taken and that are not what was written there.
+
+    Edited in the space of the scan, where nobody looks for corrections; cut off; or saved in a way that nobody reads.
+    """
+    away = job.layout.superseded(date)
+    for path in (job.done.prediction(side), *job.done.native_predictions(side)):
+        recorded = (recorded_facts(path) or {}).get("file_sha256")
+        new = job.unfinished.root / path.relative_to(job.done.root)
+        if recorded is None or not (path.exists() and new.exists()):
+            continue
+        if file_sha256(path) not in (recorded, file_sha256(new)):
+            keep_copy(path, away, path.relative_to(job.layout.root))
+            log.warning("%s: %s was changed, and is made anew; as it was, it is in %s", job.name, path.name, away)
 
 
 def _void_decision(job: Job, side: Side, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bidsapp.content import file_sha256
 from bidsapp.corobl.grid import GRIDS, crop_image
 from bidsapp.corobl.transforms import write_transform
 from bidsapp.errors import BadDataError
@@ -141,3 +143,22 @@ def test_a_label_map_that_was_cut_off_is_not_changed_by_hand(tmp_path: Path) -> 
         sidecar(path).write_text(content)
         assert not is_changed_by_hand(path)
         assert read_facts(path) is None
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_label_map_that_somebody_edited_in_the_wrong_place_is_kept_when_it_is_made_anew(
+    job: Job, native: bool
+) -> None:
+    new, old = (
+        layout.native_prediction("R", "T1w") if native else layout.prediction("R")
+        for layout in (job.unfinished, job.done)
+    )
+    new.parent.mkdir(parents=True)
+    for path, content in ((old, "edited, in a way of its own"), (new, "made anew")):
+        path.write_text(content)
+        facts = {"file_sha256": file_sha256(new) if path == new else "", "native_sha256": None, "crop_sha256": {}}
+        sidecar(path).write_text(json.dumps({"HippoTune": facts}))
+    publish(job, date="second")
+    assert old.read_text() == "made anew"
+    kept = job.layout.superseded("second") / old.relative_to(job.layout.root)
+    assert kept.read_text() == "edited, in a way of its own"
