@@ -355,7 +355,10 @@ KWARGS = (*ARCH, "arch_kwargs")
         (spoil("transpose_forward", value=[0, 0, 1]), "not an order"),
         (spoil("transpose_forward", value=[1, 2, 0]), "does not undo"),
         (spoil("foreground_intensity_properties_per_channel", value={"0": {}}), "lacks mean"),
-        (spoil("foreground_intensity_properties_per_channel", "0", "mean", value=10**400), "a whole number has 401 digits"),
+        (
+            spoil("foreground_intensity_properties_per_channel", "0", "mean", value=10**400),
+            "a whole number has 401 digits",
+        ),
     ],
 )
 def test_plans_that_ask_for_what_nnunet_never_plans(
