@@ -365,6 +365,7 @@ def test_templates_are_part_of_the_package():
         "macros.html.j2",
         "participant.html.j2",
         "index.html.j2",
+        "pairs.html.j2",
         "review.html.j2",
     }
 
