@@ -88,7 +88,8 @@ def complete_publishing(job: Job) -> None:
 def _drop_incomplete(job: Job) -> None:
     """Remove what a killed writer left, and label maps without the sidecar that is written last."""
     for left in job.unfinished.root.rglob(".*"):
-        left.unlink()
+        if not left.is_dir():
+            left.unlink()
     for side in SIDES:
         if job.unfinished.prediction(side).exists() and read_facts(job.unfinished.prediction(side)) is None:
             _remove_prediction(job.unfinished, side)
