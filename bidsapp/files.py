@@ -14,12 +14,14 @@ import secrets
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bidsapp.errors import BadDataError, CannotWriteError, NoInputError
+from bidsapp.printable import printable
 
 if TYPE_CHECKING:
     import nibabel
@@ -368,6 +370,50 @@ def parse_json(content: bytes, origin: str, hint: str = "", *, strict: bool = Tr
     except ValueError as error:
         raise BadDataError(f"{origin} is not JSON: {error}", hint) from error
     return value
+
+
+def check_values(content: object, kinds: Mapping[str, Any], *, needed: Collection[str] = ()) -> None:
+    """Hold what an object of JSON says under the names of `kinds` against them; other names are not looked at.
+
+    Raises
+    ------
+    ValueError
+        With name and value: no object, another kind of value, or one of `needed` is missing.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"{ascii(content)[:80]} is no object")
+    for name, kind in kinds.items():
+        if name in content:
+            typed_json(kind, content[name], name=name, more=True)
+        elif name in needed:
+            raise ValueError(f"{name} is missing")
+
+
+def typed_json(kind: Any, content: object, *, name: str = "", more: bool = False) -> Any:
+    """Values of JSON as a record or another `kind` of typed value; raises ValueError with place and value.
+
+    Parameters
+    ----------
+    name
+        Where `content` stands, for the message.
+    more
+        Whether a record may hold what `kind` does not name.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(json.dumps(content), strict=True, extra="ignore" if more else "forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, (*filter(None, [name]), *first["loc"]))) or "it"
+        raise ValueError(f"{printable(place)[:200]} is {ascii(first['input'])[:80]}: {first['msg']}") from error
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
@@ -16,7 +15,7 @@ from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.evaluation import metrics
 from bidsapp.files import write_json
 from bidsapp.records import CaseScore, Hemi, LabelKind, LabelOrigin, LabelTable
-from bidsapp.tsv import write_tsv
+from bidsapp.tsv import read_tsv, write_tsv
 
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 MEASURES = ("dice", "hd95_mm", "assd_mm", "volume_error_mm3", "volume_error_percent")
@@ -152,12 +151,7 @@ def read_scores(path: Path) -> list[CaseScore]:
     """
     if not path.is_file():
         raise NoInputError(f"{path} does not exist", "Scores are written when the test people are predicted.")
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [column for column in COLUMNS[:-1] if column not in (reader.fieldnames or ())]
-        if missing:
-            raise BadDataError(f"{path} has no column {', '.join(missing)}")
-        return [_read_row(row, f"{path}, line {reader.line_num}") for row in reader]
+    return [_read_row(row.cells, f"{path}, line {row.line}") for row in read_tsv(path, COLUMNS[:-1])]
 
 
 def summarise(scores: Sequence[CaseScore], seed: int) -> Summary:

@@ -15,7 +15,8 @@ from typing import Any, get_args
 
 from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
-from bidsapp.files import create_bytes_once, parse_json, read_json
+from bidsapp.evaluation.scores import MeasureSummary
+from bidsapp.files import check_values, create_bytes_once, parse_json, read_json
 from bidsapp.layout import ModelLayout
 from bidsapp.models.archives import MAX_MEMBER_BYTES, open_archive
 from bidsapp.models.export import write_zip
@@ -32,7 +33,36 @@ from bidsapp.tsv import read_tsv
 log = logging.getLogger(__name__)
 
 CARD, CITATION = "MODEL_CARD.md", "CITATION.cff"
+EXPORT_AGAIN = "Export it with the group level, --iterations 0."
 FEWEST_PEOPLE = 5  # ages of fewer say too much of each
+_PARENT = {
+    "name": str,
+    "license": str | None,
+    "people": dict[str, int] | None,
+    "labels": list[str] | None,
+    "channels": list[str] | None,
+}
+_MANIFEST = {
+    "hippotune": str,
+    "nnunetv2": str,
+    "iterations": int | None,
+    "people": dict[str, int],
+    "space": str,
+    "labels_from": dict[str, Any],
+    "label_kinds": dict[str, dict[str, int]],
+    "leakage": str,
+    "pairs": list[str],
+    "storage": dict[str, str],
+    "parents": list[dict[str, Any]],
+}
+"""What the card reads of hippotune.json; older versions said less, and there may be more."""
+_SUMMARY = {
+    "labels": dict[str, dict[str, MeasureSummary]],
+    "all_labels": dict[str, MeasureSummary],
+    "too_few": bool,
+    "notes": list[str],
+}
+"""The same of summary.json."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +173,18 @@ def read_export(archive: Path) -> Packed:
         content = {name: members.read(name, MAX_MEMBER_BYTES) for name in members.names}
     folders = {PurePosixPath(name).parts[0] for name in content}
     dataset = folders.pop() if len(folders) == 1 else ""
+    name = f"{dataset}/{MANIFEST}"
     try:
-        manifest = parse_json(content[f"{dataset}/{MANIFEST}"], f"{dataset}/{MANIFEST} in {archive}")
+        manifest = parse_json(content[name], f"{name} in {archive}")
     except (KeyError, BadDataError) as error:
-        raise BadDataError(f"{archive} is no export of HippoTune", "Export it with the group level.") from error
+        raise BadDataError(f"{archive} is no export of HippoTune", EXPORT_AGAIN) from error
+    try:
+        check_values(manifest, _MANIFEST, needed=("hippotune", "nnunetv2"))
+        check_values(manifest.get("labels_from", {}), {"statement": str})
+        for parent in manifest.get("parents", ()):
+            check_values(parent, _PARENT, needed=("name",))
+    except ValueError as error:
+        raise BadDataError(f"{name} in {archive} cannot be used: {error}", EXPORT_AGAIN) from error
     inside = {name.removeprefix(f"{dataset}/"): one for name, one in content.items()}
     del inside[MANIFEST]
     return Packed(dataset, manifest, inside)
@@ -278,13 +316,14 @@ def _scores(
         return (), ()
     summary = read_json(layout.summary)
     try:
-        notes = tuple(str(note) for note in summary.get("notes", ()))
+        check_values(summary, _SUMMARY, needed=("labels", "all_labels"))
+        notes = tuple(summary.get("notes", ()))
         if summary.get("too_few"):
             return (), notes
         measured = [*summary["labels"].items(), ("all labels", summary["all_labels"])]
         scores = tuple(LabelScores(name, *(_score(of[key]) for key in ("dice", "hd95_mm"))) for name, of in measured)
         return scores, notes
-    except (KeyError, TypeError) as error:
+    except (KeyError, ValueError) as error:
         raise BadDataError(f"{layout.summary} cannot be used: {error}", "Test again with --iterations 0.") from error
 
 

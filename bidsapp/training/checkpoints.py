@@ -9,22 +9,31 @@ from typing import Any
 import torch
 
 from bidsapp.errors import BadDataError, CannotWriteError
-from bidsapp.files import replace_atomically, sync
+from bidsapp.files import check_values, replace_atomically, sync
 from bidsapp.layout import ModelLayout
 from bidsapp.models.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 
 Checkpoint = dict[str, Any]
-_KINDS: dict[str, type | tuple[type, ...]] = {
+_KINDS = {
     "iteration": int,
     "loss_sum": float,
     "loss_count": int,
-    "history": list,
+    "history": list[dict[str, Any]],
     "optimizer": str,
-    "optimizer_state": dict,
-    "grad_scaler_state": (dict, type(None)),
+    "source_dice": dict[str, float],
 }
+_POINT = {
+    "iteration": int,
+    "training_loss": float,
+    "validation_loss": float,
+    "dice": dict[str, float],
+    "learning_rate": float,
+    "consistency": dict[str, float],
+}
+"""One line of the history; older versions told no consistency."""
+_STATES: dict[str, type | tuple[type, ...]] = {"optimizer_state": dict, "grad_scaler_state": (dict, type(None))}
 
 
 def save_checkpoint(layout: ModelLayout, checkpoint: Checkpoint) -> None:
@@ -96,9 +105,15 @@ def _read(path: Path) -> Checkpoint:
         raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
     if not all(isinstance(one, torch.Tensor) for one in checkpoint["network_weights"].values()):
         raise BadDataError(f"{path} holds something else than tensors in network_weights")
-    for name, kind in _KINDS.items():
+    for name, kind in _STATES.items():
         if not isinstance(checkpoint.get(name), kind):
             raise BadDataError(f"{path}: {name} is {ascii(checkpoint.get(name))[:80]}")
+    try:
+        check_values(checkpoint, _KINDS, needed=_KINDS.keys() - {"source_dice"})
+        for point in checkpoint["history"]:
+            check_values(point, _POINT, needed=_POINT.keys() - {"consistency"})
+    except (ValueError, TypeError, RecursionError) as error:  # of tensors, and of lists that hold themselves
+        raise BadDataError(f"{path} cannot be used: {error}") from error
     if checkpoint["iteration"] < 0:
         raise BadDataError(f"{path}: iteration is {checkpoint['iteration']}")
     return checkpoint

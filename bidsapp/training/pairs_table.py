@@ -14,6 +14,7 @@ from typing import cast, get_args
 from bidsapp.errors import BadDataError, CannotWriteError
 from bidsapp.files import read_bytes
 from bidsapp.labels.spreadsheet import SheetLine, column_name, read_spreadsheet
+from bidsapp.printable import is_control
 from bidsapp.records import Hemi, LeftIs
 from bidsapp.tsv import write_tsv
 
@@ -169,6 +170,8 @@ def _row(path: Path, columns: Sequence[str], line: SheetLine) -> PairRow:
     said = {column: "" if cell.lower() == NOT_AVAILABLE else cell for column, cell in cells.items()}
     if not said["id"]:
         raise BadDataError(f"{where}: no id", "An id is the file name before _img and _lbl.")
+    if any(map(is_control, said["id"])):  # a table cannot hold it: it would be another pair when read again
+        raise BadDataError(f"{where}: the id {ascii(said['id'])[:80]} holds control characters", "Remove them.")
     return PairRow(
         network_case(said["id"]),
         participant=said.get("participant", ""),

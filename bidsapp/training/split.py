@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bidsapp.errors import BadDataError, UsageError
+from bidsapp.printable import is_control
 from bidsapp.records import Pair, Split, SplitName, SplitRow
 from bidsapp.tsv import TsvRow, read_tsv, write_tsv
 
@@ -265,6 +266,11 @@ def _parse_row(path: Path, line: TsvRow) -> SplitRow:
     generation = line.cells.get("generation", "")
     if not participant:
         raise BadDataError(f"{path}, line {line.line}: no participant_id")
+    if any(map(is_control, participant)):  # a table cannot hold it: it would be somebody else when read again
+        raise BadDataError(
+            f"{path}, line {line.line}: {ascii(participant)[:80]} holds control characters",
+            "Spell people as their pairs do.",
+        )
     if name not in SPLIT_NAMES:
         raise BadDataError(
             f"{path}, line {line.line}: split is {name!r} for {participant}",

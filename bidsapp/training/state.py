@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from typing import Any, Literal
 
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, comparison_from_json
-from bidsapp.files import read_json, write_json
+from bidsapp.files import check_values, read_json, typed_json, write_json
 from bidsapp.labels.tables import LARGEST_VALUE
 from bidsapp.layout import ModelLayout
-from bidsapp.models.archives import printable
 from bidsapp.records import Hemi, LabelOrigin, Split, SplitName, Vouched
 from bidsapp.training.nnunet_files import RESTORE
 from bidsapp.training.orientation import are_axes
@@ -208,7 +205,7 @@ def read_state(layout: ModelLayout) -> ModelState | None:
             raise ValueError("it was not written by this version of HippoTune")
         for name in ("split", "inherited"):
             content[name] = {"rows": content.get(name, [])}
-        state = _from_json(ModelState, content)
+        state = typed_json(ModelState, content)
         _check(state)
     except ValueError as error:
         raise BadDataError(f"{layout.state} cannot be used: {error}", RESTORE) from error
@@ -224,25 +221,6 @@ def _with_known_origins(state: ModelState, content: dict[str, Any]) -> ModelStat
         for case, known in state.cases.items()
     }
     return replace(state, cases=cases)
-
-
-def _from_json(kind: Any, content: object) -> Any:
-    """Values of JSON as a record or another `kind` of typed value; raises ValueError with place and value."""
-    from pydantic import ValidationError
-
-    try:
-        return _adapter(kind).validate_json(json.dumps(content), strict=True, extra="forbid")
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        raise ValueError(f"{printable(place)[:200]} is {ascii(first['input'])[:80]}: {first['msg']}") from error
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
 
 
 def _check(state: ModelState) -> None:
@@ -281,13 +259,9 @@ def _check_result(result: Mapping[str, Any], where: str) -> None:
     if not result:
         return
     try:
-        for key, kind in _RESULT.items():
-            _from_json(kind, result[key])
-        for key, kind in _NEWER_RESULT.items():
-            if key in result:
-                _from_json(kind, result[key])
+        check_values(result, _RESULT | _NEWER_RESULT, needed=_RESULT)
         for one in result["comparisons"].values():
-            _from_json(Comparison, comparison_from_json(one).to_json())
+            typed_json(Comparison, comparison_from_json(one).to_json())
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where} cannot be read: {error!r}") from error
     except ValueError as error:

@@ -75,7 +75,7 @@ def test_scores_are_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\tdice\t", "\tdsc\t", "no column dice"),
+        ("\tdice\t", "\tdsc\t", "no column .dice."),
         ("0.8", "good", "'good'"),
         ("\tR\t", "\tright\t", "'right'"),
         ("imported", "guessed", "'guessed'"),

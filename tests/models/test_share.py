@@ -13,10 +13,10 @@ import pytest
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.evaluation.scores import summarise, write_summary
 from bidsapp.layout import ModelLayout
-from bidsapp.models.export import build_model_folder, zip_model
+from bidsapp.models.export import build_model_folder, write_zip, zip_model
 from bidsapp.models.licences import Parent, check_licence, check_parents
 from bidsapp.models.loading import load_model
-from bidsapp.models.share import export_model
+from bidsapp.models.share import export_model, read_export
 from bidsapp.models_cli import main
 from bidsapp.records import CaseScore, LabelKind, Split, SplitRow
 from bidsapp.training.fingerprints import fingerprint, read_fingerprints
@@ -368,3 +368,58 @@ def test_the_card_says_that_nothing_was_learned(tmp_path: Path) -> None:
     card = inside(export_model(layout.root, tmp_path / "a.zip", licence="CC0-1.0"), "MODEL_CARD.md")
     assert "| all labels | 0.000" in card
     assert "The network has not learned yet: 200 iterations are few; see the curve." in card
+
+
+def change_manifest(layout: ModelLayout, changed: Json) -> None:
+    packed = read_export(layout.current_export)
+    manifest = packed.manifest | {key: value for key, value in changed.items() if value is not ...}
+    for key in [key for key, value in changed.items() if value is ...]:
+        del manifest[key]
+    with layout.current_export.open("wb") as stream:
+        files = packed.files | {"hippotune.json": json.dumps(manifest).encode()}
+        write_zip(stream, ((f"{packed.dataset}/{name}", content) for name, content in files.items()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"people": "many"}, "people is 'many'"),
+        ({"people": {"train": None}}, "people.train is None"),
+        ({"labels_from": 3}, "labels_from is 3"),
+        ({"labels_from": {"statement": []}}, "statement is []"),
+        ({"label_kinds": {"train": []}}, "label_kinds.train is []"),
+        ({"pairs": True}, "pairs is True"),
+        ({"storage": 1.5}, "storage is 1.5"),
+        ({"space": {}}, "space is {}"),
+        ({"parents": [{"license": "MIT"}]}, "name is missing"),
+        ({"parents": ["x"]}, "parents.0 is 'x'"),
+        ({"parents": [{"name": "x", "license": 3}]}, "license is 3"),
+        ({"nnunetv2": ...}, "nnunetv2 is missing"),
+    ],
+)
+def test_a_manifest_that_the_card_cannot_be_made_of_is_named(tmp_path: Path, changed: Json, said: str) -> None:
+    layout = model_dir(tmp_path)
+    change_manifest(layout, changed)
+    with pytest.raises(BadDataError) as refusal:
+        export_model(layout.root, tmp_path / "new.zip", licence="MIT")
+    assert said in refusal.value.message
+    assert str(layout.current_export) in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"all_labels": {"dice": {"mean": "good"}}}, "all_labels.dice.mean is 'good'"),
+        ({"all_labels": {}}, "dice"),
+        ({"labels": 3}, "labels is 3"),
+        ({"notes": 3}, "notes is 3"),
+    ],
+)
+def test_a_summary_that_cannot_be_read_is_named(tmp_path: Path, changed: Json, said: str) -> None:
+    layout = model_dir(tmp_path)
+    summary = json.loads(layout.summary.read_text())
+    layout.summary.write_text(json.dumps(summary | changed))
+    with pytest.raises(BadDataError) as refusal:
+        export_model(layout.root, tmp_path / "new.zip", licence="MIT")
+    assert said in refusal.value.message
+    assert str(layout.summary) in refusal.value.message

@@ -68,3 +68,31 @@ def test_no_room_leaves_the_last_good_one(layout: ModelLayout, monkeypatch: pyte
         save_checkpoint(layout, checkpoint(3))
     assert iteration_of(layout) == 2
     assert len(list(layout.fold.iterdir())) == 2
+
+
+POINT = {"iteration": 1, "training_loss": 1.0, "validation_loss": 1.0, "dice": {"x": 0.5}, "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"history": [POINT | {"dice": 0.5}]}, "dice is 0.5"),
+        ({"history": [POINT | {"training_loss": {}}]}, "training_loss is {}"),
+        ({"history": [{}]}, "iteration is missing"),
+        ({"history": [3]}, "history.0 is 3"),
+        ({"source_dice": "abc"}, "source_dice is 'abc'"),
+        ({"loss_sum": torch.zeros(1)}, "cannot be used"),
+        ({"optimizer_state": []}, "optimizer_state is []"),
+    ],
+)
+def test_values_that_the_report_would_fall_over_are_refused(
+    tmp_path: Path, changed: dict[str, object], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = ModelLayout(tmp_path)
+    save_checkpoint(layout, checkpoint(1) | {"history": [POINT]})
+    assert iteration_of(layout) == 1
+    save_checkpoint(layout, checkpoint(1) | changed)
+    layout.previous_checkpoint.unlink()
+    with pytest.raises(BadDataError, match="no checkpoint in"):
+        load_checkpoint(layout)
+    assert said in caplog.text
