@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bidsapp.cli import main as run_py  # noqa: E402
+from bidsapp.errors import PartialFailureError  # noqa: E402
 from bidsapp.files import replace_atomically  # noqa: E402
 from bidsapp.layout import ModelLayout  # noqa: E402
 from bidsapp.models.export import write_zip  # noqa: E402
@@ -75,6 +76,11 @@ SETTINGS = {
     "augmentation.bias_field_probability": "0.3",
     "augmentation.field_of_view_probability": "0.2",
 }
+ACCEPTED = "border, shift, volume, pieces"
+"""Findings that do not refuse a pair: blocks are shifted on the way into the crop, and simulated people are varied.
+
+A front that looks like a back is never accepted; such a simulated side is left out.
+"""
 TITLE = "HippoTune's built-in model: anterior and posterior hippocampus on T1w"
 LICENCE = "CC-BY-SA-4.0"
 ABOUT = ROOT / "models" / "about.md"
@@ -101,14 +107,14 @@ def main() -> int:
         return 0
     if not model.split.exists():
         model.root.mkdir(parents=True, exist_ok=True)
-        write_tsv(model.pairs_table, ("id", "accept"), ((case, "border") for case in cases_of(pairs)))
+        write_tsv(model.pairs_table, ("id", "accept"), ((case, ACCEPTED) for case in cases_of(pairs)))
         model.split.write_bytes((arguments.output / "split.tsv").read_bytes())
     for target, length in zip(accumulate(arguments.iterations), arguments.iterations, strict=True):
         if not _is_done(model, target):
             settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
             words = [pairs, arguments.output, "group", "--training-dir", pairs, "--model-dir", model.root, *settings]
-            code = run_py([*map(str, words), "--iterations", str(length), *of_group])
-            if code:
+            code = run_py([*map(str, words), "--skip-bad-pairs", "--iterations", str(length), *of_group])
+            if code not in (0, PartialFailureError.exit_code):
                 return code
     archive = arguments.output / "default.zip"
     archive.unlink(missing_ok=True)
@@ -143,7 +149,7 @@ def make_pairs(msd: Path, folder: Path, simulated_people: int) -> Split:
 
 
 def cases_of(pairs: Path) -> list[str]:
-    """Ids of all pairs; some of their labels end at the border, as blocks are shifted on the way into the crop."""
+    """Ids of all pairs."""
     return sorted(path.name.removesuffix("_lbl.nii.gz") for path in pairs.glob("*_lbl.nii.gz"))
 
 
