@@ -40,6 +40,9 @@ AS_IT_LIES = ORIENTATIONS[0]
 FLIP_GAIN, FLIP_GAIN_AGAINST_IMAGE = 0.04, 0.06
 """Cosine by which another orientation must fit better; the second where the image lies under its label as others do."""
 
+FLIP_GAIN_TEMPLATE = 0.12
+"""The same where only the template speaks: people differ more from one atlas than from the mean of many."""
+
 TURNED_GAIN = 0.06
 """The same for the median of a folder against the template."""
 
@@ -158,7 +161,10 @@ def judge_pairs(
     found: dict[str, list[Finding]] = {case: list(fact.alone) for case, fact in facts.items()}
     notes: list[str] = []
     usual, turned = None, ""
-    for number, cases in enumerate(_kinds(facts, annotated, table)):
+    kinds = _kinds(facts, annotated, table)
+    if apart := len(facts) - sum(map(len, kinds)):
+        notes.append(f"{apart} pairs annotate other labels than most, and are too few to compare with each other")
+    for number, cases in enumerate(kinds):
         compared = compare([facts[case].sample for case in cases])
         if not number:
             usual, turned = compared.usual, _turned_words(compared, len(cases))
@@ -169,7 +175,7 @@ def judge_pairs(
             if one is not None:
                 found[case] += _of_likeness(one, compared, table)
     _check_names(facts, annotated, table, found, notes)
-    _check_volumes(facts, table, found, limits)
+    _check_volumes(facts, annotated, table, found, limits)
     _leave_the_usual(found, len(facts), notes)
     return FolderFindings({case: tuple(said) for case, said in found.items() if said}, tuple(notes), usual, turned)
 
@@ -191,22 +197,20 @@ def _kinds(
 ) -> list[list[str]]:
     """Cases that can be compared with each other, the largest group first: those that annotate all, then the others.
 
-    Groups that are too small for a consensus are laid to the largest.
+    A group too small for a consensus is in none of them: a part of a hippocampus is held against no whole one.
     """
     everything = frozenset(table.names.values())
     groups: dict[frozenset[str], list[str]] = {}
     for case in facts:
         groups.setdefault(annotated.get(case, everything), []).append(case)
     ordered = sorted(groups.values(), key=len, reverse=True)
-    large = [group for group in ordered if len(group) >= LEAST_PAIRS] or ordered[:1]
-    for group in ordered[len(large) :]:
-        large[0] += group
-    return large
+    return [group for group in ordered if len(group) >= LEAST_PAIRS] or ordered[:1]
 
 
 def _of_likeness(one: Likeness, compared: Comparison, table: LabelTable) -> list[Finding]:
     with_what = "the other labels of the folder" if compared.consensus else "the template's hippocampus"
     least = FLIP_GAIN_AGAINST_IMAGE if one.image_fits else FLIP_GAIN
+    least = least if compared.consensus else FLIP_GAIN_TEMPLATE
     if one.orientation != AS_IT_LIES and one.best > one.own + least:
         words = f"with {orientation_words(one.orientation)} its label fits {with_what} better: "
         words += f"{one.best:.2f} instead of {one.own:.2f}"
@@ -263,14 +267,20 @@ def _check_names(
 
 
 def _check_volumes(
-    facts: Mapping[str, PairFacts], table: LabelTable, found: dict[str, list[Finding]], limits: GuardLimits
+    facts: Mapping[str, PairFacts],
+    annotated: Mapping[str, frozenset[str]],
+    table: LabelTable,
+    found: dict[str, list[Finding]],
+    limits: GuardLimits,
 ) -> None:
-    """Compare each volume with those of all other pairs."""
+    """Compare each volume with those of all other pairs, that of the whole where all of it was drawn."""
+    everything = frozenset(table.names.values())
     names = {0: WHOLE, **table.names}
     volumes: dict[int, dict[str, float]] = {}
     for case, fact in facts.items():
         for value, volume in fact.volumes_mm3.items():
-            volumes.setdefault(value, {})[case] = volume
+            if value or annotated.get(case, everything) == everything:
+                volumes.setdefault(value, {})[case] = volume
     for value, of_cases in volumes.items():
         if len(of_cases) < LEAST_PAIRS or float(np.median(list(of_cases.values()))) < limits.label_mm3:
             continue

@@ -65,9 +65,7 @@ def prepare(folder: Path, layout: ModelLayout, **options: object) -> dict[str, n
         extract_fingerprint(layout)
         make_plans(layout, preset_settings("tiny").training)
         preprocess_cases(layout, checked.content, processes=1)
-    import blosc2
-
-    return {path.name: blosc2.open(str(path))[:] for path in sorted(layout.preprocessed_cases.glob("*.b2nd"))}
+    return {path.name: np.load(path) for path in sorted(layout.preprocessed_cases.glob("*.npy"))}
 
 
 def test_pairs_in_five_storages_are_trained_voxel_for_voxel_as_in_one(twelve: Path, tmp_path: Path) -> None:
