@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from bidsapp import group  # noqa: E402
 from bidsapp.config import apply_overrides, preset_settings  # noqa: E402
 from bidsapp.files import read_json  # noqa: E402
-from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout, OutputLayout  # noqa: E402
+from bidsapp.layout import NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout, OutputLayout  # noqa: E402
 from bidsapp.machine import usable_cores  # noqa: E402
 from bidsapp.training.environment import nnunet_environment, prints_to_log  # noqa: E402
 from bidsapp.training.state import Segment, read_state  # noqa: E402
@@ -44,10 +45,14 @@ def main() -> None:
         pairs = arguments.pairs or _simulated(Path(folder) / "pairs", arguments.people)
         model_dir = Path(folder) / "model"
         _prepare(pairs, model_dir, arguments.preset)
-        results: dict[str, list[dict[str, float]]] = {"ours": [], "plain nnU-Net": []}
+        plain_dir = Path(folder) / "plain"
+        shutil.copytree(model_dir, plain_dir)
+        _preprocess_plain(ModelLayout(plain_dir))
+        model_dirs = {"ours": model_dir, "plain nnU-Net": plain_dir}
+        results: dict[str, list[dict[str, float]]] = {trainer: [] for trainer in model_dirs}
         for _ in range(arguments.rounds):
             for trainer, measured in results.items():
-                measured.append(_in_a_process(trainer, model_dir, arguments))
+                measured.append(_in_a_process(trainer, model_dirs[trainer], arguments))
     _print_table(results, arguments)
 
 
@@ -72,18 +77,29 @@ def _simulated(folder: Path, people: int) -> Path:
 
 
 def _prepare(pairs: Path, model_dir: Path, preset: str) -> None:
-    """Plan and preprocess once, for both."""
+    """Plan once, for both."""
     output = OutputLayout(model_dir.parent / "out")
     request = group.GroupRequest(ModelLayout(model_dir), output, training_dir=pairs, iterations=1, preset=preset)
     group.run(request)
+
+
+def _preprocess_plain(layout: ModelLayout) -> None:
+    """Preprocess the same cases by the same plans in nnU-Net's own format, which is not ours."""
+    shutil.rmtree(layout.preprocessed_cases)
+    with nnunet_environment(layout), prints_to_log():
+        from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+
+        preprocess_dataset(1, NNUNET_PLANS, configurations=(NNUNET_CONFIGURATION,), num_processes=(1,))
 
 
 def _in_a_process(trainer: str, model_dir: Path, arguments: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, __file__, "--trainer", trainer, "--model-dir", str(model_dir)]
     process = subprocess.run(
         [*command, "--iterations", str(arguments.iterations), "--preset", arguments.preset],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
+        capture_output=True, text=True,
     )  # fmt: skip
+    if process.returncode:
+        raise SystemExit(process.stderr)
     return json.loads(process.stdout.splitlines()[-1])
 
 
@@ -153,7 +169,8 @@ def _test_dice(layout: ModelLayout, weights: dict) -> float:
 
     from bidsapp.models.loading import LoadedModel
     from bidsapp.prediction import Predictor
-    from bidsapp.training.testing import Contender, network_labels, pairs_of_part, predict_and_score
+    from bidsapp.training.nnunet_files import network_labels
+    from bidsapp.training.testing import Contender, pairs_of_part, predict_and_score
 
     dataset_json = read_json(layout.raw_dataset / "dataset.json")
     plans = read_json(layout.plans)

@@ -43,15 +43,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _decathlon(folder: Path) -> None:
-    """Twelve simulated crops under the names of Task04."""
+    """Twelve simulated crops under the names of Task04, all stored RAS in network space as its blocks are."""
     made = folder / "made"
     simulate_people(made, 6, 7, spacing_mm=1.0)
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir()
     for number, image in enumerate(sorted(made.glob("*_img.nii.gz")), 1):
-        shutil.copy(image, folder / "imagesTr" / f"hippocampus_{number:03d}.nii.gz")
         label = image.with_name(image.name.replace("_img", "_lbl"))
-        shutil.copy(label, folder / "labelsTr" / f"hippocampus_{number:03d}.nii.gz")
+        for part, source in (("imagesTr", image), ("labelsTr", label)):
+            array = np.asarray(nib.load(source).dataobj)
+            nib.save(nib.Nifti1Image(array, np.eye(4)), folder / part / f"hippocampus_{number:03d}.nii.gz")
 
 
 def _labelled_heads(tree: Path) -> None:
