@@ -139,8 +139,8 @@ def test_every_signal_of_a_cluster_is_a_wish_to_stop(layout: ModelLayout, number
         (lambda c: c.update(network_weights={"a": 1}), "something else than tensors"),
         (lambda c: c.update(network_weights={}), "holds no network_weights"),
         (lambda c: c["network_weights"].popitem(), "does not fit the model"),
-        (lambda c: c.update(history=[{"iteration": 1}]), "does not fit the model"),
-        (lambda c: c.update(history=[3]), "does not fit the model"),
+        (lambda c: c.update(history=[{"iteration": 1}]), "training_loss is missing"),
+        (lambda c: c.update(history=[3]), "history.0 is 3"),
         (lambda c: c["optimizer_state"].clear(), "does not fit the model"),
     ],
 )
