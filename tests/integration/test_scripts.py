@@ -234,8 +234,6 @@ SCRIPTS: dict[str, Callable[[Path], None]] = {
     ),
     "tools/make_v1_model.py": v1_model,
 }
-WANTS: dict[str, tuple[str, ...]] = {}
-"""Scripts that go on from what others left."""
 
 
 def test_no_script_is_forgotten() -> None:
@@ -249,14 +247,6 @@ def test_no_script_is_forgotten() -> None:
     assert not SCRIPTS.keys() & NOT_RUN.keys()
 
 
-@pytest.fixture(scope="module")
-def ran() -> set[str]:
-    return set()
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_runs_at_its_smallest_size(name: str, tree: Path, ran: set[str]) -> None:
-    for one in (*WANTS.get(name, ()), name):
-        if one not in ran:
-            SCRIPTS[one](tree)
-            ran.add(one)
+def test_a_script_runs_at_its_smallest_size(name: str, tree: Path) -> None:
+    SCRIPTS[name](tree)
