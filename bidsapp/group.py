@@ -324,8 +324,6 @@ def _open_segment(
     if said := say_leakage(lineage):
         log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
     begin = _match(request, base, material) if base is not None else None
-    if base is not None and source.vouched.by == "user":
-        _ask_parent(request, base, material)
     if state:
         if layout.current_export.exists():
             _check_model(layout.current_export)
@@ -475,20 +473,6 @@ def _match(request: GroupRequest, base: LoadedModel, material: Material) -> Sour
     from bidsapp.training.adoption import match_source
 
     return match_source(base, material.checked.table, material.channels, label_renames(request))
-
-
-def _ask_parent(request: GroupRequest, base: LoadedModel, material: Material) -> None:
-    """Refuse pairs that lie mirrored to what the model before was trained on."""
-    from bidsapp.prediction import Predictor, choose_device
-    from bidsapp.training.parent_fit import fit_parent, refuse_mirrored
-
-    given = list(material.channels)
-    if any(name not in given for name in base.channels):
-        return  # it has never seen such images
-    predictor = Predictor(base, choose_device(request.device), cores=request.cores)
-    channels = [given.index(name) for name in base.channels]
-    checked = material.checked
-    refuse_mirrored(fit_parent(predictor, checked.pairs, channels, checked.table.names), str(base.source))
 
 
 def _begin_from(layout: ModelLayout, begin: Source, settings: Settings) -> None:

@@ -171,6 +171,12 @@ def check_material(
         if request.rehearse
         else None
     )  # fmt: skip
+    if base is not None and source.vouched.by == "user":
+        from bidsapp.training.parent_fit import ask_parent
+
+        ask_parent(
+            base, checked.pairs, checked.table.names, channels, device=request.device, cores=request.cores
+        )  # fmt: skip
     judged: list[EarlierPairs | None] = []
 
     def judge(split: Split) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import numpy as np
 
@@ -13,18 +13,30 @@ from bidsapp.errors import BadDataError
 from bidsapp.evaluation.metrics import dice
 from bidsapp.labels.placement import bounding_box
 from bidsapp.labels.tables import hippocampal_values
-from bidsapp.records import Pair
+from bidsapp.records import Hemi, Pair
 from bidsapp.training.import_pairs import load_pair
+
+if TYPE_CHECKING:
+    from bidsapp.models.loading import LoadedModel
 
 log = logging.getLogger(__name__)
 
-MOST_PAIRS = 12
+MOST_PAIRS = 5
+"""Of each side: enough to decide (see `GAIN`), and each is segmented twice."""
+
 LEAST_PAIRS = 3
-LEAST_DICE = 0.4
+LEAST_DICE = 0.5
 """Where the model before does worse in both ways, it says nothing about which of them is right."""
 
-GAIN = 0.2
-"""Mean Dice by which mirrored pairs must fit better."""
+GAIN = 0.05
+"""Dice by which pairs must fit better mirrored, in the median.
+
+A hippocampus is much like its mirror image: the built-in model fits each of 40 real pairs that it never saw better as
+it lies, but by .07 to .52 only, in the median by .22. That of any five of them was above .1.
+"""
+
+BETTER = 0.75
+"""The share of pairs that must fit better mirrored."""
 
 _MARGIN_MM = 12.0
 
@@ -42,7 +54,7 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class ParentFit:
-    """Dice of the whole label of every pair that was asked about, as it lies and mirrored left to right."""
+    """Dice of the labels, as one, of every pair that was asked about, as it lies and mirrored left to right."""
 
     own: tuple[float, ...]
     mirrored: tuple[float, ...]
@@ -50,16 +62,52 @@ class ParentFit:
     @property
     def says_mirrored(self) -> bool:
         """Whether the model before saw such pairs the other way round."""
-        if len(self.own) < LEAST_PAIRS or float(np.mean(self.mirrored)) < LEAST_DICE:
+        if len(self.own) < LEAST_PAIRS or float(np.median(self.mirrored)) < LEAST_DICE:
             return False
-        return float(np.mean(self.mirrored)) > float(np.mean(self.own)) + GAIN
+        return self._better >= BETTER * len(self.own) and float(np.median(self._gains)) >= GAIN
 
     @property
     def words(self) -> str:
-        """``11 of 12 pairs fit it better mirrored: Dice 0.81 against 0.04``."""
-        better = sum(theirs > ours for ours, theirs in zip(self.own, self.mirrored, strict=True))
+        """``4 of 5 pairs fit it better mirrored: Dice 0.81 against 0.64``."""
         means = f"Dice {np.mean(self.mirrored):.2f} against {np.mean(self.own):.2f}"
-        return f"{better} of {len(self.own)} pairs fit it better mirrored: {means}"
+        return f"{self._better} of {len(self.own)} pairs fit it better mirrored: {means}"
+
+    @property
+    def _gains(self) -> np.ndarray:
+        return np.subtract(self.mirrored, self.own)
+
+    @property
+    def _better(self) -> int:
+        return int(np.count_nonzero(self._gains > 0))
+
+
+def ask_parent(
+    base: LoadedModel, pairs: Sequence[Pair], names: Mapping[int, str], channels: Sequence[str], *,
+    device: str, cores: int | None,
+) -> None:  # fmt: skip
+    """Refuse pairs that lie mirrored to what the model before was trained on; asked of each side alone.
+
+    Parameters
+    ----------
+    names, channels
+        Of the pairs: label value -> name, and what their images are.
+    device, cores
+        Where the model runs.
+
+    Raises
+    ------
+    BadDataError
+        When all pairs of a side lie the other way round.
+    """
+    if any(name not in channels for name in base.channels):
+        return  # it has never seen such images
+    from bidsapp.prediction import Predictor, choose_device
+
+    predictor = Predictor(base, choose_device(device), cores=cores)
+    wanted = [list(channels).index(name) for name in base.channels]
+    for hemi in get_args(Hemi):
+        of_side = [pair for pair in pairs if pair.hemi == hemi]
+        refuse_mirrored(fit_parent(predictor, of_side, wanted, names), hemi, str(base.source))
 
 
 def fit_parent(
@@ -74,11 +122,11 @@ def fit_parent(
     names
         Label value -> name, of the pairs.
     """
-    step = max(1, -(-len(pairs) // MOST_PAIRS))
-    whole, theirs = list(hippocampal_values(names)), list(hippocampal_values(segmenter.labels))
+    spread = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_PAIRS)).astype(int))
+    whole, theirs = _comparable(names, segmenter.labels)
     own: list[float] = []
     mirrored: list[float] = []
-    for pair in pairs[::step]:
+    for pair in [pairs[index] for index in spread]:
         loaded = load_pair(pair)
         spacing_mm = [float(edge) for edge in np.linalg.norm(loaded.affine[:3, :3], axis=0)]
         label = np.isin(loaded.label, whole)
@@ -92,17 +140,33 @@ def fit_parent(
     return ParentFit(tuple(own), tuple(mirrored))
 
 
-def refuse_mirrored(fit: ParentFit, source: str) -> None:
-    """Say how pairs fit the model before; raises `BadDataError` when it saw them the other way round."""
+def _comparable(names: Mapping[int, str], theirs: Mapping[int, str]) -> tuple[list[int], list[int]]:
+    """Values of the labels that both know by name; where there are none, of what makes up a hippocampus."""
+    common = set(names.values()) & set(theirs.values())
+    if common:
+        return [value for value in names if names[value] in common], [v for v in theirs if theirs[v] in common]
+    return list(hippocampal_values(names)), list(hippocampal_values(theirs))
+
+
+def refuse_mirrored(fit: ParentFit, hemi: Hemi, source: str) -> None:
+    """Say how pairs of a side fit the model before; raises `BadDataError` when it saw them the other way round."""
     if not fit.own:
         return
+    which = _WHICH[hemi]
     if not fit.says_mirrored:
-        log.info("the model before fits %d pairs with Dice %.2f, mirrored ones with %.2f",
-                 len(fit.own), np.mean(fit.own), np.mean(fit.mirrored))  # fmt: skip
+        log.info("the model before fits %d %s with Dice %.2f, mirrored ones with %.2f",
+                 len(fit.own), which, np.mean(fit.own), np.mean(fit.mirrored))  # fmt: skip
         return
     raise BadDataError(
-        f"the pairs lie mirrored to what {source} was trained on: {fit.words}",
-        "If left sides were flipped in their voxels, say --left-is flipped; if they lie as in the head, --left-is "
-        "as-in-head; where ids name no side, give it in the column hemi of pairs.tsv. If the pairs are right and the "
-        "model before saw mirrored ones, start from another one, or with --model scratch.",
+        f"the {which} lie mirrored to what {source} was trained on: {fit.words}",
+        f"{_WAY_OUT[hemi]} If the pairs are right and the model before saw mirrored ones, start from another one, or "
+        "with --model scratch.",
     )
+
+
+_WHICH: Mapping[Hemi, str] = {"L": "left sides", "R": "right sides", "n/a": "pairs without a side"}
+_WAY_OUT: Mapping[Hemi, str] = {
+    "L": "If they were flipped in their voxels, say --left-is flipped; if not, --left-is as-in-head.",
+    "R": "If they are left sides, say so in the column hemi of pairs.tsv; else store them anew under true headers.",
+    "n/a": "Give their sides in the column hemi of pairs.tsv, and of left ones --left-is flipped or as-in-head.",
+}

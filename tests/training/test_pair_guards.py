@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -16,9 +18,14 @@ from bidsapp.errors import BadDataError
 from bidsapp.labels.guards import Finding
 from bidsapp.labels.likeness import ORIENTATIONS, relative, turn
 from bidsapp.labels.pair_guards import PairFacts, judge_pairs, look_at_pair
+from bidsapp.layout import ModelPlaces
+from bidsapp.models.loading import LoadedModel, load_model
+from bidsapp.models.shelf import locate_model
 from bidsapp.records import LabelTable, Pair
-from bidsapp.training.parent_fit import ParentFit, fit_parent, refuse_mirrored
+from bidsapp.training.parent_fit import ParentFit, ask_parent, fit_parent, refuse_mirrored
 from demo.simulate import simulate_people
+from models.msd_pairs import block_files
+from models.train_default import place_blocks
 
 TABLE = LabelTable({1: "Anterior", 2: "Posterior"})
 FAULTY = "sub-003_hemi-R"
@@ -322,13 +329,56 @@ def test_the_model_before_tells_mirrored_pairs(tmp_path: Path, reverse: bool) ->
     assert fit == ParentFit((0.0,) * 4, (1.0,) * 4) if reverse else ParentFit((1.0,) * 4, (0.0,) * 4)
     if reverse:
         with pytest.raises(BadDataError, match=r"4 of 4 pairs fit it better mirrored: Dice 1.00 against 0.00"):
-            refuse_mirrored(fit, "parent.zip")
+            refuse_mirrored(fit, "R", "parent.zip")
     else:
-        refuse_mirrored(fit, "parent.zip")
+        refuse_mirrored(fit, "R", "parent.zip")
 
 
-def test_a_poor_model_before_says_nothing() -> None:
-    refuse_mirrored(ParentFit((0.02, 0.0, 0.1), (0.3, 0.35, 0.3)), "parent.zip")
+def test_a_model_before_that_cannot_tell_says_nothing() -> None:
+    refuse_mirrored(ParentFit((0.02, 0.0, 0.1), (0.3, 0.35, 0.3)), "R", "poor.zip")
+    refuse_mirrored(ParentFit((0.88, 0.9, 0.87), (0.9, 0.91, 0.89)), "R", "trained-with-mirroring.zip")
+    refuse_mirrored(ParentFit((0.2, 0.9), (0.9, 0.95)), "R", "two-pairs.zip")
+
+
+@pytest.fixture(scope="module")
+def built_in(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load_model(locate_model("default", ModelPlaces(None, tmp_path_factory.mktemp("none"))))
+
+
+def test_the_built_in_model_tells_how_real_pairs_lie_that_it_never_saw(
+    built_in: LoadedModel, shared_data: Path, caplog
+) -> None:
+    """Of blocks of unknown side, stored in network space."""
+    caplog.set_level(logging.INFO)
+    msd = shared_data / "msd_hippocampus"
+    files = {f"sub-{person}": path for person, path in block_files(msd).items()}
+    held_out = sorted(place_blocks(list(files)).people_in("test"))[:5]
+    pairs = [Pair(person, person, "n/a", (files[person],), msd / "labelsTr" / files[person].name, axes="RAS")
+             for person in held_out]  # fmt: skip
+    options = {"names": built_in.labels, "channels": ("T1w",), "device": "cpu", "cores": 1}
+    ask_parent(built_in, pairs, **options)
+    assert "fits 5 pairs without a side" in caplog.text
+    with pytest.raises(BadDataError, match=r"5 of 5 pairs fit it better mirrored: Dice 0") as raised:
+        ask_parent(built_in, [replace(pair, axes="LAS") for pair in pairs], **options)
+    assert "column hemi" in raised.value.hint
+    ask_parent(built_in, pairs, **options | {"channels": ("T2w",)})  # it never saw such images
+
+
+def test_a_folder_that_is_mirrored_to_the_model_before_is_refused_in_the_dry_run(
+    folder: Path, tmp_path: Path, capsys
+) -> None:
+    """Where the front of the hippocampus alone is drawn, the template cannot tell."""
+    (folder / "labels.tsv").write_text("index\tname\n1\tAnterior\n")
+    for path in [path for path in folder.glob("sub-*") if path.name > "sub-004"]:
+        path.unlink()
+    for case in cases(folder):
+        image, labels = load(folder, case)
+        write(folder, case, image[::-1], (labels == 1)[::-1])
+    words = ("--model", "default", "--model-dir", tmp_path / "model", "--device", "cpu", "--nprocs", 1)
+    assert group(folder, tmp_path / "out", *words) == 65
+    said = capsys.readouterr().out
+    assert "the left sides lie mirrored to what" in said and "say --left-is flipped" in said
+    assert not (tmp_path / "model").exists()
 
 
 def test_findings_of_the_border_name_it() -> None:
