@@ -30,8 +30,8 @@ from bidsapp.cli import main as run_py  # noqa: E402
 from bidsapp.evaluation.metrics import dice  # noqa: E402
 from bidsapp.evaluation.scores import read_scores  # noqa: E402
 from bidsapp.layout import ModelLayout  # noqa: E402
+from bidsapp.model_dir.split import write_split  # noqa: E402
 from bidsapp.records import Split, SplitRow  # noqa: E402
-from bidsapp.training.split import write_split  # noqa: E402
 
 SOURCE_PEOPLE, SOURCE_HELD_OUT = 100, 20
 TARGET_TRAIN, TARGET_VALIDATION, TARGET_TEST = 7, 3, 40
@@ -167,7 +167,7 @@ def _scores_of_the_untouched_source(
     """Dice of the source's own predictions, its two labels taken as one."""
     import torch
 
-    from bidsapp.models.loading import load_model
+    from bidsapp.exchange.loading import load_model
     from bidsapp.prediction import Predictor
 
     predictor = Predictor(load_model(source.root), torch.device("cpu"))

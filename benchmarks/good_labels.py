@@ -20,8 +20,8 @@ from scipy.spatial.transform import Rotation
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
 from bidsapp.corobl.grid import GRIDS, SHAPE, SPACING_MM, TEMPLATE_FROM_COROBL, VOXEL_VOLUME_MM3
 from bidsapp.corobl.template import load_hippocampus
-from bidsapp.labels.guards import WHOLE
-from bidsapp.labels.placement import bounding_box, centre_of_mass
+from bidsapp.guards.label_guards import WHOLE
+from bidsapp.guards.placement import bounding_box, centre_of_mass
 from bidsapp.records import SIDES, LabelTable, Side
 
 MSD = LabelTable({1: "Anterior", 2: "Posterior"}, frozenset({"Anterior", "Posterior"}))
@@ -54,7 +54,7 @@ class GoodCase:
     Attributes
     ----------
     labels, prediction, other_side
-        As `bidsapp.labels.guards.check_label` takes them.
+        As `bidsapp.guards.label_guards.check_label` takes them.
     """
 
     name: str

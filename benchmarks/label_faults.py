@@ -14,10 +14,10 @@ from scipy import ndimage
 from benchmarks.good_labels import GoodCase, ball_at, random_voxel
 from bidsapp.arrays import FloatArray, IntArray
 from bidsapp.corobl.grid import GRIDS, SPACING_MM, crop_image
-from bidsapp.labels.guards import Finding, GuardLimits, check_label
-from bidsapp.labels.label_file import read_label_file
-from bidsapp.labels.placement import bounding_box
+from bidsapp.guards.label_guards import Finding, GuardLimits, check_label
+from bidsapp.guards.placement import bounding_box
 from bidsapp.records import LabelSource
+from bidsapp.review.label_file import read_label_file
 
 Spoil = Callable[[GoodCase, np.random.Generator], bytes]
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bidsapp.arrays import FloatArray, IntArray  # noqa: E402
-from bidsapp.labels.pair_guards import PairFacts, judge_pairs, look_at_pair  # noqa: E402
+from bidsapp.guards.pair_guards import PairFacts, judge_pairs, look_at_pair  # noqa: E402
 from bidsapp.records import LabelTable  # noqa: E402
 from models.msd_pairs import Block, in_network_space, read_blocks  # noqa: E402
 

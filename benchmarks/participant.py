@@ -135,7 +135,7 @@ def _large_model(plans_of: Path, features: tuple[int, ...], folder: Path) -> Pat
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from bidsapp.models.export import build_model_folder, round_weights, zip_model
+    from bidsapp.exchange.export import build_model_folder, round_weights, zip_model
 
     with zipfile.ZipFile(plans_of) as packed:
         names = {Path(name).name: name for name in packed.namelist()}

@@ -27,7 +27,7 @@ from bidsapp.corobl.quality import Level, judge_registration, worst_level
 from bidsapp.corobl.registration import Registration, register_to_template
 from bidsapp.corobl.template import hippocampus_points, load_hippocampus, load_template
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume, read_volume
+from bidsapp.images.volumes import Volume, read_volume
 from bidsapp.records import SIDES, Side
 
 CENTROID_LIMIT_MM, CONTAINED_LIMIT = 10.0, 0.98

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from bidsapp.arrays import FloatArray
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 from bidsapp.records import SIDES, Side
 
 Contrast = Literal["T1w", "T2w", "PDw", "CT"]

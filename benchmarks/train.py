@@ -27,13 +27,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bidsapp import group  # noqa: E402
 from bidsapp.config import apply_overrides, preset_settings  # noqa: E402
 from bidsapp.files import read_json  # noqa: E402
 from bidsapp.layout import NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout, OutputLayout  # noqa: E402
+from bidsapp.levels import group  # noqa: E402
 from bidsapp.machine import usable_cores  # noqa: E402
-from bidsapp.training.environment import nnunet_environment, prints_to_log  # noqa: E402
-from bidsapp.training.state import Segment, read_state  # noqa: E402
+from bidsapp.model_dir.state import Segment, read_state  # noqa: E402
+from bidsapp.nnunet_environment import nnunet_environment, prints_to_log  # noqa: E402
 
 
 def main() -> None:
@@ -167,9 +167,9 @@ _TRAINERS: dict[str, Callable[[ModelLayout, int], tuple[float, dict]]] = {
 def _test_dice(layout: ModelLayout, weights: dict) -> float:
     import torch
 
-    from bidsapp.models.loading import LoadedModel
+    from bidsapp.exchange.loading import LoadedModel
+    from bidsapp.model_dir.nnunet_files import network_labels
     from bidsapp.prediction import Predictor
-    from bidsapp.training.nnunet_files import network_labels
     from bidsapp.training.testing import Contender, pairs_of_part, predict_and_score
 
     dataset_json = read_json(layout.raw_dataset / "dataset.json")

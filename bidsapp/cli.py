@@ -317,7 +317,7 @@ def _work_dir(arguments: argparse.Namespace, bids_dir: Path, output_dir: Path) -
 
 
 def _run_participant(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayout) -> None:
-    from bidsapp import participant
+    from bidsapp.levels import participant
 
     participant.run(
         participant.ParticipantRequest(
@@ -353,7 +353,7 @@ def _model_places(arguments: argparse.Namespace, output: OutputLayout) -> ModelP
 
 
 def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
-    from bidsapp import review
+    from bidsapp.levels import review
 
     if arguments.training_dir:
         flags, why = ("derivatives", "fix_header"), "is about the crops of OUTPUT_DIR, not about --training-dir"
@@ -375,8 +375,8 @@ def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
 
 
 def _run_group(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayout) -> None:
-    from bidsapp import group
-    from bidsapp.labels.selection import Wanted
+    from bidsapp.levels import group
+    from bidsapp.review.selection import Wanted
 
     _refuse_flags_of_the_other_source(arguments)
     _say_what_has_no_use(arguments)

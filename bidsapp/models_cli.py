@@ -127,8 +127,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
+    from bidsapp.exchange.convert_v1 import convert_v1
     from bidsapp.labels.tables import read_label_table
-    from bidsapp.models.convert_v1 import convert_v1
 
     destination = arguments.destination.absolute()
     if destination.exists():
@@ -169,8 +169,8 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace, _places: ModelPlaces) -> None:
-    from bidsapp.models.hippunfold import check_tar_name, export_for_hippunfold
-    from bidsapp.models.share import export_model
+    from bidsapp.sharing.hippunfold import check_tar_name, export_for_hippunfold
+    from bidsapp.sharing.share import export_model
 
     if arguments.hippunfold:
         check_tar_name(arguments.hippunfold.absolute())
@@ -209,8 +209,8 @@ def _add_contains(parser: argparse.ArgumentParser) -> None:
 
 
 def _contains(arguments: argparse.Namespace, places: ModelPlaces) -> None:
-    from bidsapp.training.fingerprints import Fingerprints
-    from bidsapp.training.membership import find_in_training, is_image, known_training
+    from bidsapp.model_dir.fingerprints import Fingerprints
+    from bidsapp.pairs.membership import find_in_training, is_image, known_training
 
     known = known_training(_path_of(arguments.model, places))
     if isinstance(known, Fingerprints):
@@ -326,9 +326,9 @@ def _fetch(arguments: argparse.Namespace, places: ModelPlaces) -> None:
 
 
 def _check(arguments: argparse.Namespace, places: ModelPlaces) -> None:
-    from bidsapp.models.loading import load_model
-    from bidsapp.models.weights import count_parameters
-    from bidsapp.training.fingerprints import read_fingerprints
+    from bidsapp.exchange.loading import load_model
+    from bidsapp.exchange.weights import count_parameters
+    from bidsapp.model_dir.fingerprints import read_fingerprints
 
     path = _path_of(arguments.file, places)
     model = load_model(path)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bidsapp.errors import BadDataError, UsageError
+from bidsapp.exchange.loading import LoadedModel
 from bidsapp.files import replace_atomically
 from bidsapp.layout import TURNS_TO_RAS
 from bidsapp.machine import usable_cores
-from bidsapp.models.loading import LoadedModel
-from bidsapp.training.environment import prints_to_log
+from bidsapp.nnunet_environment import prints_to_log
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class Predictor:
     Parameters
     ----------
     model
-        See `bidsapp.models.loading`.
+        See `bidsapp.exchange.loading`.
     tta
         Average over the mirrored axes that the model was trained with, if any.
     cores

@@ -17,6 +17,7 @@ SPACING_LIMITS_MM = (0.05, 10.0)
 
 Hemi = Literal["L", "R", "n/a"]
 Modality = Literal["T1w", "T2w"]
+MODALITIES: tuple[Modality, ...] = ("T1w", "T2w")
 LeftIs = Literal["flipped", "as-in-head"]
 SplitName = Literal["train", "validation", "test"]
 LabelKind = Literal["corrected", "drawn", "imported", "as_predicted", "unknown"]
@@ -66,7 +67,7 @@ class Pair:
         The NIfTI file of the label map.
     axes
         What image and label are turned to on import, each by its own header, e.g. ``LAS``: see
-        `bidsapp.training.orientation`. Empty: they are taken as they are stored.
+        `bidsapp.images.orientation`. Empty: they are taken as they are stored.
     truthful
         Whether the headers say where the voxels are in the head. False: they were mirrored under the old header.
     origin

@@ -18,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bidsapp.bids.facts import read_facts  # noqa: E402
 from bidsapp.cli import main  # noqa: E402
 from bidsapp.layout import ModelLayout, OutputLayout, label_names  # noqa: E402
-from bidsapp.participants.job import read_facts  # noqa: E402
 from bidsapp.records import SIDES  # noqa: E402
 from bidsapp.tsv import read_tsv  # noqa: E402
 from demo.recorded_review import PATIENTS, record_review, write_crops  # noqa: E402

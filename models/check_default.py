@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bidsapp.bids.facts import read_facts  # noqa: E402
 from bidsapp.cli import main as run_py  # noqa: E402
 from bidsapp.evaluation.metrics import dice  # noqa: E402
 from bidsapp.layout import OutputLayout, SessionLayout, label_names  # noqa: E402
-from bidsapp.participants.job import read_facts  # noqa: E402
+from bidsapp.model_dir.split import read_split  # noqa: E402
 from bidsapp.records import SIDES, Side  # noqa: E402
-from bidsapp.training.split import read_split  # noqa: E402
 from bidsapp.tsv import read_tsv  # noqa: E402
 from models.msd_pairs import Block, block_from_network, in_network_space, read_blocks  # noqa: E402
 
@@ -231,8 +231,8 @@ def check_msd(folder: Path, output: Path, model: str) -> None:
 
 
 def _predictor(model: str) -> Predictor:
+    from bidsapp.exchange.loading import load_model
     from bidsapp.layout import ModelPlaces
-    from bidsapp.models.loading import load_model
     from bidsapp.models.shelf import locate_model
     from bidsapp.prediction import Predictor, choose_device
 

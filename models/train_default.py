@@ -27,19 +27,19 @@ sys.path.insert(0, str(ROOT))
 
 from bidsapp.cli import main as run_py  # noqa: E402
 from bidsapp.errors import PartialFailureError  # noqa: E402
+from bidsapp.exchange.export import write_zip  # noqa: E402
+from bidsapp.exchange.loading import MANIFEST  # noqa: E402
 from bidsapp.files import replace_atomically  # noqa: E402
+from bidsapp.images.orientation import NETWORK_SPACE, turn_volume  # noqa: E402
+from bidsapp.images.pair_volumes import read_volume  # noqa: E402
 from bidsapp.layout import ModelLayout  # noqa: E402
-from bidsapp.models.export import write_zip  # noqa: E402
-from bidsapp.models.loading import MANIFEST  # noqa: E402
-from bidsapp.models.share import read_export  # noqa: E402
+from bidsapp.model_dir.fingerprints import FINGERPRINTS, describe_fingerprints, fingerprint  # noqa: E402
+from bidsapp.model_dir.split import place_people, write_split  # noqa: E402
+from bidsapp.model_dir.state import read_state  # noqa: E402
 from bidsapp.models_cli import main as models_cli  # noqa: E402
+from bidsapp.pairs.check_pairs import image_digest  # noqa: E402
 from bidsapp.records import Split, SplitRow  # noqa: E402
-from bidsapp.training.check_pairs import image_digest  # noqa: E402
-from bidsapp.training.fingerprints import FINGERPRINTS, describe_fingerprints, fingerprint  # noqa: E402
-from bidsapp.training.orientation import NETWORK_SPACE, turn_volume  # noqa: E402
-from bidsapp.training.split import place_people, write_split  # noqa: E402
-from bidsapp.training.state import read_state  # noqa: E402
-from bidsapp.training.volumes import read_volume  # noqa: E402
+from bidsapp.sharing.share import read_export  # noqa: E402
 from bidsapp.tsv import write_tsv  # noqa: E402
 from demo.simulate import simulate_people  # noqa: E402
 from models.msd_pairs import GRID_MM, block_files, read_blocks, write_held_out_pair, write_training_pairs  # noqa: E402

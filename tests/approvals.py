@@ -13,9 +13,9 @@ import pytest
 
 from bidsapp.content import image_sha256
 from bidsapp.corobl.grid import reverse_axis_0
-from bidsapp.labels.ledger import Approvals
 from bidsapp.layout import OutputLayout
 from bidsapp.records import Approval, Modality, Side
+from bidsapp.review.ledger import Approvals
 from demo.simulate import LABELS, simulate_side
 
 SHAPE = (6, 7, 8)
@@ -33,7 +33,7 @@ class ApprovedLabels:
         self.layout.labels.mkdir(parents=True)
         self.approvals: dict[str, Approval] = {}
         self.refused: dict[str, str] = {}
-        monkeypatch.setattr("bidsapp.training.approved.find_approvals", self.find)
+        monkeypatch.setattr("bidsapp.pairs.approved.find_approvals", self.find)
 
     def find(self, layout: OutputLayout) -> Approvals:
         assert layout.root == self.layout.root

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bidsapp.cli import _positionals_first, build_parser, main
-from bidsapp.group import GroupRequest
 from bidsapp.layout import ModelPlaces, OutputLayout
+from bidsapp.levels.group import GroupRequest
 from bidsapp.machine import keep_caches_in
 
 
@@ -105,7 +105,7 @@ def test_options_stand_anywhere_in_both_spellings(words: str) -> None:
 
 def test_group_is_told_where_models_are_looked_up(bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[GroupRequest] = []
-    monkeypatch.setattr("bidsapp.group.run", asked.append)
+    monkeypatch.setattr("bidsapp.levels.group.run", asked.append)
     words = ["group", "--registry", "lab.toml", "--models_dir", str(tmp_path / "models")]
     assert main([str(bids), str(tmp_path / "out"), *words]) == 0
     assert asked[0].models == ModelPlaces(Path.cwd() / "lab.toml", tmp_path / "models")
@@ -114,7 +114,7 @@ def test_group_is_told_where_models_are_looked_up(bids: Path, tmp_path: Path, mo
 def test_a_bug_of_ours_shows_a_traceback_and_says_so(
     bids: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bidsapp.group.run", lambda _request: 1 / 0)
+    monkeypatch.setattr("bidsapp.levels.group.run", lambda _request: 1 / 0)
     code, said = failing(capsys, bids, bids.parent / "out", "group")
     assert code == 70
     assert "ZeroDivisionError" in said

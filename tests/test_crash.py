@@ -17,7 +17,7 @@ from bidsapp.layout import OutputLayout
 from bidsapp.logs import add_log_file, new_run
 from bidsapp.participants.endings import Ending, show_endings
 from bidsapp.participants.job import Job
-from bidsapp.participants.preparation import Outcome
+from bidsapp.participants.workers import Outcome
 from tests.bids.conftest import FakeDataset
 
 
@@ -32,7 +32,7 @@ def test_a_bug_in_one_session_costs_nobody_else_and_leaves_a_file(
         for job in jobs:
             yield job, divide  # type: ignore[misc]
 
-    monkeypatch.setattr("bidsapp.participant.prepare_all", prepare_all)
+    monkeypatch.setattr("bidsapp.levels.participant.prepare_all", prepare_all)
     data = FakeDataset(tmp_path / "data")
     data.add("sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
     layout = OutputLayout(tmp_path / "out")
@@ -60,7 +60,7 @@ def test_a_bug_of_the_whole_run_leaves_a_file_beside_its_log(
         add_log_file(log)
         divide()
 
-    monkeypatch.setattr("bidsapp.group.run", run)
+    monkeypatch.setattr("bidsapp.levels.group.run", run)
     assert main([str(tmp_path), str(tmp_path / "out"), "group"]) == 70
     assert "in divide" in log.with_name("group.crash.txt").read_text()
     assert f"versions and traceback: {log.with_name('group.crash.txt')}" in capsys.readouterr().out

@@ -18,27 +18,27 @@ from bidsapp.config import preset_settings, read_config, render_config
 from bidsapp.corobl.transforms import read_transform, write_transform
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.scores import COLUMNS, read_scores
-from bidsapp.labels.decisions import _read_shown
-from bidsapp.labels.events import append_event, event_facts, last_events, read_events
-from bidsapp.labels.guards import GuardLimits
+from bidsapp.guards.label_guards import GuardLimits
 from bidsapp.labels.label_map import read_label_map
-from bidsapp.labels.review_settings import read_limits, render_limits
-from bidsapp.labels.review_table import add_rows, read_review_table
-from bidsapp.labels.selection import read_subset
 from bidsapp.labels.tables import read_label_table
 from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout, OutputLayout
+from bidsapp.model_dir.nnunet_files import network_labels, read_plans
+from bidsapp.model_dir.split import read_split, write_split
+from bidsapp.model_dir.state import ModelState, Segment, TrainedCase, read_state, write_state
 from bidsapp.models.registry import read_registry
+from bidsapp.pairs.annotated import read_annotated
+from bidsapp.pairs.approved import _read_record
+from bidsapp.pairs.origins import read_origins
+from bidsapp.pairs.pairs_table import read_pairs_tables, update_pairs_table
 from bidsapp.records import LabelOrigin, LabelTable, Split, SplitRow
-from bidsapp.training.annotated import read_annotated
-from bidsapp.training.approved import _read_record
-from bidsapp.training.nnunet_files import network_labels, read_plans
-from bidsapp.training.origins import read_origins
-from bidsapp.training.pairs_table import read_pairs_tables, update_pairs_table
-from bidsapp.training.split import read_split, write_split
-from bidsapp.training.state import ModelState, Segment, TrainedCase, read_state, write_state
-from tests.labels.test_events import APPROVED, WITHDRAWN
-from tests.labels.test_review_table import PLAIN
-from tests.models.conftest import tiny_dataset, tiny_plans
+from bidsapp.review.decisions import _read_shown
+from bidsapp.review.events import append_event, event_facts, last_events, read_events
+from bidsapp.review.selection import read_subset
+from bidsapp.review.settings import read_limits, render_limits
+from bidsapp.review.table import add_rows, read_review_table
+from tests.review.test_events import APPROVED, WITHDRAWN
+from tests.review.test_review_table import PLAIN
+from tests.tiny_model import tiny_dataset, tiny_plans
 
 REGISTRY = (
     '[ours]\ntitle = "Ours"\nchannels = ["T1w"]\nurl = "https://example.org/ours.zip"\nlabels = ["Sub", "CA1"]\n'

@@ -9,9 +9,9 @@ import pytest
 
 from bidsapp.config import Settings, read_config
 from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.guards.label_guards import GuardLimits
 from bidsapp.ini import read_ini
-from bidsapp.labels.guards import GuardLimits
-from bidsapp.labels.review_settings import read_limits
+from bidsapp.review.settings import read_limits
 
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "config.ini": (read_config, "[training]\nseed = 1\n"),

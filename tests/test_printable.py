@@ -11,10 +11,10 @@ import pytest
 
 from bidsapp.console import run_command
 from bidsapp.errors import BadDataError, PartialFailureError
-from bidsapp.labels.decisions import SideOutcome
+from bidsapp.levels.review import _show
 from bidsapp.logs import log_to
 from bidsapp.printable import printable
-from bidsapp.review import _show
+from bidsapp.review.decisions import SideOutcome
 from bidsapp.tsv import read_tsv, write_tsv
 
 CLEAR = "\x1b[2J\x1b]0;title\x07"

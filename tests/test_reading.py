@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from bidsapp.bids.description import read_description
+from bidsapp.bids.facts import is_changed_by_hand, read_facts
 from bidsapp.bids.filters import matches, read_filters
 from bidsapp.bids.metadata import _read_object as read_sidecar
 from bidsapp.corobl.transforms import read_transform, write_transform
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
+from bidsapp.exchange.plans import parse_object
 from bidsapp.files import expand_home, read_json
-from bidsapp.labels.decisions import _read_shown
-from bidsapp.labels.events import read_events
 from bidsapp.layout import OutputLayout
-from bidsapp.models.plans import parse_object
-from bidsapp.models.privacy import KnownSecrets, scan_for_leaks
-from bidsapp.participants.job import is_changed_by_hand, read_facts
-from bidsapp.training.approved import _read_record
-from bidsapp.training.pairs import find_pairs
-from bidsapp.training.share_pairs import read_or_make_key
+from bidsapp.pairs.approved import _read_record
+from bidsapp.pairs.pairs import find_pairs
+from bidsapp.pairs.share_pairs import read_or_make_key
+from bidsapp.review.decisions import _read_shown
+from bidsapp.review.events import read_events
+from bidsapp.sharing.privacy import KnownSecrets, scan_for_leaks
 from bidsapp.tsv import read_tsv
 
 DEEP = b'{"a":' * 200_000 + b"1" + b"}" * 200_000

@@ -16,7 +16,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bidsapp.models.loading import load_model  # noqa: E402
+from bidsapp.exchange.loading import load_model  # noqa: E402
 from bidsapp.prediction import Predictor, choose_device  # noqa: E402
 from bidsapp.records import SIDES, Side  # noqa: E402
 from demo.simulate import DATA, TEMPLATE_SPACING_MM  # noqa: E402

@@ -8,7 +8,7 @@ from bidsapp.arrays import FloatArray
 from bidsapp.corobl.levels import has_negative_signal, to_isotropic
 from bidsapp.corobl.simpleitk import from_volume, limited_threads
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 SPACING_MM = 6.0
 ITERATIONS = (50, 50, 30, 20)

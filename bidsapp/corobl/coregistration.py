@@ -21,7 +21,7 @@ from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.similarity import Samples, normalised_mutual_information, take_samples
 from bidsapp.corobl.simpleitk import limited_threads
 from bidsapp.corobl.template import brain_mask_on, load_template
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 ANGLES = (-10.0, 0.0, 10.0)
 SHIFTS_MM = (-12.0, 0.0, 12.0)

@@ -10,7 +10,7 @@ import numpy as np
 from bidsapp.arrays import BoolArray, FloatArray
 from bidsapp.corobl.simpleitk import from_volume
 from bidsapp.corobl.transforms import apply, lps_from_ras
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 SEED = 42
 _WITHOUT_SCALE = (1.0,) * 6 + (0.0,)

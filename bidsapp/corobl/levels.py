@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bidsapp.arrays import BoolArray, FloatArray
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 FINEST_MM = 2.0
 _BRIGHTEST_PERCENTILE = 99.5

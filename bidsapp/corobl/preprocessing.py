@@ -15,8 +15,8 @@ from bidsapp.corobl.levels import to_isotropic
 from bidsapp.corobl.registration import Registration, register_to_template
 from bidsapp.corobl.resampling import resample_to_crop
 from bidsapp.corobl.template import load_template
-from bidsapp.corobl.volumes import Volume
 from bidsapp.errors import BadDataError
+from bidsapp.images.volumes import Volume
 from bidsapp.records import Modality, Side
 
 PREPROCESSING_VERSION = 1

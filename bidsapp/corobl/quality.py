@@ -19,7 +19,7 @@ from bidsapp.corobl.levels import Pyramid
 from bidsapp.corobl.similarity import Samples, normalised_mutual_information, take_samples
 from bidsapp.corobl.template import brain_mask_on, crops_mask_on, hippocampus_points, load_template
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 from bidsapp.records import SIDES
 
 Level = Literal["green", "amber", "red"]

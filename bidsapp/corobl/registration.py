@@ -21,7 +21,7 @@ from bidsapp.corobl.similarity import take_samples
 from bidsapp.corobl.simpleitk import limited_threads
 from bidsapp.corobl.template import brain_mask_on, crops_centre, load_template
 from bidsapp.corobl.transforms import apply, nearest_rotation
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 FIRST_SEARCH = SearchSpace(angles=(-24, 0, 24), scales=(0.85, 1, 1.15), finalists=2)
 SECOND_SEARCH = SearchSpace(angles=(-30, -15, 0, 15, 30), scales=(0.78, 0.9, 1.03, 1.17), finalists=4)

@@ -11,7 +11,7 @@ from bidsapp.arrays import BoolArray, FloatArray, IntArray
 from bidsapp.corobl.bias import divide_by_bias
 from bidsapp.corobl.grid import GRIDS
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 from bidsapp.records import Side
 
 Box = tuple[slice, slice, slice]

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from bidsapp.arrays import FloatArray
 from bidsapp.corobl.similarity import Samples, normalised_mutual_information
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 NEIGHBOUR_DEGREES = 12.0
 NEIGHBOUR_MM = 12.0

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 
 if TYPE_CHECKING:
     import SimpleITK

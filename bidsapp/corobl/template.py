@@ -14,7 +14,7 @@ from bidsapp.arrays import BoolArray, FloatArray
 from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL
 from bidsapp.corobl.levels import Pyramid, field_of_view, make_pyramid
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 from bidsapp.records import SIDES, Side
 
 TEMPLATE = "CIT168 T1w, whole head"

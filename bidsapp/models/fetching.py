@@ -19,9 +19,9 @@ from pooch import HTTPDownloader
 
 from bidsapp import __version__
 from bidsapp.errors import BadDataError, CannotWriteError, NoInputError, UsageError
+from bidsapp.exchange.archives import MAX_TOTAL_BYTES, MIB
 from bidsapp.files import replace_atomically, sweep_unfinished, write_json
 from bidsapp.layout import ModelPlaces
-from bidsapp.models.archives import MAX_TOTAL_BYTES, MIB
 from bidsapp.models.registry import RegistryEntry
 from bidsapp.models.shelf import (
     COMMAND,

@@ -9,26 +9,19 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+from bidsapp.bids.facts import is_changed_by_hand, is_whole_image, read_facts, recorded_facts
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import copy_file, create_beside, explain_write_errors, sweep_unfinished, write_text
-from bidsapp.labels.events import WithdrawnEvent, append_event, last_events, read_events
-from bidsapp.labels.fingerprints import read_image_sha256
-from bidsapp.labels.ledger import labels_lock
-from bidsapp.labels.protection import awaits_record, persons_files, persons_work
-from bidsapp.labels.review_table import read_review_table
-from bidsapp.labels.superseded import keep_copy
+from bidsapp.images.fingerprints import read_image_sha256
 from bidsapp.layout import SessionLayout, label_names, sidecar
-from bidsapp.participants.job import (
-    MODALITIES,
-    Job,
-    has_its_transform,
-    is_changed_by_hand,
-    is_whole_image,
-    read_facts,
-    recorded_facts,
-)
-from bidsapp.records import SIDES, Side
+from bidsapp.participants.job import Job, has_its_transform
+from bidsapp.records import MODALITIES, SIDES, Side
+from bidsapp.review.events import WithdrawnEvent, append_event, last_events, read_events
+from bidsapp.review.ledger import labels_lock
+from bidsapp.review.protection import awaits_record, persons_files, persons_work
+from bidsapp.review.superseded import keep_copy
+from bidsapp.review.table import read_review_table
 
 log = logging.getLogger(__name__)
 

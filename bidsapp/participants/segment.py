@@ -13,22 +13,23 @@ import numpy as np
 
 from bidsapp import __version__
 from bidsapp.arrays import FloatArray, IntArray
+from bidsapp.bids.facts import read_facts
 from bidsapp.bids.sidecars import native_prediction_sidecar, prediction_sidecar
 from bidsapp.content import file_sha256, settings_sha256
 from bidsapp.corobl.grid import SPACING_MM, VOXEL_VOLUME_MM3, crop_image
-from bidsapp.corobl.judgement import judge_label_map
 from bidsapp.corobl.quality import worst_level
 from bidsapp.corobl.resampling import labels_to_native
 from bidsapp.corobl.transforms import read_transform
-from bidsapp.corobl.volumes import label_image_like, read_grid
 from bidsapp.files import write_bytes, write_image, write_json, write_text
-from bidsapp.labels.fingerprints import read_image
+from bidsapp.guards.judgement import judge_label_map
+from bidsapp.images.fingerprints import read_image
+from bidsapp.images.volumes import label_image_like, read_grid
+from bidsapp.labels.itksnap import itksnap_label_file
 from bidsapp.labels.tables import hippocampal_values
 from bidsapp.layout import SessionLayout, label_names, sidecar
-from bidsapp.participants.job import Job, Prepared, crop_facts, has_its_transform, read_facts
+from bidsapp.participants.job import Job, Prepared, crop_facts, has_its_transform
+from bidsapp.pictures.outlines import PLANES, coronal_slices_picture, outline_pictures, thumbnail_picture
 from bidsapp.records import Modality, Side
-from bidsapp.report.itksnap import itksnap_label_file
-from bidsapp.report.pictures import PLANES, coronal_slices_picture, outline_pictures, thumbnail_picture
 from bidsapp.tsv import write_tsv
 
 if TYPE_CHECKING:

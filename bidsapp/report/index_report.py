@@ -14,8 +14,9 @@ from urllib.parse import quote
 from bidsapp.corobl.quality import LEVELS, Level
 from bidsapp.files import write_text
 from bidsapp.layout import OutputLayout
+from bidsapp.pictures.drawing import SIDE_COLOURS, Picture
+from bidsapp.pictures.outlines import DARK, LIGHT, Dot, DotRow, ThemedPicture, dots_picture
 from bidsapp.records import SIDES, Side
-from bidsapp.report.drawing import SIDE_COLOURS, Picture
 from bidsapp.report.pages import number_text, plural, render_page
 from bidsapp.report.participant_report import (
     MEANINGS,
@@ -26,7 +27,6 @@ from bidsapp.report.participant_report import (
     session_name,
 )
 from bidsapp.report.picture_files import read_picture
-from bidsapp.report.pictures import DARK, LIGHT, Dot, DotRow, ThemedPicture, dots_picture
 
 Status = Literal["failed", "red", "amber", "green"]
 STATUSES: tuple[Status, ...] = ("failed", "red", "amber", "green")

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.files import write_text
-from bidsapp.report.drawing import LABEL_COLOURS, Array, Picture, intensity_window, label_colours
+from bidsapp.labels.colours import LABEL_COLOURS, label_colours
+from bidsapp.pictures.drawing import Array, Picture, intensity_window
 from bidsapp.report.pages import number_text, plural, render_page
 
 STATES = ("refused", "accepted", "good")

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from bidsapp.corobl.quality import LEVELS, Judgement, Level, worst_level
 from bidsapp.files import write_text
 from bidsapp.layout import OutputLayout, SessionLayout
+from bidsapp.pictures.drawing import ORIENTATION, SIDE_COLOURS, Picture
+from bidsapp.pictures.heads import HIPPOCAMPUS_COLOUR
 from bidsapp.records import Side
-from bidsapp.report.drawing import ORIENTATION, SIDE_COLOURS, Picture
-from bidsapp.report.head_pictures import HIPPOCAMPUS_COLOUR
 from bidsapp.report.pages import number_text, render_page
 from bidsapp.report.picture_files import read_picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from bidsapp.report.drawing import Picture
+from bidsapp.pictures.drawing import Picture
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIZE_AT = 16  # width and height follow the signature, the length and the name of the first chunk

@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bidsapp.files import write_text
-from bidsapp.labels.decisions import SideOutcome, State
 from bidsapp.layout import OutputLayout
 from bidsapp.report.pages import plural, render_page
 from bidsapp.report.participant_report import session_anchor
 from bidsapp.report.picture_files import read_picture
+from bidsapp.review.decisions import SideOutcome, State
 
 STATES: tuple[State, ...] = ("refused", "needs_edit", "open", "rejected", "approved")
 STATE_MEANINGS: dict[State, str] = {

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, comparison_from_json
 from bidsapp.layout import ModelLayout
+from bidsapp.pairs.origins import count_kinds, say_kinds
 from bidsapp.records import CaseScore, Hemi, LabelOrigin
-from bidsapp.training.origins import count_kinds, say_kinds
 
 if TYPE_CHECKING:
     from bidsapp.config import Settings
     from bidsapp.evaluation.scores import Summary
-    from bidsapp.training.state import ModelState, Segment
+    from bidsapp.model_dir.state import ModelState, Segment
 
 _PARTS = ("train", "validation", "test")
 
@@ -238,9 +238,9 @@ def gather_training_report(
         When `archive` is not an exported model.
     """
     from bidsapp import config
-    from bidsapp.models.packing import say_trust
-    from bidsapp.training.lineage import lineage_so_far, say_leakage
-    from bidsapp.training.nnunet_files import network_labels
+    from bidsapp.model_dir.lineage import lineage_so_far, say_leakage
+    from bidsapp.model_dir.nnunet_files import network_labels
+    from bidsapp.sharing.packing import say_trust
 
     vouched = [segment.vouched for segment in state.segments]
     return TrainingReport(

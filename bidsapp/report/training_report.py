@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from bidsapp.evaluation.scores import FEWEST_PEOPLE, say_of_scores
 from bidsapp.files import write_text
+from bidsapp.images.pair_volumes import read_volume
+from bidsapp.labels.colours import LABEL_COLOURS, label_colours
 from bidsapp.layout import NNUNET_CONFIGURATION
-from bidsapp.records import CaseScore
-from bidsapp.report.drawing import LABEL_COLOURS, ORIENTATION, SIDE_COLOURS, label_colours
-from bidsapp.report.pages import NOT_AVAILABLE, number_text, plural, render_page
-from bidsapp.report.pictures import (
+from bidsapp.pairs.origins import KIND_WORDS
+from bidsapp.pictures.drawing import ORIENTATION, SIDE_COLOURS
+from bidsapp.pictures.outlines import (
     DARK,
     LIGHT,
     Curve,
@@ -27,9 +28,9 @@ from bidsapp.report.pictures import (
     dots_picture,
     outline_pictures,
 )
+from bidsapp.records import CaseScore
+from bidsapp.report.pages import NOT_AVAILABLE, number_text, plural, render_page
 from bidsapp.report.training_facts import GenerationFacts, HistoryPoint, ScoredCase, TrainingReport
-from bidsapp.training.origins import KIND_WORDS
-from bidsapp.training.volumes import read_volume
 
 if TYPE_CHECKING:
     from bidsapp.evaluation.comparison import Comparison, Difference

@@ -15,11 +15,9 @@ import numpy as np
 
 from bidsapp.config import Settings, TrainingSettings, format_value
 from bidsapp.errors import UsageError
-from bidsapp.files import write_json
-from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout
-from bidsapp.models.export import build_model_folder, round_weights, zip_model
-from bidsapp.models.loading import LoadedModel
-from bidsapp.models.transfer import (
+from bidsapp.exchange.export import build_model_folder, round_weights, zip_model
+from bidsapp.exchange.loading import LoadedModel
+from bidsapp.exchange.transfer import (
     Matching,
     count_outcomes,
     match_channels,
@@ -27,8 +25,10 @@ from bidsapp.models.transfer import (
     transfer_weights,
     write_transfer,
 )
+from bidsapp.files import write_json
+from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout
+from bidsapp.pairs.channels import default_channel_names
 from bidsapp.records import LabelTable
-from bidsapp.training.channels import default_channel_names
 from bidsapp.training.checkpoints import save_checkpoint
 
 log = logging.getLogger(__name__)

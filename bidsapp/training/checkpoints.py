@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from bidsapp.errors import BadDataError, CannotWriteError
+from bidsapp.exchange.weights import read_checkpoint
 from bidsapp.files import check_values, replace_atomically, sync
 from bidsapp.layout import ModelLayout
-from bidsapp.models.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 

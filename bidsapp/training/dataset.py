@@ -10,10 +10,10 @@ from pathlib import Path
 from bidsapp.files import write_json, write_text
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import DATASET, TURNS_TO_RAS, ModelLayout
+from bidsapp.model_dir.split import pairs_in
 from bidsapp.records import LabelTable, Pair, Split
 from bidsapp.training.import_pairs import write_nnunet_case
 from bidsapp.training.rehearsal import EarlierPairs
-from bidsapp.training.split import pairs_in
 
 
 @dataclass(frozen=True)

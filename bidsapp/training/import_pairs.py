@@ -12,10 +12,10 @@ import numpy as np
 
 from bidsapp.errors import BadDataError
 from bidsapp.files import replace_atomically
+from bidsapp.images.orientation import turn_volume
+from bidsapp.images.pair_volumes import Affine, Array, Volume, VolumeError, read_volume, straighten, turn_to
+from bidsapp.pairs.check_pairs import GRID_TOLERANCE_MM, grid_problems, image_problems, label_problems
 from bidsapp.records import Pair
-from bidsapp.training.check_pairs import GRID_TOLERANCE_MM, grid_problems, image_problems, label_problems
-from bidsapp.training.orientation import turn_volume
-from bidsapp.training.volumes import Affine, Array, Volume, VolumeError, read_volume, straighten, turn_to
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import numpy as np
 
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.metrics import dice
-from bidsapp.labels.placement import bounding_box
+from bidsapp.guards.placement import bounding_box
 from bidsapp.labels.tables import hippocampal_values
 from bidsapp.records import Hemi, Pair
 from bidsapp.training.import_pairs import load_pair
 
 if TYPE_CHECKING:
-    from bidsapp.models.loading import LoadedModel
+    from bidsapp.exchange.loading import LoadedModel
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ import numpy as np
 from bidsapp.config import TrainingSettings
 from bidsapp.errors import BadDataError, InterruptedRunError, UsageError
 from bidsapp.files import explain_write_errors, read_json, write_json
+from bidsapp.images.pair_volumes import VolumeError, read_volume
 from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, ModelLayout
-from bidsapp.training.environment import prints_to_log
-from bidsapp.training.nnunet_files import RESTORE, read_dataset, read_plans
+from bidsapp.model_dir.nnunet_files import RESTORE, read_dataset, read_plans
+from bidsapp.nnunet_environment import prints_to_log
 from bidsapp.training.preprocessed import forget_cases, is_whole, write_case, write_marker
-from bidsapp.training.volumes import VolumeError, read_volume
 
 log = logging.getLogger(__name__)
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.images.orientation import NETWORK_SPACE, Storage
 from bidsapp.labels.tables import nnunet_values, read_label_table
 from bidsapp.layout import ModelLayout, annotation_file, label_table_file, origins_file
+from bidsapp.model_dir.nnunet_files import network_labels
+from bidsapp.model_dir.state import ModelState, read_state
+from bidsapp.pairs.annotated import read_annotated
+from bidsapp.pairs.channels import default_channel_names
+from bidsapp.pairs.check_pairs import CheckedPairs, check_pairs
+from bidsapp.pairs.names import read_names
+from bidsapp.pairs.origins import read_origins, with_origins
+from bidsapp.pairs.pairs import FoundPairs, find_pairs, turn_pairs_of_model
 from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
-from bidsapp.training.annotated import read_annotated
-from bidsapp.training.channels import default_channel_names
-from bidsapp.training.check_pairs import CheckedPairs, check_pairs
-from bidsapp.training.names import read_names
-from bidsapp.training.nnunet_files import network_labels
-from bidsapp.training.orientation import NETWORK_SPACE, Storage
-from bidsapp.training.origins import read_origins, with_origins
-from bidsapp.training.pairs import FoundPairs, find_pairs, turn_pairs_of_model
-from bidsapp.training.state import ModelState, read_state
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def earlier_pairs(
     storage, people
         Of this training: what pairs are turned to, and who has a place.
     participant_pattern, left_is
-        Of a folder of pairs, as `bidsapp.training.pairs.find_pairs` takes them.
+        Of a folder of pairs, as `bidsapp.pairs.pairs.find_pairs` takes them.
 
     Raises
     ------

@@ -14,16 +14,16 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, compare, drawn_by
 from bidsapp.evaluation.scores import score_case
+from bidsapp.images.pair_volumes import read_volume
 from bidsapp.layout import TURNS_TO_RAS, ModelLayout
+from bidsapp.model_dir.lineage import parts_by_fingerprint
+from bidsapp.model_dir.nnunet_files import RESTORE
+from bidsapp.model_dir.state import ModelState
 from bidsapp.prediction import Predictor
 from bidsapp.progress import progress_over
 from bidsapp.records import CaseScore, Hemi, LabelOrigin, LabelTable, SplitName
 from bidsapp.training.import_pairs import write_nnunet_case
-from bidsapp.training.lineage import parts_by_fingerprint
-from bidsapp.training.nnunet_files import RESTORE
 from bidsapp.training.rehearsal import EarlierPairs
-from bidsapp.training.state import ModelState
-from bidsapp.training.volumes import read_volume
 
 log = logging.getLogger(__name__)
 

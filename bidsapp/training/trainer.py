@@ -24,6 +24,9 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout
 from bidsapp.machine import available_memory_bytes
+from bidsapp.model_dir.nnunet_files import RESTORE, read_dataset, read_plans
+from bidsapp.model_dir.state import ModelState, Segment
+from bidsapp.nnunet_environment import prints_to_log
 from bidsapp.training.augmentation import training_transforms, validation_transforms
 from bidsapp.training.batches import (
     PREFETCHED,
@@ -34,11 +37,8 @@ from bidsapp.training.batches import (
     iterate,
 )
 from bidsapp.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from bidsapp.training.environment import prints_to_log
 from bidsapp.training.marginal import marginalise
-from bidsapp.training.nnunet_files import RESTORE, read_dataset, read_plans
 from bidsapp.training.schedule import learning_rate
-from bidsapp.training.state import ModelState, Segment
 
 log = logging.getLogger(__name__)
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from bidsapp.corobl.registration import Registration, register_to_template
 from bidsapp.corobl.template import load_template
-from bidsapp.corobl.volumes import Volume
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real scans beside the repository."""
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("there is no ../shared/data")
-    return folder
+from bidsapp.images.volumes import Volume
 
 
 @pytest.fixture(scope="session")

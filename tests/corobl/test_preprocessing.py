@@ -9,8 +9,8 @@ from bidsapp.corobl.grid import SHAPE
 from bidsapp.corobl.preprocessing import is_skull_stripped, make_crops, register_scans, view_in_template
 from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.template import load_template
-from bidsapp.corobl.volumes import Volume
 from bidsapp.errors import BadDataError
+from bidsapp.images.volumes import Volume
 
 
 def test_crops_of_both_sides_show_the_head(turned_scan: Volume, turned_registration: Registration) -> None:

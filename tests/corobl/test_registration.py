@@ -14,7 +14,7 @@ from bidsapp.corobl.search import SearchSpace
 from bidsapp.corobl.similarity import normalised_mutual_information, take_samples
 from bidsapp.corobl.template import crops_centre, hippocampus_points, load_template
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume
+from bidsapp.images.volumes import Volume
 from bidsapp.records import SIDES
 
 GOOD = Quality(1.1, 1.1, 2.0, 0.4, (1.1, 1.0, 0.9), 1.0, 1.0)

@@ -15,7 +15,7 @@ from bidsapp.corobl.measures import volumes_mm3
 from bidsapp.corobl.resampling import labels_to_crop, labels_to_native, resample_labels, resample_to_crop
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.corobl.transforms import apply
-from bidsapp.corobl.volumes import Volume, read_volume
+from bidsapp.images.volumes import Volume, read_volume
 from bidsapp.records import SIDES, Side
 
 OBLIQUE = np.array([[0, 0.1, 1.0, -60], [-1.0, 0.1, 0, 80], [0.1, 1.0, -0.1, -60], [0, 0, 0, 1]])

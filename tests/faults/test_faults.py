@@ -15,12 +15,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import bidsapp.participant
-import bidsapp.review  # noqa: F401
+import bidsapp.levels.participant
+import bidsapp.levels.review  # noqa: F401
 from bidsapp.corobl.grid import crop_image
-from bidsapp.labels.events import read_events
 from bidsapp.layout import OutputLayout, SessionLayout
 from bidsapp.records import SIDES
+from bidsapp.review.events import read_events
 from demo.simulate import simulate_side
 from tests.faults.disturb import (
     KILLED,

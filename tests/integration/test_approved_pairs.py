@@ -13,8 +13,8 @@ import pytest
 from bidsapp.cli import main
 from bidsapp.corobl.grid import GRIDS, LEFT_FLIPPED_GRID, SHAPE
 from bidsapp.layout import ModelLayout
+from bidsapp.model_dir.split import read_split
 from bidsapp.models_cli import main as hippotune_models
-from bidsapp.training.split import read_split
 from tests.approvals import ApprovedLabels
 from tests.validation import errors_of
 
@@ -154,8 +154,8 @@ def test_real_size_crops_are_exported_on_their_grids_and_flipped_for_training(
         np.testing.assert_allclose(image.affine, GRIDS["L" if "_hemi-L_" in path.name else "R"].affine, atol=1e-5)
     assert len(list(shared.rglob("*.nii.gz"))) == 4
 
-    from bidsapp.labels.selection import Wanted
-    from bidsapp.training.approved import gather_approved, update_training_folder
+    from bidsapp.pairs.approved import gather_approved, update_training_folder
+    from bidsapp.review.selection import Wanted
 
     update_training_folder(tmp_path / "training", gather_approved(approved.layout, Wanted()), ("T1w",))
     for kind in ("img", "lbl"):

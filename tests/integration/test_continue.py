@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from bidsapp.layout import ModelLayout
+from bidsapp.model_dir.split import read_split
 from bidsapp.training.checkpoints import load_checkpoint
-from bidsapp.training.split import read_split
 from demo.simulate import simulate_people
 from tests.conftest import ROOT
 from tests.integration.conftest import ITERATIONS, SEED, Trained, train

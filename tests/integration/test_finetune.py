@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from bidsapp.evaluation.scores import read_scores
+from bidsapp.exchange.loading import load_model
 from bidsapp.layout import ModelLayout
-from bidsapp.models.loading import load_model
 from bidsapp.tsv import read_tsv
 from tests.integration.conftest import Trained, train
 

@@ -20,9 +20,9 @@ import torch
 
 from bidsapp.evaluation.scores import read_scores
 from bidsapp.layout import ModelLayout
-from bidsapp.models.share import export_model
+from bidsapp.model_dir.split import read_split
 from bidsapp.models_cli import main as hippotune_models
-from bidsapp.training.split import read_split
+from bidsapp.sharing.share import export_model
 from demo.simulate import simulate_people
 from tests.conftest import run_py
 from tests.integration.conftest import ITERATIONS, Trained, train

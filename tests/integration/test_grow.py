@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from bidsapp.layout import ModelLayout
+from bidsapp.model_dir.split import read_split, write_split
 from bidsapp.records import Split, SplitName, SplitRow
 from bidsapp.training.checkpoints import load_checkpoint, save_checkpoint
-from bidsapp.training.split import read_split, write_split
 from demo.simulate import simulate_people
 from tests.conftest import SHARED_DATA
 from tests.integration.conftest import Trained, train

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bidsapp.cli import main
+from bidsapp.exchange.loading import load_model
 from bidsapp.layout import ModelLayout, origins_file
-from bidsapp.models.loading import load_model
+from bidsapp.model_dir.split import read_split
 from bidsapp.models.shelf import ModelPlaces, locate_model
 from bidsapp.models_cli import main as hippotune_models
-from bidsapp.training.split import read_split
 from tests.approvals import ApprovedLabels
 
 PEOPLE, CORRECTED = 10, ("P03", "P07")

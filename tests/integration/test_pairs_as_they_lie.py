@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from bidsapp.config import preset_settings
+from bidsapp.images.orientation import turn_volume, turned_grid
+from bidsapp.images.pair_volumes import Volume, read_volume
 from bidsapp.layout import ModelLayout
-from bidsapp.training.check_pairs import check_pairs
+from bidsapp.model_dir.split import read_split
+from bidsapp.model_dir.state import read_state
+from bidsapp.nnunet_environment import nnunet_environment
+from bidsapp.pairs.check_pairs import check_pairs
+from bidsapp.pairs.pairs import find_pairs
 from bidsapp.training.dataset import Parts, write_raw_dataset
-from bidsapp.training.environment import nnunet_environment
-from bidsapp.training.orientation import turn_volume, turned_grid
-from bidsapp.training.pairs import find_pairs
 from bidsapp.training.planning import extract_fingerprint, make_plans, preprocess_cases
-from bidsapp.training.split import read_split
-from bidsapp.training.state import read_state
-from bidsapp.training.volumes import Volume, read_volume
 from demo.simulate import simulate_people
 from tests.integration.conftest import train
 

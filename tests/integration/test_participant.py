@@ -21,8 +21,8 @@ import torch
 
 from bidsapp.corobl.grid import SHAPE, VOXEL_VOLUME_MM3, reverse_axis_0
 from bidsapp.corobl.transforms import read_transform
+from bidsapp.exchange.loading import load_model
 from bidsapp.layout import ModelPlaces, OutputLayout, SessionLayout, label_names, sidecar
-from bidsapp.models.loading import load_model
 from bidsapp.models.shelf import locate_model
 from bidsapp.prediction import Predictor
 from bidsapp.records import SIDES, Side

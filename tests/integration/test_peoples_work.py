@@ -15,9 +15,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bidsapp.bids.facts import read_facts
 from bidsapp.content import file_sha256
 from bidsapp.layout import OutputLayout, sidecar
-from bidsapp.participants.job import read_facts
 from tests.conftest import ROOT, Finished, run_py
 from tests.integration.test_participant import make_data_set, participant, times
 

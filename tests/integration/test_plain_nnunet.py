@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bidsapp.models.loading import load_model
+from bidsapp.exchange.loading import load_model
 from bidsapp.prediction import Predictor
 from tests.integration.conftest import PlainModel, train
 

@@ -12,9 +12,9 @@ import pytest
 
 from bidsapp.content import file_sha256
 from bidsapp.corobl.grid import reverse_axis_0
-from bidsapp.labels.events import read_events
 from bidsapp.layout import ModelLayout, OutputLayout, label_names, sidecar
 from bidsapp.records import SIDES, Side, SideKey
+from bidsapp.review.events import read_events
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.conftest import Finished, run_py

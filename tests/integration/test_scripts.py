@@ -15,8 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bidsapp.models.loading import load_model
-from bidsapp.training.fingerprints import read_fingerprints
+from bidsapp.exchange.loading import load_model
+from bidsapp.model_dir.fingerprints import read_fingerprints
 from demo.simulate import simulate_people
 from tests.conftest import ROOT
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from bidsapp.evaluation.metrics import dice
+from bidsapp.exchange.loading import LoadedModel, load_model
 from bidsapp.layout import ModelPlaces
-from bidsapp.models.loading import LoadedModel, load_model
+from bidsapp.model_dir.fingerprints import read_fingerprints
 from bidsapp.models.registry import load_registry
-from bidsapp.models.share import read_export
 from bidsapp.models.shelf import locate_model, state
+from bidsapp.pairs.membership import Membership, find_in_training
 from bidsapp.prediction import Predictor, choose_device
 from bidsapp.records import SIDES, Side
-from bidsapp.training.fingerprints import read_fingerprints
-from bidsapp.training.membership import Membership, find_in_training
+from bidsapp.sharing.share import read_export
 from models.msd_pairs import block_files
 from models.train_default import place_blocks
 from tests.conftest import ROOT, run_py

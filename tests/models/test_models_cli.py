@@ -23,9 +23,9 @@ from bidsapp.cli import main as run_py
 from bidsapp.errors import NoInputError
 from bidsapp.models import fetching
 from bidsapp.models_cli import main
+from tests.tiny_model import Export
 
 from ..conftest import ROOT
-from .conftest import Export
 
 CONTENT = b"PK\x03\x04 a model " * 200_000  # more than one chunk
 GOOD = hashlib.sha256(CONTENT).hexdigest()

@@ -98,8 +98,8 @@ def test_a_good_person_is_planned_beside_a_bad_one(container: Box, data: Path) -
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    from bidsapp.corobl.volumes import read_grid, read_volume
     from bidsapp.errors import BadDataError
+    from bidsapp.images.volumes import read_grid, read_volume
 
     _terabytes(tmp_path / "a.nii.gz")
     assert read_grid(tmp_path / "a.nii.gz").shape == (2000, 2000, 2000)

@@ -11,13 +11,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bidsapp.bids.facts import is_changed_by_hand, read_facts
 from bidsapp.content import file_sha256
 from bidsapp.corobl.grid import GRIDS, crop_image
 from bidsapp.corobl.transforms import write_transform
 from bidsapp.errors import BadDataError
 from bidsapp.layout import OutputLayout, sidecar
-from bidsapp.participants.job import CropOptions, Job, is_changed_by_hand, read_facts
-from bidsapp.participants.prepare import prepare_session
+from bidsapp.participants.crops import prepare_session
+from bidsapp.participants.job import CropOptions, Job
 from bidsapp.participants.publish import publish
 from bidsapp.records import SIDES, Modality, Scan, SessionScans, Side
 

@@ -9,11 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bidsapp.bids.facts import read_facts
 from bidsapp.corobl.transforms import read_transform
 from bidsapp.errors import BadDataError
 from bidsapp.layout import OutputLayout
-from bidsapp.participants.job import CropOptions, Job, read_facts
-from bidsapp.participants.prepare import prepare_session
+from bidsapp.participants.crops import prepare_session
+from bidsapp.participants.job import CropOptions, Job
 from bidsapp.records import SIDES, Modality, Scan, SessionScans
 from tests.conftest import ROOT
 

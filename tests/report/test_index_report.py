@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bidsapp.report.drawing import as_picture, new_figure
+from bidsapp.pictures.drawing import as_picture, new_figure
+from bidsapp.pictures.outlines import thumbnail_picture
 from bidsapp.report.index_report import IndexRow, count_people, render_index, write_index
 from bidsapp.report.participant_report import Concern, Failure
-from bidsapp.report.pictures import thumbnail_picture
 from tests.report.page_parser import NASTY, Page
 
 AMBER = Concern("amber", "left hippocampus", "the volume is small")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bidsapp.corobl.quality import Judgement
-from bidsapp.report.drawing import Picture, as_picture, new_figure
+from bidsapp.pictures.drawing import Picture, as_picture, new_figure
 from bidsapp.report.participant_report import (
     Concern,
     CropPictures,

@@ -22,13 +22,13 @@ from PIL import Image
 from bidsapp import config
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.scores import summarise
+from bidsapp.images.pair_volumes import VolumeError
 from bidsapp.layout import ModelLayout
+from bidsapp.model_dir.state import ModelState, Segment, TrainedCase
 from bidsapp.records import CaseScore, LabelKind, LabelOrigin, Split, Vouched
 from bidsapp.report.pages import render_page
 from bidsapp.report.training_facts import TrainingReport, _export_facts, gather_training_report
 from bidsapp.report.training_report import _curves, cases_to_show, render_training_report, write_training_report
-from bidsapp.training.state import ModelState, Segment, TrainedCase
-from bidsapp.training.volumes import VolumeError
 
 NASTY = "<script>alert('x')</script> $(touch /tmp/pwned) \"'&{{ 7 * 7 }}"
 WRITTEN = "2026-01-02 03:04"

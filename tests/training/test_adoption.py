@@ -9,11 +9,11 @@ import pytest
 
 from bidsapp.config import TrainingSettings
 from bidsapp.errors import UsageError
+from bidsapp.exchange.loading import LoadedModel
 from bidsapp.layout import ModelLayout
-from bidsapp.models.loading import LoadedModel
 from bidsapp.records import LabelTable
 from bidsapp.training.adoption import adopt_plans, channel_names, match_source, refuse_other_network
-from tests.models.conftest import tiny_plans
+from tests.tiny_model import tiny_plans
 
 TABLE = LabelTable({1: "Anterior", 7: "Tail"})
 

@@ -8,13 +8,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from hypothesis import given
 from hypothesis import strategies as st
-from training_folder import OBLIQUE, SHAPE
 
 from bidsapp.errors import BadDataError
+from bidsapp.images.pair_volumes import VolumeError, straighten
+from bidsapp.pairs.pairs import COROBL_LEFT_GRID, find_pairs
 from bidsapp.records import Pair
 from bidsapp.training.import_pairs import load_pair, write_nnunet_case
-from bidsapp.training.pairs import COROBL_LEFT_GRID, find_pairs
-from bidsapp.training.volumes import VolumeError, straighten
+from tests.training_folder import OBLIQUE, SHAPE
 
 
 def only_pair(folder) -> Pair:

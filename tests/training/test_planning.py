@@ -15,12 +15,12 @@ import pytest
 from bidsapp.config import TrainingSettings, preset_settings
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.model_dir.nnunet_files import read_plans
+from bidsapp.nnunet_environment import nnunet_environment, prints_to_log
+from bidsapp.pairs.check_pairs import check_pairs
+from bidsapp.pairs.pairs import find_pairs
 from bidsapp.records import LabelTable
-from bidsapp.training.check_pairs import check_pairs
 from bidsapp.training.dataset import Parts, write_raw_dataset
-from bidsapp.training.environment import nnunet_environment, prints_to_log
-from bidsapp.training.nnunet_files import read_plans
-from bidsapp.training.pairs import find_pairs
 from bidsapp.training.planning import extract_fingerprint, make_plans, preprocess_cases
 from bidsapp.training.preprocessed import is_whole, read_case, write_marker
 from demo.simulate import simulate_people

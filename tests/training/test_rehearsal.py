@@ -10,11 +10,11 @@ import pytest
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.layout import ModelLayout
+from bidsapp.pairs.check_pairs import CheckedPairs
 from bidsapp.records import LabelTable, Split, SplitRow
-from bidsapp.training.check_pairs import CheckedPairs
 from bidsapp.training.dataset import Parts, write_raw_dataset
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
-from tests.training.training_folder import TrainingFolder
+from tests.training_folder import TrainingFolder
 
 MERGED = LabelTable({5: "Hippocampus"})
 NOTHING = CheckedPairs((), MERGED, {}, {}, ())

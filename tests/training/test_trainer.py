@@ -17,14 +17,14 @@ from bidsapp.config import Settings, apply_overrides, preset_settings
 from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout
 from bidsapp.machine import STOP_SIGNALS
+from bidsapp.model_dir.state import Segment
+from bidsapp.nnunet_environment import nnunet_environment
+from bidsapp.pairs.check_pairs import check_pairs
+from bidsapp.pairs.pairs import FoundPairs
 from bidsapp.records import Pair
-from bidsapp.training.check_pairs import check_pairs
 from bidsapp.training.checkpoints import load_checkpoint, save_checkpoint
 from bidsapp.training.dataset import Parts, write_raw_dataset
-from bidsapp.training.environment import nnunet_environment
-from bidsapp.training.pairs import FoundPairs
 from bidsapp.training.planning import extract_fingerprint, make_plans, preprocess_cases
-from bidsapp.training.state import Segment
 from bidsapp.training.trainer import HippoTuneTrainer, Machine, Start, Watcher, make_trainer
 from bidsapp.training.watch import watch_training
 from demo.simulate import simulate_people

@@ -1,0 +1,409 @@
+"""Guards on the label maps that people return: what keeps a flipped, shifted or half-finished label out.
+
+`check_label` looks at voxels that lie on the crop's grid; `bidsapp.review.label_file` looks at files. How often
+each fault is caught and good labels are refused is measured by `python -m benchmarks.guards`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from bidsapp.arrays import BoolArray, FloatArray, IntArray
+from bidsapp.corobl.grid import SHAPE, SPACING_MM, VOXEL_VOLUME_MM3
+from bidsapp.corobl.measures import contain_crop_mask
+from bidsapp.corobl.template import load_hippocampus
+from bidsapp.guards.judgement import SIDE_NAMES
+from bidsapp.guards.pieces import Piece, new_holes, new_pieces
+from bidsapp.guards.placement import aligned_dice, best_mirrored, bounding_box, centre_of_mass, fit
+from bidsapp.labels.tables import hippocampal_values
+from bidsapp.records import LabelSource, LabelTable, Side
+
+GUARDS: Mapping[str, str] = {
+    "file": "The file cannot be read as one label map: damaged, truncated, not fetched, in colour, several volumes.",
+    "geometry": "Shape, or place of the voxels in the head, are not the crop's.",
+    "header": "The voxels lie as in the crop and only the header says otherwise; --fix-header mends it.",
+    "values": "A value is not in the label table, negative or not a whole number.",
+    "empty": "Nothing is labelled.",
+    "required": "A label that the table marks as required is missing.",
+    "missing": "Another label of the table is missing: a note only.",
+    "flip": "The label is mirrored, its axes are exchanged, or it was drawn in the wrong side's file.",
+    "shift": "The label is moved as a whole.",
+    "swapped": "Label values are exchanged: one label lies where the prediction has another.",
+    "stale": "The label was drawn on an earlier version of the crop.",
+    "volume": "A volume is far from those of the other approved people or from the prediction's.",
+    "pieces": "There are stray pieces or holes that the prediction has not.",
+    "unchanged": "The label is marked as corrected and equals the prediction.",
+    "border": "The label touches the border of the crop: the hippocampus is cut.",
+}
+"""What a person writes into the `accept` column -> what it is about."""
+
+NEVER_ACCEPTED = frozenset({"flip", "file"})
+"""No word in the `accept` column lets these pass: a flipped label teaches the wrong side."""
+
+WHOLE = "hippocampus"
+"""Name under which volumes of the whole hippocampus may stand among those of the labels."""
+
+_LEAST_REFERENCE_MM3 = 135.0  # a prediction below is a failure, and the template says more
+_DIRECTIONS = (("to the left", "to the right"), ("forwards", "backwards"), ("up", "down"))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a guard says about a label.
+
+    Attributes
+    ----------
+    guard
+        One of `GUARDS`, or ``accept`` for a word in the `accept` column that names none.
+    words
+        One sentence for a person, without the file's name.
+    blocks
+        False for a note that does not keep the label from being approved.
+    """
+
+    guard: str
+    words: str
+    blocks: bool = True
+
+
+def _limit(default: float, allowed: tuple[float, float], comment: str) -> Any:
+    return field(default=default, metadata={"allowed": allowed, "comment": comment})
+
+
+@dataclass(frozen=True)
+class GuardLimits:
+    """From where on a guard speaks."""
+
+    mirror_gain: float = _limit(
+        0.02,
+        (0.0, 0.1),
+        "flip: Dice by which a mirror image of the label must fit better than the label itself. Good labels fit\n"
+        "their prediction 0.12 to 0.35 better than any mirror image of them (50 real ones).",
+    )
+    shift_mm: float = _limit(
+        1.8,
+        (0.3, 50.0),
+        "shift: least distance, in mm, of a move as a whole against the prediction. Good corrections: 0.9.",
+    )
+    shift_gain: float = _limit(
+        0.04,
+        (0.0, 1.0),
+        "shift: Dice that moving back must gain; a correction that only adds or removes a part gains 0.02.",
+    )
+    template_distance_mm: float = _limit(
+        15.0,
+        (1.0, 100.0),
+        "shift: without a prediction, greatest distance in mm of the centre from the template's. Registration places\n"
+        "crops to 4 mm; people differ by some more.",
+    )
+    swap_gain: float = _limit(
+        0.2, (0.0, 2.0), "swapped: mean Dice that exchanging values must gain. Good labels lose by any exchange."
+    )
+    volume_z: float = _limit(
+        4.0,
+        (1.0, 100.0),
+        "volume: greatest robust z-score (median, MAD) of a label's log volume among other approved people.",
+    )
+    volume_people: float = _limit(
+        5, (2, 10_000), "volume: approved people needed for that; the MAD of fewer says nothing."
+    )
+    volume_spread: float = _limit(
+        0.15,
+        (0.0, 2.0),
+        "volume: least standard deviation of log volumes that is believed. Healthy adults have 0.12 to 0.15, and few\n"
+        "people can look much alike by chance.",
+    )
+    volume_ratio: float = _limit(
+        1.5, (1.0, 100.0), "volume: greatest ratio, either way, of the whole hippocampus to the prediction's."
+    )
+    label_ratio: float = _limit(
+        3.0, (1.0, 100.0), "volume: the same for one label; borders between labels are drawn more freely."
+    )
+    label_mm3: float = _limit(
+        50.0, (0.0, 10_000.0), "volume: labels whose prediction is smaller, in mm3, are not compared with it."
+    )
+    piece_distance_mm: float = _limit(
+        0.6,
+        (0.0, 50.0),
+        "pieces: a new piece further than this, in mm, from the largest counts whatever its size, single voxels too.",
+    )
+    piece_mm3: float = _limit(
+        4.0,
+        (0.0, 1000.0),
+        "pieces: a nearer one, in mm3, counts from here on: crumbs at an edge are no fault. Labels drawn at 1 mm\n"
+        "leave voxels that hang on by a corner.",
+    )
+    hole_mm3: float = _limit(
+        0.3,
+        (0.0, 1000.0),
+        "pieces: a new hole counts from here on, in mm3: 12 voxels of 0.027 mm3. Smaller ones are slips of a brush,\n"
+        "and what a hole between voxels of 1 mm shrinks to.",
+    )
+
+
+DEFAULT_LIMITS = GuardLimits()
+
+
+def check_label(
+    labels: IntArray,
+    *,
+    side: Side,
+    table: LabelTable,
+    prediction: IntArray | None,
+    other_side: IntArray | None,
+    approved_volumes_mm3: Mapping[str, Sequence[float]],
+    volume_factor: float,
+    source: LabelSource,
+    limits: GuardLimits = DEFAULT_LIMITS,
+) -> tuple[Finding, ...]:
+    """Run every guard that looks at voxels, in the order of `GUARDS`.
+
+    Parameters
+    ----------
+    labels, prediction, other_side
+        (128, 256, 128) label values, as in the head: what was returned, what the network said for this side, and
+        label or prediction of the other side on the other side's crop.
+    approved_volumes_mm3
+        Label name (or `WHOLE`) -> volumes, in the scan, of the other approved people.
+    volume_factor
+        mm3 of the scan per mm3 of the crop: the absolute determinant of the map to the scan, 1 if unknown.
+
+    Raises
+    ------
+    ValueError
+        When an array has another shape.
+    """
+    for array in (labels, prediction, other_side):
+        if array is not None and array.shape != SHAPE:
+            raise ValueError(f"a CorObl crop has shape {SHAPE}, not {array.shape}")
+    if not labels.any():
+        return (Finding("empty", "nothing is labelled"),)
+    findings = [*_check_values(labels, table), *_check_presence(labels, table)]
+    mask = hippocampus_of(labels, table)
+    predicted = hippocampus_of(prediction, table) if prediction is not None else None
+    if mask.any():
+        other = hippocampus_of(other_side, table) if other_side is not None else None
+        findings += check_placement(mask, side, predicted, other, limits)
+        findings += _check_border(mask, side)
+    if prediction is not None:
+        findings += _check_swapped(labels, prediction, table, limits)
+    findings += _check_volumes(labels, mask, prediction, predicted, table, approved_volumes_mm3, volume_factor, limits)
+    findings += check_pieces(labels > 0, prediction > 0 if prediction is not None else None, limits)
+    if source == "manual" and prediction is not None and np.array_equal(labels, prediction):
+        findings.append(Finding("unchanged", "it is marked as corrected and equals the prediction"))
+    order = list(GUARDS)
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.guard)))
+
+
+def accept(findings: Sequence[Finding], accepted: Collection[str]) -> tuple[Finding, ...]:
+    """Leave out the findings whose guards a person accepted; words that name no guard are findings themselves.
+
+    Case and surrounding blanks do not matter, and `NEVER_ACCEPTED` stay.
+    """
+    words = {word.strip().lower() for word in accepted} - {"", "n/a"}
+    remaining = [one for one in findings if one.guard not in words or one.guard in NEVER_ACCEPTED]
+    unknown = [
+        Finding("accept", f"the accept column says {word!r}, which is no guard: choose among {', '.join(GUARDS)}")
+        for word in sorted(words - set(GUARDS))
+    ]
+    return (*remaining, *unknown)
+
+
+def hippocampus_of(labels: IntArray, table: LabelTable) -> BoolArray:
+    """Voxels of the hippocampus's labels; of all labels when none of its labels is there."""
+    mask = np.isin(labels, list(hippocampal_values(table.names)))
+    return mask if mask.any() else labels > 0
+
+
+def check_placement(
+    mask: BoolArray, side: Side, predicted: BoolArray | None, other_side: BoolArray | None, limits: GuardLimits
+) -> list[Finding]:
+    """Compare place and orientation of a hippocampus with its prediction, or else with the template's.
+
+    Parameters
+    ----------
+    mask, predicted, other_side
+        (128, 256, 128), as in the head; `mask` is not empty.
+    """
+    name = SIDE_NAMES[side]
+    from_template = predicted is None or np.count_nonzero(predicted) * VOXEL_VOLUME_MM3 < _LEAST_REFERENCE_MM3
+    reference = load_hippocampus(side) if predicted is None or from_template else predicted
+    what = "the template's hippocampus" if from_template else "the prediction"
+    placed = fit(mask, reference)
+    own_dice = max(placed.dice, placed.shifted_dice, aligned_dice(mask, reference))
+    mirrored = best_mirrored(mask, reference)
+    if mirrored.dice > own_dice + limits.mirror_gain:
+        words = f"with {mirrored.words} it fits {what} of the {name} side better: Dice {mirrored.dice:.2f}"
+        return [Finding("flip", f"{words} instead of {own_dice:.2f}")]
+    if other_side is not None and np.count_nonzero(other_side) * VOXEL_VOLUME_MM3 >= _LEAST_REFERENCE_MM3:
+        other_dice = max(fit(mask, other_side).dice, aligned_dice(mask, other_side))
+        if other_dice > own_dice + limits.mirror_gain:
+            words = f"it fits the other side's label (Dice {other_dice:.2f}) better than {what} of the {name} side"
+            return [Finding("flip", f"{words} ({own_dice:.2f}): was it drawn in the wrong side's file?")]
+    if from_template:
+        return _check_distance(mask, reference, limits)
+    if placed.distance_mm >= limits.shift_mm and placed.shifted_dice - placed.dice >= limits.shift_gain:
+        words = f"it lies {_shift_words(placed.shift_mm)} of the prediction: Dice {placed.dice:.2f},"
+        return [Finding("shift", f"{words} and {placed.shifted_dice:.2f} when it is moved back")]
+    return []
+
+
+def _shift_words(back_mm: Sequence[float]) -> str:
+    """Where something lies that has to be moved by `back_mm` (R to L, P to A, I to S) to come back."""
+    parts = [
+        f"{abs(length):.1f} mm {words[length > 0]}"
+        for length, words in zip(back_mm, _DIRECTIONS, strict=True)
+        if abs(length) > SPACING_MM
+    ]
+    return " and ".join(parts)
+
+
+def _check_distance(mask: BoolArray, template: BoolArray, limits: GuardLimits) -> list[Finding]:
+    apart_mm = float(np.linalg.norm(centre_of_mass(mask) - centre_of_mass(template))) * SPACING_MM
+    if apart_mm <= limits.template_distance_mm:
+        return []
+    return [Finding("shift", f"its centre is {apart_mm:.0f} mm from where the template has the hippocampus")]
+
+
+def _check_values(labels: IntArray, table: LabelTable) -> list[Finding]:
+    values, counts = np.unique(labels[labels != 0], return_counts=True)
+    unknown = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in table.names]
+    return [Finding("values", f"the label table does not know {join_words(unknown)}")] if unknown else []
+
+
+def _check_presence(labels: IntArray, table: LabelTable) -> list[Finding]:
+    there = set(np.unique(labels[labels > 0]).tolist())
+    absent = [name for value, name in table.names.items() if value not in there]
+    required = [name for name in absent if name in table.required]
+    others = [name for name in absent if name not in table.required]
+    findings = []
+    if required:
+        findings.append(Finding("required", f"there is no {join_words(required)}, which the label table requires"))
+    if others:
+        findings.append(Finding("missing", f"there is no {join_words(others)}", blocks=False))
+    return findings
+
+
+def _check_border(mask: BoolArray, side: Side) -> list[Finding]:
+    contained = contain_crop_mask(mask, side)
+    if contained is None or contained.margin_mm > SPACING_MM / 2:
+        return []
+    return [Finding("border", f"it touches the {contained.border} border of the crop: the hippocampus is cut")]
+
+
+def _check_swapped(labels: IntArray, prediction: IntArray, table: LabelTable, limits: GuardLimits) -> list[Finding]:
+    """Find the exchange of values that makes the labels fit the prediction best."""
+    values = [value for value in table.names if (labels == value).any() and (prediction == value).any()]
+    if len(values) < 2:
+        return []
+    overlaps = _dice_matrix(labels, prediction, values)
+    _, partners = optimize.linear_sum_assignment(-overlaps)
+    moved = [i for i, partner in enumerate(partners) if i != partner]
+    if not moved:
+        return []
+    gain = float(np.mean([overlaps[i, partners[i]] - overlaps[i, i] for i in moved]))
+    if gain < limits.swap_gain:
+        return []
+    names = [
+        f"{table.names[values[i]]} lies where the prediction has {table.names[values[partners[i]]]}" for i in moved
+    ]
+    return [Finding("swapped", join_words(names))]
+
+
+def _dice_matrix(labels: IntArray, prediction: IntArray, values: Sequence[int]) -> FloatArray:
+    """Dice of every label (rows) with every label of the prediction (columns)."""
+    box = bounding_box((labels > 0) | (prediction > 0))
+    ours, theirs = ([one[box] == value for value in values] for one in (labels, prediction))
+    sizes = [np.array([np.count_nonzero(one) for one in masks]) for masks in (ours, theirs)]
+    both = np.array([[np.count_nonzero(one & other) for other in theirs] for one in ours])
+    return 2 * both / (sizes[0][:, None] + sizes[1][None, :])
+
+
+def _check_volumes(
+    labels: IntArray,
+    mask: BoolArray,
+    prediction: IntArray | None,
+    predicted: BoolArray | None,
+    table: LabelTable,
+    approved_volumes_mm3: Mapping[str, Sequence[float]],
+    volume_factor: float,
+    limits: GuardLimits,
+) -> list[Finding]:
+    ours = _volumes_mm3(labels, mask, table, volume_factor)
+    words = []
+    for name, volumes in approved_volumes_mm3.items():
+        if ours.get(name):
+            words += far_from_others(name, ours[name], volumes, limits)
+    if prediction is not None and predicted is not None:
+        theirs = _volumes_mm3(prediction, predicted, table, volume_factor)
+        for name, volume in theirs.items():
+            limit = limits.volume_ratio if name == WHOLE else limits.label_ratio
+            if volume >= limits.label_mm3 and ours.get(name):
+                words += _far_from_prediction(name, ours[name], volume, limit)
+    return [Finding("volume", "; ".join(words))] if words else []
+
+
+def _volumes_mm3(labels: IntArray, mask: BoolArray, table: LabelTable, volume_factor: float) -> dict[str, float]:
+    counts = np.bincount(labels[labels > 0].ravel())
+    volumes = {
+        name: float(counts[value]) * VOXEL_VOLUME_MM3 * volume_factor if value < len(counts) else 0.0
+        for value, name in table.names.items()
+    }
+    return volumes | {WHOLE: float(np.count_nonzero(mask)) * VOXEL_VOLUME_MM3 * volume_factor}
+
+
+def far_from_others(
+    name: str, volume_mm3: float, others_mm3: Sequence[float], limits: GuardLimits, *, of_whom: str = "approved people"
+) -> list[str]:
+    """Say that a volume, greater than 0, is far from those of the others; nothing where they are too few."""
+    logs = np.log([one for one in others_mm3 if one > 0])
+    if len(logs) < limits.volume_people:
+        return []
+    middle = float(np.median(logs))
+    spread = max(1.4826 * float(np.median(np.abs(logs - middle))), limits.volume_spread)
+    score = (math.log(volume_mm3) - middle) / spread
+    if abs(score) <= limits.volume_z:
+        return []
+    usual = f"the median of {len(logs)} {of_whom} is {math.exp(middle):,.0f}"
+    return [f"{name} measures {volume_mm3:,.0f} mm3, {usual} (robust z {score:+.1f})"]
+
+
+def _far_from_prediction(name: str, volume_mm3: float, predicted_mm3: float, limit: float) -> list[str]:
+    if 1 / limit <= volume_mm3 / predicted_mm3 <= limit:
+        return []
+    return [f"{name} measures {volume_mm3:,.0f} mm3, {volume_mm3 / predicted_mm3:.2f} times the prediction's"]
+
+
+def check_pieces(
+    mask: BoolArray,
+    predicted: BoolArray | None,
+    limits: GuardLimits,
+    spacing_mm: Sequence[float] = (SPACING_MM,) * 3,
+) -> list[Finding]:
+    """Find stray pieces and holes that the prediction, if there is one, has not."""
+    pieces = [
+        piece
+        for piece in new_pieces(mask, predicted, spacing_mm)
+        if piece.distance_mm > limits.piece_distance_mm or piece.volume_mm3 >= limits.piece_mm3
+    ]
+    holes = [hole for hole in new_holes(mask, predicted, spacing_mm) if hole.volume_mm3 >= limits.hole_mm3]
+    words = [*_pieces_words("stray piece", pieces), *_pieces_words("hole", holes)]
+    return [Finding("pieces", "; ".join(words))] if words else []
+
+
+def _pieces_words(what: str, pieces: Sequence[Piece]) -> list[str]:
+    if not pieces:
+        return []
+    many = f"{len(pieces)} {what}s, the largest" if len(pieces) > 1 else f"a {what}"
+    return [f"{many} of {pieces[0].volume_mm3:.2f} mm3 at voxel {', '.join(map(str, pieces[0].voxel))}"]
+
+
+def join_words(words: Sequence[str]) -> str:
+    """``a, b and c``; words must not be empty."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,169 @@
+"""The door of other people's pairs: a folder is checked, and shown in a table and on a page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from bidsapp.guards.label_guards import WHOLE
+from bidsapp.guards.likeness import MIRRORED, mirrored_gains, take_sample
+from bidsapp.images.orientation import turn_volume
+from bidsapp.images.pair_volumes import Volume, VolumeError, read_volume
+from bidsapp.labels.tables import label_table_from_values, read_label_table
+from bidsapp.layout import annotation_file, label_table_file
+from bidsapp.pairs.annotated import Annotated, read_annotated
+from bidsapp.pairs.check_pairs import ExaminedPairs, examine_pairs
+from bidsapp.pairs.pairs import Finding, FoundPairs
+from bidsapp.pairs.pairs_table import CONTENT, PairRow, update_pairs_table
+from bidsapp.pictures.drawing import Picture
+from bidsapp.records import LabelTable, Pair
+from bidsapp.report.pairs_page import PairLine, pair_picture, write_pairs_page
+
+log = logging.getLogger(__name__)
+
+WHOLE_VALUE = 0
+_TELLING_GAIN = 0.03
+"""Cosine by which a label must fit the template better in one of two ways; 95 of 100 real ones do."""
+
+
+@dataclass(frozen=True)
+class ShownPairs:
+    """Where a folder is shown: its table, its page, and address and words of the page to go back to."""
+
+    table: Path
+    page: Path
+    back: tuple[str, str] | None = None
+
+
+def examine_folder(
+    folder: Path,
+    found: FoundPairs,
+    rows: Mapping[str, PairRow],
+    *,
+    table: LabelTable | None = None,
+    shown: ShownPairs | None = None,
+) -> ExaminedPairs:
+    """Check the pairs of a folder, hold them against each other, and write table and page, whatever was found.
+
+    Parameters
+    ----------
+    rows
+        What a table says of the pairs, by case.
+    table
+        Names of the label values; None: what the folder says.
+    shown
+        None: nothing is written.
+
+    Raises
+    ------
+    BadDataError
+        When labels.tsv or annotated.tsv cannot be read.
+    CannotWriteError
+        When table or page cannot be written.
+    """
+    table, annotated = labels_of_folder(folder, found, table)
+    if shown is None:
+        return examine_pairs(found, table=table, annotated=annotated, guarded=True, rows=rows)
+    values: dict[int, None] = dict.fromkeys(table.names if table else ())  # in the order of their colours
+    pictures: dict[str, Picture] = {}
+
+    def draw(pair: Pair, image: Volume, labels: Volume) -> None:
+        values.update(dict.fromkeys(int(value) for value in np.unique(labels.array) if value))
+        pictures[pair.case] = pair_picture(image.array, labels.array, image.grid.spacing_mm, list(values))
+
+    seen = examine_pairs(found, table=table, annotated=annotated, guarded=True, rows=rows, onlooker=draw)
+    names = label_table_from_values(values).names | (table.names if table else {})
+    _show(shown, folder, seen, {value: names[value] for value in values}, pictures)
+    log.info("every pair, with what was found: %s", shown.page)
+    return seen
+
+
+def true_headers(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool]:
+    """Tell by the shapes of labels whether the headers of left sides are true: `bidsapp.pairs.pairs.ByContent`.
+
+    Where all that can be told lie alike, those that cannot be told are taken to lie so too.
+    """
+    samples = {}
+    for pair in lefts:
+        try:
+            label = turn_volume(read_volume(pair.label), pair.axes)
+        except VolumeError:
+            continue  # checking the pairs says what is wrong
+        labels = np.nan_to_num(np.rint(label.array)).astype(np.int16)
+        sample = take_sample(labels, labels.astype(np.float32), label.grid.spacing_mm)
+        if sample is not None:
+            samples[pair.case] = sample
+    gains = dict(zip(samples, mirrored_gains(list(samples.values())), strict=True))
+    told = {case: gain < 0 for case, gain in gains.items() if abs(gain) >= _TELLING_GAIN}
+    if told:
+        log.info("%d of %d left sides were told by their shapes to be flipped under the header of before",
+                 len(told) - sum(told.values()), len(told))  # fmt: skip
+    if len(set(told.values())) == 1:
+        return dict.fromkeys(samples, next(iter(told.values())))
+    return told
+
+
+def labels_of_folder(folder: Path, found: FoundPairs, table: LabelTable | None) -> tuple[LabelTable | None, Annotated]:
+    """The names of label values, and which of them pairs annotate that do not annotate all."""
+    labels, partly = label_table_file(folder), annotation_file(folder)
+    table = table or (read_label_table(labels) if labels.exists() else found.table)
+    cases = {*(pair.case for pair in found.pairs), *(finding.case for finding in found.findings)}
+    return table, read_annotated(partly, cases, table) if partly.exists() else {}
+
+
+def lies_mirrored(seen: ExaminedPairs) -> bool:
+    """Whether pairs of whose sides nothing is known are all mirrored left to right, seen from the template."""
+    return bool(seen.turned) and seen.usual == MIRRORED and all(pair.hemi == "n/a" for pair in seen.found.pairs)
+
+
+def _show(
+    shown: ShownPairs, folder: Path, seen: ExaminedPairs, names: Mapping[int, str], pictures: Mapping[str, Picture]
+) -> None:
+    cells = {pair.case: _cells(pair, seen, names) for pair in seen.found.pairs}
+    update_pairs_table(shown.table, cells)
+    known = {WHOLE_VALUE: WHOLE, **names}
+    refused, accepted = _by_case(seen.findings), _by_case(seen.accepted)
+    cases = dict.fromkeys([*cells, *refused])
+    lines = [
+        PairLine(
+            case,
+            pictures.get(case),
+            {known[value]: volume for value, volume in sorted(seen.volumes_mm3.get(case, {}).items())},
+            [f"{one.guard or one.file.name}: {one.problem}" for one in refused.get(case, [])],
+            [f"{one.guard}: {one.problem}" for one in accepted.get(case, [])],
+            {name: cells[case][name] for name in ("person", "side", "stored", "turned_to")} if case in cells else None,
+        )
+        for case in cases
+    ]
+    notes = [seen.turned, *seen.notes] if seen.turned else list(seen.notes)
+    write_pairs_page(
+        shown.page, lines, names=names, notes=notes, folder=folder.name, back=shown.back,
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+    )  # fmt: skip
+
+
+def _cells(pair: Pair, seen: ExaminedPairs, names: Mapping[int, str]) -> dict[str, str]:
+    """What the table says of a pair: whose it was taken for, how it is stored, volumes, findings, fingerprint."""
+    volumes = seen.volumes_mm3.get(pair.case, {})
+    said = [one for one in (*seen.findings, *seen.accepted) if one.case == pair.case]
+    return {
+        "person": pair.participant,
+        "side": pair.hemi,
+        "stored": seen.found.stored.get(pair.case, ""),
+        "turned_to": pair.axes,
+        "findings": ", ".join(dict.fromkeys(one.guard or "file" for one in said)),
+        **{f"{name}_mm3": f"{volumes[value]:.0f}" if value in volumes else "" for value, name in names.items()},
+        CONTENT: seen.content.get(pair.case, ""),
+    }
+
+
+def _by_case(findings: tuple[Finding, ...]) -> dict[str, list[Finding]]:
+    grouped: dict[str, list[Finding]] = {}
+    for one in findings:
+        grouped.setdefault(one.case, []).append(one)
+    return grouped

@@ -1,0 +1,243 @@
+"""Record what a person decided: approve a label map, or take the approval back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from bidsapp import __version__
+from bidsapp.arrays import IntArray
+from bidsapp.bids.facts import recorded_facts
+from bidsapp.bids.sidecars import approved_sidecar
+from bidsapp.content import file_sha256, image_sha256
+from bidsapp.corobl.grid import GRIDS, crop_image
+from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.files import explain_write_errors, write_image, write_json
+from bidsapp.images.fingerprints import is_same_image
+from bidsapp.labels.tables import write_label_table
+from bidsapp.layout import OutputLayout, label_names, sidecar
+from bidsapp.records import Approval, LabelSource, LabelTable, Modality, Side, SideKey
+from bidsapp.review.effort import label_differences
+from bidsapp.review.events import (
+    ApprovedEvent,
+    WithdrawnEvent,
+    append_event,
+    event_facts,
+    last_events,
+    read_events,
+)
+from bidsapp.review.label_fingerprints import crop_fingerprints
+from bidsapp.review.labels_dataset import uri_from_labels
+from bidsapp.review.ledger import to_approval
+from bidsapp.review.superseded import keep_superseded
+
+_SAID = (
+    "rater",
+    "source",
+    "label_sha256",
+    "crop_sha256",
+    "transform_sha256",
+    "labels",
+    "accepted",
+    "comment",
+    "decision",
+)
+_IN_THE_NAME = {"event", "participant", "session", "hemi"}
+
+
+@dataclass(frozen=True, eq=False)
+class ShownPrediction:
+    """The prediction that a person was shown.
+
+    Attributes
+    ----------
+    labels
+        Shape (128, 256, 128), as in the head.
+    names
+        value -> name, of the model.
+    """
+
+    labels: IntArray
+    names: Mapping[int, str]
+    model: str
+    model_sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewedLabel:
+    """A label map that passed the guards.
+
+    Attributes
+    ----------
+    file
+        Where it was read from, below OUTPUT_DIR.
+    labels
+        Shape (128, 256, 128), whole numbers, on the grid of the crop, as in the head.
+    names
+        value -> name.
+    modalities
+        Of the crops that it was drawn on.
+    prediction
+        None when there was none.
+    """
+
+    file: Path
+    source: LabelSource
+    labels: IntArray
+    names: Mapping[int, str]
+    modalities: tuple[Modality, ...]
+    prediction: ShownPrediction | None = None
+
+
+def approve(
+    layout: OutputLayout,
+    key: SideKey,
+    label: ReviewedLabel,
+    *,
+    rater: str,
+    when: datetime,
+    accepted: Collection[str] = (),
+    comment: str = "",
+    decision: str = "",
+) -> Approval:
+    """Write the approved label map with its table, then the line of the ledger that makes it count, last the sidecar.
+
+    An approved label that stood there is copied to ``labels/superseded/`` before. Nothing is written when the ledger
+    already ends with this approval and the file is intact. Stopped before the ledger has it, the label does not
+    count, and the same call completes it; after that, `complete_sidecar` does. So a sidecar that says what the ledger
+    does not know means that a ledger was lost. One process at a time may approve a side.
+
+    Raises
+    ------
+    NoInputError
+        When a crop or `label.file` is missing.
+    BadDataError
+        When nobody is named as rater, or a value has no name; or a crop or the ledger is damaged.
+    CannotWriteError
+        When the disk is full or a folder cannot be written.
+    """
+    participant, session, hemi = key
+    if not rater.strip():
+        name = f"{layout.session(participant, session).name}_hemi-{hemi}"
+        raise BadDataError(f"{name} is approved by nobody", f"Name the rater in {layout.review_table.name}.")
+    unnamed = sorted(set(np.unique(label.labels).tolist()) - {0, *label.names})
+    if unnamed:
+        raise BadDataError(f"{label.file} holds values without a name: {unnamed}")
+    last = last_events(read_events(layout.ledger)).get(key)
+    event = replace(_make_event(layout, key, label, rater.strip(), when, accepted, comment), decision=decision)
+    path = layout.approved_label(*key)
+    if isinstance(last, ApprovedEvent) and _says_the_same(last, event) and _is_intact(path, last):
+        complete_sidecar(layout, last, label.file)
+        return to_approval(layout, last)
+    if path.exists() and not _is_intact(path, event):
+        keep_superseded(layout, path, when)
+    _write_label(path, label, hemi)
+    event = replace(event, file_sha256=file_sha256(path))
+    write_label_table(label_names(path), LabelTable(dict(sorted(label.names.items()))))
+    append_event(layout.ledger, event)
+    complete_sidecar(layout, event, label.file)
+    return to_approval(layout, event)
+
+
+def complete_sidecar(layout: OutputLayout, event: ApprovedEvent, drawn: Path) -> None:
+    """Write the sidecar of an approved label unless it is about this approval: a run may have been stopped before.
+
+    Parameters
+    ----------
+    drawn
+        The file that was approved.
+    """
+    label = layout.approved_label(*event.key)
+    known = recorded_facts(label) or {}
+    if (known.get("when"), known.get("file_sha256")) == (event.when, event.file_sha256):
+        return
+    crops = to_approval(layout, event).crops.values()
+    content = approved_sidecar(
+        manual=event.source == "manual",
+        sources=[uri_from_labels(layout, path) for path in (drawn, *crops)],
+        facts={name: value for name, value in event_facts(event).items() if name not in _IN_THE_NAME},
+    )
+    write_json(sidecar(label), content)
+
+
+def withdraw(layout: OutputLayout, key: SideKey, *, rater: str, when: datetime, reason: str = "") -> bool:
+    """Take an approval back, and tell whether there was one: the ledger first, then the label moves to superseded.
+
+    What an earlier call that was stopped left behind is tidied up.
+
+    Raises
+    ------
+    BadDataError
+        When the ledger is damaged.
+    CannotWriteError
+        When the disk is full or a folder cannot be written.
+    """
+    last = last_events(read_events(layout.ledger)).get(key)
+    if last is None:
+        return False
+    if isinstance(last, ApprovedEvent):
+        append_event(layout.ledger, WithdrawnEvent(when.isoformat(), rater.strip(), *key, reason))
+    path = layout.approved_label(*key)
+    if path.exists():
+        keep_superseded(layout, path, when)
+        with explain_write_errors(path):
+            for file in (label_names(path), sidecar(path), path):  # the image last: with it, all is gone
+                file.unlink(missing_ok=True)
+    return isinstance(last, ApprovedEvent)
+
+
+def _make_event(
+    layout: OutputLayout,
+    key: SideKey,
+    label: ReviewedLabel,
+    rater: str,
+    when: datetime,
+    accepted: Collection[str],
+    comment: str,
+) -> ApprovedEvent:
+    """Put together what the ledger will say, but for the fingerprint of a file that is still to be written."""
+    participant, session, hemi = key
+    crops = crop_fingerprints(layout.session(participant, session), hemi, label.modalities)
+    shown = label.prediction
+    return ApprovedEvent(
+        when=when.isoformat(),
+        rater=rater,
+        participant=participant,
+        session=session,
+        hemi=hemi,
+        source=label.source,
+        source_sha256=file_sha256(label.file),
+        label_sha256=image_sha256(label.labels, GRIDS[hemi].affine),
+        file_sha256="",
+        crop_sha256=crops.crop_sha256,
+        crop_file_sha256=crops.crop_file_sha256,
+        transform_sha256=crops.transform_sha256,
+        labels=dict(sorted(label.names.items())),
+        accepted=tuple(sorted(accepted)),
+        comment=comment,
+        model=shown.model if shown else None,
+        model_sha256=shown.model_sha256 if shown else None,
+        effort=label_differences(label.labels, label.names, shown.labels, shown.names) if shown else (),
+        version=__version__,
+    )
+
+
+def _says_the_same(recorded: ApprovedEvent, event: ApprovedEvent) -> bool:
+    """Compare what a person said and what they said it of; a newer prediction makes no new approval."""
+    return all(getattr(recorded, name) == getattr(event, name) for name in _SAID)
+
+
+def _is_intact(path: Path, event: ApprovedEvent) -> bool:
+    try:
+        return is_same_image(path, bytes_sha256=event.file_sha256, voxels_sha256=event.label_sha256)
+    except (NoInputError, BadDataError):
+        return False
+
+
+def _write_label(path: Path, label: ReviewedLabel, hemi: Side) -> None:
+    number_type = np.uint8 if label.labels.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
+    write_image(path, crop_image(label.labels.astype(number_type), hemi))

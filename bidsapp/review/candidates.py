@@ -1,0 +1,133 @@
+"""Which label map a side has: a person's correction, else another tool's, else the network's prediction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bidsapp.bids.facts import read_facts
+from bidsapp.errors import BadDataError
+from bidsapp.labels.tables import read_label_table
+from bidsapp.layout import OutputLayout
+from bidsapp.records import MODALITIES, LabelSource, LabelTable, Modality, Side, SideKey
+from bidsapp.review.protection import as_saved, unread_labels
+
+SOURCE_WORDS: Mapping[LabelSource, str] = {
+    "prediction": "prediction",
+    "manual": "correction",
+    "imported": "another tool's label map",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The label map that a decision about a side is about."""
+
+    source: LabelSource
+    path: Path
+
+
+@dataclass(frozen=True)
+class SideFacts:
+    """What OUTPUT_DIR says of a side.
+
+    Attributes
+    ----------
+    crops
+        Facts of the crop of each modality; see `read_facts`.
+    prediction
+        Facts of the network's label map; None where there is none, or where it belongs to another crop.
+    """
+
+    participant: str
+    session: str | None
+    hemi: Side
+    crops: Mapping[Modality, Mapping[str, Any]]
+    prediction: Mapping[str, Any] | None
+
+    @property
+    def key(self) -> SideKey:
+        """The side."""
+        return self.participant, self.session, self.hemi
+
+    @property
+    def crop_sha256(self) -> dict[Modality, str]:
+        """Of voxels and affine of each crop."""
+        return {modality: facts["crop_sha256"] for modality, facts in self.crops.items()}
+
+    @property
+    def volume_factor(self) -> float:
+        """Volume in the head over volume in CorObl; 1 where the transform is not known."""
+        return abs(next(iter(self.crops.values()))["registration"].get("determinant") or 1.0)
+
+
+def read_side(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> SideFacts:
+    """Read the sidecars of a side.
+
+    Raises
+    ------
+    BadDataError
+        When no crop of it is there and whole.
+    """
+    files = layout.session(participant, session)
+    crops = {modality: facts for modality in MODALITIES if (facts := read_facts(files.crop(hemi, modality)))}
+    if not crops:
+        raise BadDataError(
+            f"{files.crop(hemi, 'T1w')} is missing, or does not belong to its sidecar",
+            "Restore it, or run participant again.",
+        )
+    prediction = read_facts(files.prediction(hemi))
+    if prediction and any(
+        modality not in crops or crops[modality]["crop_sha256"] != digest
+        for modality, digest in prediction["crop_sha256"].items()
+    ):
+        prediction = None
+    return SideFacts(participant, session, hemi, crops, prediction)
+
+
+def find_candidate(layout: OutputLayout, side: SideFacts) -> Candidate | None:
+    """The label map of a side; None where nobody drew one and none was predicted.
+
+    Raises
+    ------
+    BadDataError
+        When it cannot be told which file is meant: two corrections, or one under a name that nobody looks for.
+    """
+    imported = layout.imported_label(*side.key)
+    _refuse_strangers(layout, side)
+    manual = [path for path in as_saved(layout.manual_label(*side.key)) if os.path.lexists(path)]
+    if len(manual) > 1:
+        raise BadDataError(f"{manual[0].name} and {manual[1].name} are both there", "Keep the one that counts.")
+    if manual:
+        return Candidate("manual", manual[0])
+    if imported.exists():
+        return Candidate("imported", imported)
+    if side.prediction:
+        return Candidate("prediction", layout.session(side.participant, side.session).prediction(side.hemi))
+    return None
+
+
+def _refuse_strangers(layout: OutputLayout, side: SideFacts) -> None:
+    """A correction under another name would be passed over, and the prediction approved in its place."""
+    for path in unread_labels(layout, *side.key):
+        wanted = layout.manual_label(*side.key).relative_to(layout.root)
+        raise BadDataError(
+            f"{path.relative_to(layout.root)} looks like a label map of this side, and nobody looks for it there or "
+            "under that name",
+            f"A correction is {wanted}: save it as that, in NIfTI (.nii.gz or .nii), or move it away.",
+        )
+
+
+def label_table_of(layout: OutputLayout, side: SideFacts, candidate: Candidate) -> LabelTable | None:
+    """Names of the values of a label map: its own tool's or model's, else people's own table; None: nobody says."""
+    if candidate.source == "imported":
+        names = (read_facts(candidate.path) or {}).get("labels")
+        return LabelTable({int(value): name for value, name in names.items()}) if names else None
+    if layout.label_names.exists() and candidate.source != "prediction":
+        return read_label_table(layout.label_names)
+    if side.prediction:
+        return LabelTable({int(value): name for value, name in side.prediction["labels"].items()})
+    return None

@@ -1,0 +1,419 @@
+"""What becomes of a person's decision about one side: recorded, refused with its reasons, or still open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bidsapp.arrays import IntArray
+from bidsapp.bids.facts import read_facts
+from bidsapp.content import file_sha256
+from bidsapp.corobl.grid import VOXEL_VOLUME_MM3
+from bidsapp.errors import BadDataError, HippoTuneError
+from bidsapp.files import read_json, write_json
+from bidsapp.guards.label_guards import Finding, GuardLimits, accept, check_label
+from bidsapp.images.fingerprints import read_image, read_image_sha256
+from bidsapp.layout import OutputLayout
+from bidsapp.records import Approval, LabelTable, Side, SideKey
+from bidsapp.review.agreement import agreement
+from bidsapp.review.approval import ReviewedLabel, ShownPrediction, approve, complete_sidecar, withdraw
+from bidsapp.review.candidates import SOURCE_WORDS, Candidate, SideFacts, find_candidate, label_table_of, read_side
+from bidsapp.review.events import ApprovedEvent, LedgerEvent, last_events, read_events
+from bidsapp.review.label_file import LabelFile, fix_header, read_label_file
+from bidsapp.review.ledger import find_approvals, to_approval
+from bidsapp.review.protection import is_of
+from bidsapp.review.table import ReviewRow, ReviewTable
+
+State = Literal["refused", "approved", "needs_edit", "rejected", "open"]
+ANEW = "Look again, then edit the row (another date, a comment): that makes it a new decision."
+
+
+@dataclass(frozen=True, eq=False)
+class SideOutcome:
+    """Where the review of one side stands.
+
+    Attributes
+    ----------
+    rater, comment
+        As in the table.
+    source
+        What was or would be approved, in words; empty where nobody drew anything and nothing was predicted.
+    reasons
+        Why it is refused, in words.
+    notes
+        What else a person should know, in words.
+    label
+        The label map that it is about; None: there is none.
+    """
+
+    key: SideKey
+    state: State
+    rater: str = ""
+    source: str = ""
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    comment: str = ""
+    label: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """``sub-01[_ses-1]_hemi-L``."""
+        return side_name(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inspection:
+    """A label map as the guards saw it."""
+
+    file: LabelFile
+    table: LabelTable | None
+    findings: tuple[Finding, ...]
+
+
+class ReviewDesk:
+    """One run of the review.
+
+    A decision counts for what was there when the side was reviewed last: when the prediction changed since, or
+    another tool's label map came in, the person has to look and decide again.
+
+    Parameters
+    ----------
+    mend_headers
+        Give corrections that differ from their crop in the header alone the crop's header.
+    """
+
+    def __init__(self, layout: OutputLayout, limits: GuardLimits, *, when: datetime, mend_headers: bool) -> None:
+        self.layout = layout
+        self._limits, self._when, self._mend_headers = limits, when, mend_headers
+        self._events: Sequence[LedgerEvent] = read_events(layout.ledger)
+        found = find_approvals(layout)
+        self._valid = {approval.name: approval for approval in found.valid}
+        self._refused = found.refused
+        self._shown = _read_shown(layout)
+
+    def decide(self, rows: Sequence[ReviewRow]) -> SideOutcome:
+        """Do what the rows of one side say, the last one that is decided being the one that counts.
+
+        Whatever stands in the way becomes a reason in words.
+        """
+        decided = [row for row in rows if row.status != "pending"] or rows[-1:]
+        outcome = None
+        for row in decided:
+            if row is not decided[-1] and self._is_recorded(row):
+                continue
+            outcome = self._decide_safely(row)
+        assert outcome is not None  # noqa: S101 - the last row is always decided
+        return outcome
+
+    def close(self) -> None:
+        """Remember what every side showed."""
+        write_json(self.layout.shown, self._shown)
+
+    def _decide_safely(self, row: ReviewRow) -> SideOutcome:
+        about = SideOutcome(row.key, "open", row.rater, comment=row.comment)
+        state: State = "refused" if row.status == "approved" else _state_of(row)
+        try:
+            return self._decide(row, about)
+        except HippoTuneError as error:
+            return replace(about, state=state, reasons=(". ".join(filter(None, (error.message, error.hint))),))
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+            words = f"a file of this side is damaged ({type(error).__name__}: {error})"
+            return replace(about, state=state, reasons=(words,))
+
+    def _is_recorded(self, row: ReviewRow) -> bool:
+        return any(event.key == row.key and is_of(row, event) for event in self._events)
+
+    def _decide(self, row: ReviewRow, about: SideOutcome) -> SideOutcome:
+        last = last_events(self._events).get(row.key)
+        notes: list[str] = []
+        if row.status == "pending" and not row.rater and isinstance(last, ApprovedEvent):
+            words = f"{last.rater} approved it on {last.when}, and its row is gone or pending: write the status again"
+            return replace(about, state="refused", reasons=(words,))
+        if row.status != "approved" and withdraw(
+            self.layout, row.key, rater=row.rater, when=self._when, reason=f"{row.status}: {row.comment}"
+        ):
+            notes.append("its approval was withdrawn")
+            self._events = read_events(self.layout.ledger)
+        side = read_side(self.layout, *row.key)
+        candidate = find_candidate(self.layout, side)
+        about = replace(
+            about,
+            source=SOURCE_WORDS[candidate.source] if candidate else "",
+            label=candidate.path if candidate else None,
+            notes=(*notes, *self._notes(row, side)),
+        )
+        before = self._show(side, candidate)
+        if row.status != "approved":
+            return replace(about, state=_state_of(row))
+        if last is not None and is_of(row, last):
+            return self._stand_by(about, last, candidate)
+        if candidate is None:
+            return replace(about, state="refused", reasons=("there is no label map to approve",))
+        changed = _what_changed(before, candidate)
+        if changed:
+            return replace(about, state="refused", reasons=(f"{changed}. {ANEW}",))
+        if last is None and self._ledger_was_lost(row):
+            words = f"it is approved in its sidecar, and {self.layout.ledger.name} does not know it"
+            return replace(about, state="refused", reasons=(f"{words}: restore the ledger. Or: {ANEW}",))
+        return self._approve(row, about, side, candidate)
+
+    def _show(self, side: SideFacts, candidate: Candidate | None) -> dict[str, Any]:
+        """Remember what a side shows now; returns what it showed at the last review."""
+        name = side_name(side.key)
+        before = self._shown.get(name, {})
+        now: dict[str, Any] = {"source": candidate.source if candidate else None, "label": None}
+        if candidate is not None and candidate.path.exists():
+            now["label"] = read_image_sha256(candidate.path) if _is_image(candidate.path) else None
+        same_drawing = before.get("source") == now["source"] and before.get("label") == now["label"]
+        now["crop"] = before.get("crop") if same_drawing and before.get("crop") else side.crop_sha256
+        self._shown[name] = now
+        return before
+
+    def _ledger_was_lost(self, row: ReviewRow) -> bool:
+        facts = read_facts(self.layout.approved_label(*row.key)) or {}
+        return bool(facts) and row.is_decision(facts.get("decision", ""), facts.get("comment"))
+
+    def _stand_by(self, about: SideOutcome, last: LedgerEvent, candidate: Candidate | None) -> SideOutcome:
+        """The row says what it said before: does what was approved still hold?"""
+        if not isinstance(last, ApprovedEvent):
+            return replace(about, state="refused", reasons=(f"{last.reason}. {ANEW}",))
+        if about.name in self._refused:
+            return replace(about, state="refused", reasons=(f"{self._refused[about.name]}. {ANEW}",))
+        approval = to_approval(self.layout, last)
+        why = why_drawing_changed(self.layout, approval, candidate)
+        if why:
+            return replace(about, state="refused", reasons=(f"{why}. {ANEW}",))
+        if candidate is not None and candidate.source == last.source:
+            complete_sidecar(self.layout, last, candidate.path)
+        return replace(about, state="approved", label=approval.label)
+
+    def _approve(self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate) -> SideOutcome:
+        if not row.rater.strip():
+            words = "nobody is named: write who approves into the column rater"
+            return replace(about, state="refused", reasons=(words,))
+        inspection = self._inspect(side, candidate)
+        remaining = accept(inspection.findings, row.accept)
+        notes = (*about.notes, *inspection.file.normalised, *(f.words for f in remaining if not f.blocks))
+        reasons = tuple(f"{finding.guard}: {finding.words}" for finding in remaining if finding.blocks)
+        labels, table = inspection.file.labels, inspection.table
+        if reasons or labels is None or table is None:
+            return replace(about, state="refused", reasons=reasons, notes=notes)
+        approve(
+            self.layout,
+            row.key,
+            ReviewedLabel(
+                file=candidate.path,
+                source=candidate.source,
+                labels=labels,
+                names=table.names,
+                modalities=tuple(side.crops),
+                prediction=self._prediction(side),
+            ),
+            rater=row.rater,
+            when=self._when,
+            accepted=row.accept,
+            comment=row.comment,
+            decision=row.decision,
+        )
+        self._events = read_events(self.layout.ledger)
+        return replace(about, state="approved", notes=notes, label=self.layout.approved_label(*row.key))
+
+    def _inspect(self, side: SideFacts, candidate: Candidate) -> _Inspection:
+        file = read_label_file(candidate.path, side.hemi)
+        only_header = [finding.guard for finding in file.findings] == ["header"]
+        if only_header and self._mend_headers and candidate.source == "manual":
+            original = fix_header(candidate.path, side.hemi)
+            file = read_label_file(candidate.path, side.hemi)
+            file = replace(file, normalised=(*file.normalised, f"the header was mended, {original.name} is as it was"))
+        table = label_table_of(self.layout, side, candidate)
+        findings = [*file.findings, *self._check_age(side, candidate)]
+        if table is None:
+            words = f"nobody says what its values mean: write {self.layout.label_names} (columns index, name)"
+            findings.append(Finding("file", words))
+        if file.labels is not None and table is not None:
+            findings += check_label(
+                file.labels,
+                side=side.hemi,
+                table=table,
+                prediction=self._predicted(side),
+                other_side=self._other_side(side),
+                approved_volumes_mm3=self._volumes_of_others(side.participant),
+                volume_factor=side.volume_factor,
+                source=candidate.source,
+                limits=self._limits,
+            )
+        return _Inspection(file, table, tuple(findings))
+
+    def _check_age(self, side: SideFacts, candidate: Candidate) -> list[Finding]:
+        """Tell a label map that was drawn on another crop than the one that is there."""
+        if candidate.source == "imported":
+            facts = read_facts(candidate.path)
+            if facts is None:
+                return [Finding("file", f"{candidate.path.name} was changed: a correction is saved as desc-manual")]
+            if facts["crop_sha256"] != side.crop_sha256:
+                return [Finding("stale", "it was brought in for an earlier version of the crop")]
+            if facts["on_our_crop"] is False:
+                return [Finding("stale", "it was drawn on another crop: the one beside it is not ours")]
+            if facts["on_our_crop"] is None:
+                return [Finding("stale", "nobody can tell on which crop it was drawn: look closely", blocks=False)]
+        if candidate.source == "manual" and self._shown[side_name(side.key)]["crop"] != side.crop_sha256:
+            return [Finding("stale", f"{candidate.path.name} was drawn on an earlier version of the crop")]
+        return []
+
+    def _notes(self, row: ReviewRow, side: SideFacts) -> tuple[str, ...]:
+        notes = []
+        last = last_events(self._events).get(row.key)
+        newer = side.prediction and isinstance(last, ApprovedEvent) and last.model_sha256
+        if newer and side.prediction and side.prediction["model_sha256"] != newer:
+            notes.append(f"the prediction is newer than the approval (model {side.prediction['model']})")
+        both = agreement(self.layout, self._events, row.key)
+        if both:
+            dice = ", ".join(f"{one.name} {one.dice:.2f}" for one in both.labels if one.dice is not None)
+            notes.append(f"{both.earlier} and {both.later} agree with Dice {dice}")
+        return tuple(notes)
+
+    def _predicted(self, side: SideFacts) -> IntArray | None:
+        return _read_labels(self._prediction_path(side.key)) if side.prediction else None
+
+    def _prediction(self, side: SideFacts) -> ShownPrediction | None:
+        labels, facts = self._predicted(side), side.prediction
+        if labels is None or facts is None:
+            return None
+        names = {int(value): name for value, name in facts["labels"].items()}
+        return ShownPrediction(labels, names, facts["model"], facts["model_sha256"])
+
+    def _other_side(self, side: SideFacts) -> IntArray | None:
+        other: Side = "R" if side.hemi == "L" else "L"
+        path = self._prediction_path((side.participant, side.session, other))
+        return _read_labels(path) if read_facts(path) else None
+
+    def _prediction_path(self, key: SideKey) -> Path:
+        return self.layout.session(*key[:2]).prediction(key[2])
+
+    def _volumes_of_others(self, participant: str) -> dict[str, list[float]]:
+        """Label name -> one volume per other person, the mean of their sides and sessions."""
+        people: dict[str, dict[str, list[float]]] = {}
+        for person, found in self._approved_volumes:
+            for name, volume in found.items() if person != participant else ():
+                people.setdefault(name, {}).setdefault(person, []).append(volume)
+        return {name: [float(np.mean(one)) for one in volumes.values()] for name, volumes in people.items()}
+
+    @cached_property
+    def _approved_volumes(self) -> list[tuple[str, dict[str, float]]]:
+        found = []
+        for approval in self._valid.values():
+            try:
+                found.append((approval.participant, self._volumes_of(approval)))
+            except (HippoTuneError, OSError, KeyError, ValueError):
+                continue  # that person's own row says what is wrong
+        return found
+
+    def _volumes_of(self, approval: Approval) -> dict[str, float]:
+        labels = _read_labels(approval.label)
+        side = read_side(self.layout, approval.participant, approval.session, approval.hemi)
+        voxel_mm3 = VOXEL_VOLUME_MM3 * side.volume_factor
+        return {name: float(np.count_nonzero(labels == value)) * voxel_mm3 for value, name in approval.labels.items()}
+
+
+def why_not_standing(layout: OutputLayout, table: ReviewTable, approval: Approval) -> str | None:
+    """Say why an approval that the ledger holds does not stand: its row says something else, or its drawing changed.
+
+    Approvals without a decision (of other origin than the table) stand.
+    """
+    if not approval.decision:
+        return None
+    if any(problem.key == approval.key for problem in table.problems):
+        return f"its row in {layout.review_table.name} cannot be used: run review"
+    row = table.deciding_rows().get(approval.key)
+    if row is None:
+        return f"its row in {layout.review_table.name} is gone: run review"
+    if row.status != "approved":
+        return f"its row in {layout.review_table.name} changed to {row.status!r} since: run review"
+    if not row.is_decision(approval.decision, approval.comment):
+        return f"its row in {layout.review_table.name} was edited since: run review"
+    try:
+        candidate = find_candidate(layout, read_side(layout, *approval.key))
+    except HippoTuneError as error:
+        return error.message
+    return why_drawing_changed(layout, approval, candidate)
+
+
+def why_drawing_changed(layout: OutputLayout, approval: Approval, candidate: Candidate | None) -> str | None:
+    """Say how what a person drew differs from what was approved; None when it does not, or when nothing was drawn."""
+    source = candidate.source if candidate and candidate.source != "prediction" else None
+    if approval.source != "prediction" and source is None:
+        return f"the {SOURCE_WORDS[approval.source]} that was approved on {approval.date} is gone"
+    if candidate is None or source is None or file_sha256(candidate.path) == approval.source_sha256:
+        return None
+    if source != approval.source:
+        return f"a {SOURCE_WORDS[source]} came after the {SOURCE_WORDS[approval.source]} was approved"
+    drawn, approved = (read_label_file(path, approval.hemi).labels for path in (candidate.path, approval.label))
+    if drawn is not None and approved is not None and np.array_equal(drawn, approved):
+        return None
+    return (
+        f"{candidate.path.name} changed after it was approved by {approval.rater} on {approval.date}: "
+        f"saved last {_when_and_by_whom(candidate.path)}"
+    )
+
+
+def _when_and_by_whom(path: Path) -> str:
+    """``on 2026-11-25 13:40 by ada``, as the file system knows it."""
+    when = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    try:
+        return f"on {when} by {path.owner()}"
+    except KeyError:  # a user without a name, as in containers
+        return f"on {when} by user {path.stat().st_uid}"
+
+
+def _what_changed(before: Mapping[str, Any], candidate: Candidate) -> str | None:
+    """What a person who decided after the last review has not seen; a correction is their own work."""
+    if not before or candidate.source == "manual":
+        return "the correction is gone" if before.get("source") == "manual" and candidate.source != "manual" else None
+    if before.get("source") != candidate.source:
+        was = SOURCE_WORDS.get(before["source"], "nothing") if before.get("source") else "nothing"
+        return f"at the last review there was {was}, now it is {SOURCE_WORDS[candidate.source]}"
+    if before.get("label") != read_image_sha256(candidate.path):
+        return f"the {SOURCE_WORDS[candidate.source]} changed since the last review"
+    return None
+
+
+def _read_shown(layout: OutputLayout) -> dict[str, dict[str, Any]]:
+    path = layout.shown
+    if not path.exists():
+        return {}
+    hint = "Restore it from a backup; without it, every side counts as never shown."
+    content = read_json(path, hint)
+    try:
+        if all(isinstance(one, dict) and {"source", "label", "crop"} <= one.keys() for one in content.values()):
+            return dict(content)
+        raise ValueError("its entries are not those of review")
+    except (ValueError, AttributeError) as error:
+        raise BadDataError(f"{path} is damaged: {error}", hint) from error
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        read_image_sha256(path)
+    except HippoTuneError:
+        return False
+    return True
+
+
+def side_name(key: SideKey) -> str:
+    """``sub-01[_ses-1]_hemi-L``."""
+    participant, session, hemi = key
+    return f"sub-{participant}" + (f"_ses-{session}" if session else "") + f"_hemi-{hemi}"
+
+
+def _state_of(row: ReviewRow) -> State:
+    return row.status if row.status in ("needs_edit", "rejected") else "open"
+
+
+def _read_labels(path: Path) -> IntArray:
+    return np.rint(read_image(path)[0]).astype(np.int32)
