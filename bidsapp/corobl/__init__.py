@@ -1,1 +1,6 @@
-"""CorObl space: its grids, registration to the template, resampling there and back, the left flip."""
+"""CorObl space: its grids, registration to the CIT168 template, resampling there and back, and the left flip.
+
+In: scans of one person.
+Out: crops, transforms, label maps on the grid of the scan, and measures of quality.
+Open first: preprocessing.py.
+"""

@@ -23,9 +23,8 @@ from bidsapp.cli import main as run_py
 from bidsapp.errors import NoInputError
 from bidsapp.models import fetching
 from bidsapp.models_cli import main
+from tests.conftest import ROOT
 from tests.tiny_model import Export
-
-from ..conftest import ROOT
 
 CONTENT = b"PK\x03\x04 a model " * 200_000  # more than one chunk
 GOOD = hashlib.sha256(CONTENT).hexdigest()
