@@ -222,6 +222,13 @@ class TrainingSettings:
         "model that predicted .804, .815, .794, .784, .783. From scratch with 0, 0.1, 0.25 and 1: .775, .802, .795,\n"
         ".784.",
     )
+    least_changed: float = _setting(
+        0.01,
+        _number(0, 1),
+        "Least part of its voxels in which a correction differs from the prediction (changed voxels over the union of\n"
+        "both, summed over labels). Below, the label is still the model's own drawing and counts as approved as\n"
+        "predicted. 0: one voxel is a correction. With 0.01 the two still have a Dice of .995.",
+    )
     precision: str = _setting(
         "auto",
         _choice("auto", "fp32", "bf16", "fp16"),

@@ -37,11 +37,14 @@ class LabelOrigin:
         From the prediction to a corrected label, summed over labels; None where nobody counted.
     model_sha256
         Digest of the model that predicted; None without a prediction, or where it is not known.
+    share_changed
+        The changed voxels as a part of the union of both labels, 0 to 1; None where nobody counted.
     """
 
     kind: LabelKind = "imported"
     voxels_changed: int | None = None
     model_sha256: str | None = None
+    share_changed: float | None = None
 
     @property
     def is_reference(self) -> bool:
@@ -240,6 +243,8 @@ class Approval:
         Digest of the model whose prediction was shown, if any.
     voxels_changed
         From that prediction to the approved label, summed over labels.
+    share_changed
+        The same as a part of the union of both, 0 to 1.
     """
 
     participant: str
@@ -260,6 +265,7 @@ class Approval:
     source_sha256: str = ""
     model_sha256: str | None = None
     voxels_changed: int | None = None
+    share_changed: float | None = None
 
     @property
     def key(self) -> SideKey:
@@ -275,7 +281,7 @@ class Approval:
             return LabelOrigin("as_predicted", model_sha256=self.model_sha256)
         if self.model is None and self.model_sha256 is None:
             return LabelOrigin("drawn")
-        return LabelOrigin("corrected", self.voxels_changed, self.model_sha256)
+        return LabelOrigin("corrected", self.voxels_changed, self.model_sha256, self.share_changed)
 
     @property
     def name(self) -> str:

@@ -163,7 +163,7 @@ READERS: dict[Callable[[Path], object], str | Callable[[Path], bytes]] = {
     shown: '{"sub-01_hemi-L": {"source": "prediction", "label": "ab", "crop": "cd"}}',
     approved_pairs: '{"pairs": {"a": {"source": "x", "files": {"f": "1"}}}}',
     annotated: "id\tlabels\na\tx,y\nb\tx\n",
-    origins: "id\tlabel_from\tvoxels_changed\tmodel_sha256\na\tcorrected\t12\tn/a\nb\tas_predicted\tn/a\tabc\n",
+    origins: "id\tlabel_from\tvoxels_changed\tmodel_sha256\tshare_changed\na\tcorrected\t12\tn/a\t.5\n",
     split: "participant_id\tsplit\tgeneration\nsub-a\ttrain\t1\nsub-b\ttest\t2\n",
     pairs: "id\tparticipant\themi\tleft\taccept\na\tsub-a\tL\tn/a\tscale\nb\tn/a\tn/a\tflipped\tn/a\n",
     read_scores: "\t".join(COLUMNS) + "\na\ta_hemi-L\tL\tx\t0.5\t1\t1\t1\tn/a\timported\n",

@@ -234,7 +234,7 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
     with source_of_pairs(request, state, base) as source:
         material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
-    _source_test(request, checked.table, material.channels, material.storage, split)
+    _source_test(request, settings, checked.table, material.channels, material.storage, split)
     log.info("model      %s", request.layout.root)
     if base is not None:
         matching = _match(request, base, material).matching
@@ -292,9 +292,8 @@ def _take_up_unfinished(request: GroupRequest, state: ModelState, settings: Sett
         log.warning("--iterations %s has no effect on it; give the command again afterwards", request.iterations)
     settings = config.apply_overrides(settings, {"training.iterations": str(length)}, source="segment")
     _refuse_other_network(state, settings)
-    _source_test(
-        request, LabelTable(state.labels, frozenset(state.required_labels)), state.channels, state.storage, state.split
-    )
+    table = LabelTable(state.labels, frozenset(state.required_labels))
+    _source_test(request, settings, table, state.channels, state.storage, state.split)
     for name, text in config.as_overrides(settings).items():
         if segment.settings.get(name, text) != text:
             log.info("changed since the segment began: %s = %s (was %s)", name, text, segment.settings[name])
@@ -320,7 +319,9 @@ def _open_segment(
         log.info("%s", source.vouched)
         material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
-    _source_test(request, checked.table, material.channels, material.storage, split)  # before hours of training
+    _source_test(
+        request, settings, checked.table, material.channels, material.storage, split
+    )  # before hours of training
     if said := say_leakage(lineage):
         log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
     begin = _match(request, base, material) if base is not None else None
@@ -458,14 +459,20 @@ def _parent(
 
 
 def _source_test(
-    request: GroupRequest, table: LabelTable, channels: tuple[str, ...], storage: Storage, split: Split
+    request: GroupRequest,
+    settings: Settings,
+    table: LabelTable,
+    channels: tuple[str, ...],
+    storage: Storage,
+    split: Split,
 ) -> EarlierPairs | None:
     """The pairs of --source-test, checked."""
     if request.source_test is None:
         return None
     return others_pairs(
-        request, request.source_test, table, channels, part="test", storage=storage, people=split.people
-    )
+        request, request.source_test, table, channels,
+        part="test", storage=storage, people=split.people, settings=settings,
+    )  # fmt: skip
 
 
 def _match(request: GroupRequest, base: LoadedModel, material: Material) -> Source:
@@ -656,7 +663,7 @@ def _compare_with_parent(
     found: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
         table = LabelTable(state.labels, frozenset(state.required_labels))
-        others = _source_test(request, table, state.channels, state.storage, state.split)
+        others = _source_test(request, settings, table, state.channels, state.storage, state.split)
         if others is not None:
             reader = _reader(layout, state)
             pairs["source test"] = pairs_of_others(others, state, Path(folder), reader=reader)

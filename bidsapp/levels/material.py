@@ -29,7 +29,7 @@ from bidsapp.pairs.approved import ApprovedSides, common_modalities, gather_appr
 from bidsapp.pairs.channels import default_channel_names
 from bidsapp.pairs.check_pairs import CheckedPairs, ExaminedPairs, choose_pairs, examine_pairs
 from bidsapp.pairs.names import people_kept_apart
-from bidsapp.pairs.origins import read_origins, with_origins
+from bidsapp.pairs.origins import judge_corrections, read_origins, with_origins
 from bidsapp.pairs.pairs import ByContent, FoundPairs, find_pairs, say_pairs
 from bidsapp.pairs.pairs_table import read_pairs_tables
 from bidsapp.records import Hemi, LabelTable, Pair, Split, SplitName, Vouched
@@ -153,6 +153,7 @@ def check_material(
         seen = _examine(request, source, state, found)
     kept = {pair.case for pair in found.pairs if is_kept_otherwise(pair, found.storage)}
     checked = choose_pairs(seen, skip_bad_pairs=request.skip_bad_pairs, begun=state is not None, kept=kept)
+    checked = _judge_corrections(checked, settings.training.least_changed)
     channels = _channel_names(checked, source.channels or found.channels, state, settings)
     if base is not None:
         from bidsapp.training.adoption import channel_names, refuse_other_network
@@ -167,6 +168,7 @@ def check_material(
         others_pairs(
             request, request.rehearse, checked.table, channels,
             part="train", storage=found.storage, people=people | (state.split.people if state else set()),
+            settings=settings,
         )
         if request.rehearse
         else None
@@ -203,6 +205,18 @@ def _examine(request: GroupRequest, source: PairSource, state: ModelState | None
     shown = ShownPairs(layout.pairs_table, layout.pairs_page, back=("report.html", "The model"))
     rows = read_pairs_tables(layout.pairs_table, request.output.pairs_table)
     return examine_folder(source.folder, found, rows, table=table, shown=None if request.dry_run else shown)
+
+
+def _judge_corrections(checked: CheckedPairs, least_changed: float) -> CheckedPairs:
+    """See `bidsapp.pairs.origins.judge_corrections`; says whose correction is too small to count."""
+    judged = judge_corrections(checked.pairs, least_changed)
+    small = [new.case for new, old in zip(judged, checked.pairs, strict=True) if new.origin != old.origin]
+    if small:
+        log.info(
+            "corrected in less than %g %% of their voxels (training.least_changed), so they count as approved as "
+            "predicted: %s", 100 * least_changed, shorten_list(small),
+        )  # fmt: skip
+    return replace(checked, pairs=judged)
 
 
 def _find(
@@ -340,6 +354,7 @@ def others_pairs(
     part: SplitName,
     storage: Storage,
     people: Collection[str],
+    settings: Settings,
 ) -> EarlierPairs:
     """The pairs of --rehearse and --source-test; raises as `bidsapp.training.rehearsal.earlier_pairs` does."""
     if folder.resolve() == request.layout.root.resolve():
@@ -350,6 +365,7 @@ def others_pairs(
         folder, table, channels, label_renames(request),
         part=part, storage=storage, people=people,
         participant_pattern=request.participant_pattern, left_is=request.left_is,
+        least_changed=settings.training.least_changed,
     )  # fmt: skip
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from bidsapp.errors import BadDataError
 from bidsapp.records import LabelKind, LabelOrigin, Pair
 from bidsapp.tsv import read_tsv, write_tsv
 
-_COLUMNS = ("id", "label_from", "voxels_changed", "model_sha256")
+_COLUMNS = ("id", "label_from", "voxels_changed", "model_sha256", "share_changed")
 _NOT_KNOWN = ("", "n/a")
 KIND_WORDS: Mapping[LabelKind, str] = {
     "corrected": "corrected",
@@ -24,7 +25,9 @@ KIND_WORDS: Mapping[LabelKind, str] = {
 
 
 def read_origins(path: Path, cases: Collection[str]) -> dict[str, LabelOrigin]:
-    """Read a table with the columns id and label_from, and perhaps voxels_changed and model_sha256 (``n/a``: unknown).
+    """Read a table with the columns id and label_from, and perhaps voxels_changed, model_sha256 and share_changed.
+
+    ``n/a`` in one of the latter: it is not known.
 
     Parameters
     ----------
@@ -60,11 +63,14 @@ def with_origins(pairs: Iterable[Pair], origins: Mapping[str, LabelOrigin]) -> t
     return tuple(replace(pair, origin=origins.get(pair.case, pair.origin)) for pair in pairs)
 
 
-def origin_from_json(content: Mapping[str, Any]) -> LabelOrigin:
-    """Take back what `dataclasses.asdict` made of an origin; raises `ValueError` or `KeyError`."""
-    if content["kind"] not in get_args(LabelKind):
-        raise ValueError(f"a label is {content['kind']!r}")
-    return LabelOrigin(content["kind"], content["voxels_changed"], content["model_sha256"])
+def judge_corrections(pairs: Iterable[Pair], least_changed: float) -> tuple[Pair, ...]:
+    """The pairs; labels corrected in less than this share of their voxels are still the model's own drawing."""
+    return tuple(replace(pair, origin=_judge(pair.origin, least_changed)) for pair in pairs)
+
+
+def _judge(origin: LabelOrigin, least_changed: float) -> LabelOrigin:
+    small = origin.share_changed is not None and origin.share_changed < least_changed
+    return replace(origin, kind="as_predicted") if origin.kind == "corrected" and small else origin
 
 
 def count_kinds(origins: Iterable[LabelOrigin]) -> dict[LabelKind, int]:
@@ -79,7 +85,7 @@ def say_kinds(counts: Mapping[LabelKind, int]) -> str:
 
 
 def _parse(cells: Mapping[str, str], where: str) -> LabelOrigin:
-    kind, changed, model = (cells.get(column, "") for column in _COLUMNS[1:])
+    kind, changed, model, share = (cells.get(column, "") for column in _COLUMNS[1:])
     if kind not in get_args(LabelKind):
         raise BadDataError(f"{where}: label_from is {kind!r}", f"Write one of {', '.join(get_args(LabelKind))}.")
     if changed not in _NOT_KNOWN and not re.fullmatch(r"[0-9]{1,9}", changed):
@@ -94,4 +100,17 @@ def _parse(cells: Mapping[str, str], where: str) -> LabelOrigin:
         cast(LabelKind, kind),
         None if changed in _NOT_KNOWN else int(changed),
         None if model in _NOT_KNOWN else model,
+        None if share in _NOT_KNOWN else _share(share, where),
     )
+
+
+def _share(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise BadDataError(
+            f"{where}: share_changed is {text[:100]!r}, not a number from 0 to 1", "Write n/a where nobody counted."
+        )
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +24,21 @@ class LabelDifference:
         Overlap, 0 to 1; None when neither label map has the label.
     voxels_changed
         Voxels that have the label in one of both only.
+    voxels_united
+        Voxels that have the label in either.
     """
 
     name: str
     dice: float | None
     voxels_changed: int
+    voxels_united: int
+
+
+def share_changed(effort: Iterable[LabelDifference]) -> float | None:
+    """Changed voxels as a part of the union, 0 to 1, both summed over labels; None where no label has a voxel."""
+    of_labels = list(effort)
+    united = sum(one.voxels_united for one in of_labels)
+    return sum(one.voxels_changed for one in of_labels) / united if united else None
 
 
 def label_differences(
@@ -46,7 +56,8 @@ def label_differences(
 
 def _difference(name: str, first: BoolArray, second: BoolArray) -> LabelDifference:
     overlap = dice(first, second)
-    return LabelDifference(name, None if math.isnan(overlap) else overlap, int(np.count_nonzero(first ^ second)))
+    changed, united = (int(np.count_nonzero(mask)) for mask in (first ^ second, first | second))
+    return LabelDifference(name, None if math.isnan(overlap) else overlap, changed, united)
 
 
 def _mask(labels: IntArray, names: Names, name: str) -> BoolArray:

@@ -12,6 +12,7 @@ from bidsapp.images.fingerprints import is_same_image
 from bidsapp.layout import OutputLayout
 from bidsapp.lock import folder_lock
 from bidsapp.records import Approval, Side, SideKey
+from bidsapp.review.effort import share_changed
 from bidsapp.review.events import ApprovedEvent, LedgerEvent, last_events, read_events
 from bidsapp.review.label_fingerprints import transform_sha256
 
@@ -92,6 +93,7 @@ def to_approval(layout: OutputLayout, event: ApprovedEvent) -> Approval:
         source_sha256=event.source_sha256,
         model_sha256=event.model_sha256,
         voxels_changed=sum(one.voxels_changed for one in event.effort) if event.effort else None,
+        share_changed=share_changed(event.effort),
     )
 
 

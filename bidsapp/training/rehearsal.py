@@ -19,7 +19,7 @@ from bidsapp.pairs.annotated import read_annotated
 from bidsapp.pairs.channels import default_channel_names
 from bidsapp.pairs.check_pairs import CheckedPairs, check_pairs
 from bidsapp.pairs.names import read_names
-from bidsapp.pairs.origins import read_origins, with_origins
+from bidsapp.pairs.origins import judge_corrections, read_origins, with_origins
 from bidsapp.pairs.pairs import FoundPairs, find_pairs, turn_pairs_of_model
 from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
 
@@ -68,6 +68,7 @@ def earlier_pairs(
     people: Collection[str] = (),
     participant_pattern: str | None = None,
     left_is: LeftIs | None = None,
+    least_changed: float = 0.0,
 ) -> EarlierPairs:
     """Read the pairs of a MODEL_DIR (those of one `part`) or of a folder of pairs (all).
 
@@ -81,6 +82,8 @@ def earlier_pairs(
         Of this training: what pairs are turned to, and who has a place.
     participant_pattern, left_is
         Of a folder of pairs, as `bidsapp.pairs.pairs.find_pairs` takes them.
+    least_changed
+        Of a folder of pairs: see `bidsapp.pairs.origins.judge_corrections`.
 
     Raises
     ------
@@ -111,7 +114,8 @@ def earlier_pairs(
         drawn = read_annotated(partly, cases, own_table) if partly.exists() else {}
         stated = origins_file(folder)
         if stated.exists():
-            found = replace(found, pairs=with_origins(found.pairs, read_origins(stated, cases)))
+            told = with_origins(found.pairs, read_origins(stated, cases))
+            found = replace(found, pairs=judge_corrections(told, least_changed))
     if not found.pairs:
         raise NoInputError(f"{folder} has no pairs{f' in {part}' if state else ''}", "Name another one.")
     _refuse_other_channels(folder, found, state, channels)

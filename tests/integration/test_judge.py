@@ -38,15 +38,20 @@ def group(approved: ApprovedLabels, layout: ModelLayout, *options: object) -> in
 
 
 def say_who_drew(approved: ApprovedLabels, model: str) -> None:
-    """Nearly all sides were approved as `model` predicted them; one side each of two people was corrected."""
+    """Nearly all sides were approved as `model` predicted them; one side each of two people was corrected.
+
+    The other side of these two was saved with hardly a voxel changed.
+    """
     for name, approval in approved.approvals.items():
-        corrected = approval.participant in CORRECTED and approval.hemi == "L"
+        saved = approval.participant in CORRECTED
+        changed = (120 if approval.hemi == "L" else 3) if saved else 0
         approved.approvals[name] = replace(
             approval,
-            source="manual" if corrected else "prediction",
+            source="manual" if saved else "prediction",
             model="a model",
             model_sha256=model,
-            voxels_changed=120 if corrected else 0,
+            voxels_changed=changed,
+            share_changed=changed / 3000,
         )
 
 
@@ -67,6 +72,8 @@ def test_a_model_is_never_worse_than_the_one_that_drew_the_labels(
     said = capsys.readouterr().out
     assert "200 images of the models before were checked" in said
     assert "could not be checked" not in said
+    small = "(training.least_changed), so they count as approved as predicted: sub-P03_hemi-R, sub-P07_hemi-R"
+    assert f"corrected in less than 1 % of their voxels {small}" in said
     places = {row.participant_id: row.split for row in read_split(layout.split).rows}
     assert {places[f"sub-{person}"] for person in CORRECTED} == {"validation", "test"}
     assert "too few to tell: 1 side was corrected; correct 5 more, each of another person (there are 1: add" in said

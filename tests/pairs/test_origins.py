@@ -12,8 +12,8 @@ from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout, origins_file
 from bidsapp.model_dir.state import ModelState, Segment, TrainedCase, Vouched, read_state, write_state
 from bidsapp.pairs.approved import gather_approved, update_training_folder
-from bidsapp.pairs.origins import count_kinds, read_origins, say_kinds, with_origins, write_origins
-from bidsapp.records import LabelOrigin, LabelSource, Pair, Split, SplitRow
+from bidsapp.pairs.origins import count_kinds, judge_corrections, read_origins, say_kinds, with_origins, write_origins
+from bidsapp.records import LabelKind, LabelOrigin, LabelSource, Pair, Split, SplitRow
 from bidsapp.review.selection import Wanted
 from bidsapp.training.rehearsal import earlier_pairs
 from tests.approvals import ApprovedLabels
@@ -21,7 +21,7 @@ from tests.training_folder import TrainingFolder
 
 MODEL = "5" * 64
 ORIGINS = {
-    "sub-01_hemi-R": LabelOrigin("corrected", 120, MODEL),
+    "sub-01_hemi-R": LabelOrigin("corrected", 120, MODEL, 0.03),
     "sub-02_hemi-R": LabelOrigin("as_predicted", None, MODEL),
     "sub-03_hemi-R": LabelOrigin("drawn"),
 }
@@ -55,10 +55,10 @@ def test_an_approval_says_how_its_label_came_about(
 def test_the_table_is_as_documented(tmp_path: Path) -> None:
     write_origins(tmp_path / "origins.tsv", ORIGINS)
     assert (tmp_path / "origins.tsv").read_text().splitlines() == [
-        "id\tlabel_from\tvoxels_changed\tmodel_sha256",
-        f"sub-01_hemi-R\tcorrected\t120\t{MODEL}",
-        f"sub-02_hemi-R\tas_predicted\tn/a\t{MODEL}",
-        "sub-03_hemi-R\tdrawn\tn/a\tn/a",
+        "id\tlabel_from\tvoxels_changed\tmodel_sha256\tshare_changed",
+        f"sub-01_hemi-R\tcorrected\t120\t{MODEL}\t0.03",
+        f"sub-02_hemi-R\tas_predicted\tn/a\t{MODEL}\tn/a",
+        "sub-03_hemi-R\tdrawn\tn/a\tn/a\tn/a",
     ]
     assert read_origins(tmp_path / "origins.tsv", ORIGINS) == ORIGINS
 
@@ -73,11 +73,13 @@ def test_the_table_is_as_documented(tmp_path: Path) -> None:
         ("sub-01_hemi-R\tcorrected\t-5", "voxels_changed is '-5'"),
         ("sub-01_hemi-R\tcorrected\t" + "9" * 5000, "voxels_changed is '999"),
         ("sub-01_hemi-R\tas_predicted\tn/a\tthe built-in", "model_sha256 is 'the built-in'"),
+        ("sub-01_hemi-R\tcorrected\t5\tn/a\t1.5", "share_changed is '1.5'"),
+        ("sub-01_hemi-R\tcorrected\t5\tn/a\tnan", "share_changed is 'nan'"),
     ],
 )
 def test_a_cell_that_does_not_fit_is_named(tmp_path: Path, row: str, said: str) -> None:
     path = tmp_path / "origins.tsv"
-    path.write_text(f"id\tlabel_from\tvoxels_changed\tmodel_sha256\n{row}\n")
+    path.write_text(f"id\tlabel_from\tvoxels_changed\tmodel_sha256\tshare_changed\n{row}\n")
     with pytest.raises(BadDataError) as caught:
         read_origins(path, ORIGINS)
     assert said in caught.value.message
@@ -91,6 +93,24 @@ def test_what_is_not_listed_was_imported() -> None:
     assert say_kinds(count_kinds(pair.origin for pair in told)) == "1 corrected, 1 imported"
 
 
+@pytest.mark.parametrize(
+    ("told", "least", "kind"),
+    [
+        (LabelOrigin("corrected", 9, MODEL, 0.009), 0.01, "as_predicted"),
+        (LabelOrigin("corrected", 10, MODEL, 0.01), 0.01, "corrected"),
+        (LabelOrigin("corrected", 1, MODEL, 0.001), 0, "corrected"),
+        (LabelOrigin("corrected", 1, MODEL), 0.01, "corrected"),  # nobody knows the share
+        (LabelOrigin("imported", 1, MODEL, 0.001), 0.01, "imported"),
+        (LabelOrigin("as_predicted", 500, MODEL, 0.5), 0.01, "as_predicted"),
+    ],
+)
+def test_a_correction_that_changed_next_to_nothing_is_still_the_prediction(
+    told: LabelOrigin, least: float, kind: LabelKind
+) -> None:
+    pair = Pair("a", "a", "R", (Path("img"),), Path("lbl"), origin=told)
+    assert judge_corrections([pair], least) == (replace(pair, origin=replace(told, kind=kind)),)
+
+
 def test_a_folder_that_is_rehearsed_says_so_too(tmp_path: Path) -> None:
     folder = TrainingFolder(tmp_path / "pairs")
     for case in ORIGINS:
@@ -102,6 +122,8 @@ def test_a_folder_that_is_rehearsed_says_so_too(tmp_path: Path) -> None:
     table = read_label_table(folder.path / "labels.tsv")
     found = earlier_pairs(folder.path, table, ("MRI",), {}, part="train")
     assert {pair.case: pair.origin for pair in found.pairs} == ORIGINS
+    found = earlier_pairs(folder.path, table, ("MRI",), {}, part="train", least_changed=0.04)
+    assert say_kinds(count_kinds(pair.origin for pair in found.pairs)) == "1 drawn, 2 approved as predicted"
 
 
 def state(vouched: Vouched) -> ModelState:

@@ -130,7 +130,11 @@ def make_model(
         }
         | {
             case: TrainedCase(
-                f"person {case}", "R", "test", "ef" * 32, origin=LabelOrigin((kinds or {}).get(case, "imported"), 77)
+                f"person {case}",
+                "R",
+                "test",
+                "ef" * 32,
+                origin=LabelOrigin((kinds or {}).get(case, "imported"), 77, None, 0.125),
             )
             for case in dice
         },
@@ -415,7 +419,8 @@ def test_labels_that_a_model_drew_stand_apart(tmp_path):
         ("median", "mid"),
         ("worst", "low"),
     ]
-    assert "corrected77n/aefefefefefef" in text  # kind, voxels changed, model and content of a pair
+    assert "corrected7712.50 %n/aefefefefefef" in text  # kind, voxels changed, their share, model, content of a pair
+    assert "corrected in less than 1 % of its voxels counts as approved as predicted" in text
 
 
 def test_too_few_labels_of_people_leave_no_headline(tmp_path):

@@ -28,7 +28,7 @@ APPROVED = ApprovedEvent(
     comment='"good"',
     model="a-model",
     model_sha256=None,
-    effort=(LabelDifference("CA1", 0.5, 12), LabelDifference("cyst", None, 0)),
+    effort=(LabelDifference("CA1", 0.5, 12, 18), LabelDifference("cyst", None, 0, 0)),
     version="1.0",
 )
 WITHDRAWN = WithdrawnEvent("2026-01-02T12:00:00+00:00", "bo", "02", None, "R", "wrong side")
@@ -89,6 +89,7 @@ def test_a_line_that_was_cut_off_is_passed_over_and_left(path: Path, cut: int) -
         (b'"T1w": "d"', b'"T1w": ["d"]', "crop_sha256 is "),
         (b'"dice": 0.5', b'"dice": "much"', "effort is "),
         (b'"voxels_changed": 12', b'"voxels_changed": [12]', "effort is "),
+        (b'"voxels_united": 18', b'"voxels_united": "many"', "effort is "),
         (b'"dice": 0.5', b'"dice": NaN', "a number is nan"),
         (b'"accepted": ["volume"]', b'"accepted": 3', "line 1 is damaged"),
         (b'"rater": "', b'"rater": "bo", "rater": "', "'rater' stands twice"),
@@ -101,6 +102,15 @@ def test_damage_in_the_middle_names_file_and_line(path: Path, old: bytes, new: b
     with pytest.raises(BadDataError, match=r"approvals\.jsonl, line 1") as caught:
         read_events(path)
     assert words in caught.value.message
+
+
+def test_a_line_of_an_older_version_tells_the_union_by_dice_and_changed_voxels(path: Path) -> None:
+    """Dice .5 with 12 changed voxels: 24 in both masks together, 6 of them in either mask twice, 18 in the union."""
+    content = path.read_bytes()
+    old = content.replace(b', "voxels_united": 18', b"").replace(b', "voxels_united": 0', b"")
+    assert b"voxels_united" not in old
+    path.write_bytes(old)
+    assert read_events(path) == [APPROVED, WITHDRAWN]
 
 
 def test_blank_lines_and_what_later_versions_add_do_no_harm(path: Path) -> None:

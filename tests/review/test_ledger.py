@@ -73,10 +73,11 @@ def test_an_approval_is_recorded_with_all_that_it_rests_on(person: Person) -> No
     assert (event.model, event.model_sha256, event.accepted) == ("a-model", "abc", ("pieces", "volume"))
     # the prediction's CA1 is a block from plane 40 to 49 (there with value 2), the approved one from 42 to 51
     assert event.effort == (
-        LabelDifference("CA1", 0.8, 400),
-        LabelDifference("DG", None, 0),
-        LabelDifference("cyst", 0.0, 1000),
+        LabelDifference("CA1", 0.8, 400, 1200),
+        LabelDifference("DG", None, 0, 0),
+        LabelDifference("cyst", 0.0, 1000, 1000),
     )
+    assert (approved.voxels_changed, approved.share_changed) == (1400, 1400 / 2200)
 
     said = json.loads(sidecar(layout.approved_label(*KEY)).read_text())
     assert said["Manual"] is True
@@ -86,7 +87,12 @@ def test_an_approval_is_recorded_with_all_that_it_rests_on(person: Person) -> No
         "bids:hippotune:sub-01/anat/sub-01_hemi-L_space-corobl_desc-preproc_T2w.nii.gz",
     ]
     assert said["HippoTune"]["label_sha256"] == event.label_sha256
-    assert said["HippoTune"]["effort"][0] == {"name": "CA1", "dice": 0.8, "voxels_changed": 400}
+    assert said["HippoTune"]["effort"][0] == {
+        "name": "CA1",
+        "dice": 0.8,
+        "voxels_changed": 400,
+        "voxels_united": 1200,
+    }
 
     assert find_approvals(layout).valid == (approved,)
     assert find_approvals(layout).refused == {}
@@ -287,7 +293,7 @@ def test_two_raters_are_both_kept_and_compared(person: Person) -> None:
     both = agreement(layout, events, KEY)
     assert both is not None
     assert (both.earlier, both.later) == ("ana", "bo")
-    assert both.labels[0] == LabelDifference("CA1", 0.7, 600)
+    assert both.labels[0] == LabelDifference("CA1", 0.7, 600, 1300)
     kept = layout.superseded("2026-01-02") / layout.approved_label(*KEY).relative_to(layout.labels)
     assert sidecar(kept).exists()
     assert label_names(kept).exists()
@@ -298,7 +304,7 @@ def test_two_raters_of_the_same_voxels_agree(person: Person) -> None:
     approve_block(person, 42, "bo", 2)
     both = agreement(person.layout, read_events(person.layout.ledger), KEY)
     assert both is not None
-    assert both.labels[0] == LabelDifference("CA1", 1.0, 0)
+    assert both.labels[0] == LabelDifference("CA1", 1.0, 0, 1000)
     assert superseded(person.layout) == []
 
 
