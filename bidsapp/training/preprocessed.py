@@ -99,24 +99,34 @@ def _read_locations(path: Path, shape: tuple[int, ...], largest_label: int) -> d
 
 def write_marker(layout: ModelLayout, case: str, content: str) -> None:
     """Note what a case was made from, and what its files are; comes last, so that a killed run does the case again."""
+    text = "\n".join([content, *(f"{_stamp(path)} {file_sha256(path)}" for path in layout.preprocessed_case(case))])
     path = layout.preprocessed_hashes / case
-    text = _marker(layout, case, content)
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def is_whole(layout: ModelLayout, case: str, content: str) -> bool:
-    """Whether a case was made from `content`, and every file of it is the one that was written then."""
+    """Whether a case was made from `content`, and every file of it is the one that was written then.
+
+    Files are hashed only where a size or time of change is not what was noted: in copies, or after damage. Otherwise
+    these suffice, since nothing rests on the hash but that a damaged case is made anew: whoever forges both could write
+    the marker too, and `read_case` runs nothing and checks what it reads.
+    """
+    files = layout.preprocessed_case(case)
     try:
-        noted = (layout.preprocessed_hashes / case).read_bytes()
-        if not noted.startswith(content.encode()) or not all(one.is_file() for one in layout.preprocessed_case(case)):
+        noted, *lines = (layout.preprocessed_hashes / case).read_text(encoding="utf-8").split("\n")
+        if noted != content or len(lines) != len(files) or not all(path.is_file() for path in files):
             return False
-        return noted == _marker(layout, case, content).encode()
-    except OSError:
+        stamps = [_stamp(path) for path in files]
+        if all(line.startswith(f"{stamp} ") for line, stamp in zip(lines, stamps, strict=True)):
+            return True
+        return [line.rpartition(" ")[2] for line in lines] == [file_sha256(path) for path in files]
+    except (OSError, UnicodeDecodeError):
         return False
-
-
-def _marker(layout: ModelLayout, case: str, content: str) -> str:
-    return "\n".join([content, *(file_sha256(path) for path in layout.preprocessed_case(case))])
 
 
 def forget_cases(layout: ModelLayout, kept: set[str]) -> None:

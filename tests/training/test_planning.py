@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from bidsapp.config import TrainingSettings, preset_settings
+from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.layout import DATASET, ModelLayout
 from bidsapp.model_dir.nnunet_files import read_plans
@@ -135,6 +137,32 @@ def test_a_flipped_bit_in_any_file_of_a_case_has_it_preprocessed_again(prepared:
         preprocess_cases(prepared, cases, processes=1)
     assert path.read_bytes() == whole
     assert {one: one.stat().st_mtime_ns for one in others} == others
+
+
+def test_a_case_is_hashed_only_where_size_or_time_changed(prepared: ModelLayout) -> None:
+    case = first_case(prepared)
+    path = prepared.preprocessed_case(case)[0]
+    whole, then = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(path, ns=(then, then))
+    assert is_whole(prepared, case, "one")  # nobody looked inside
+    path.write_bytes(whole[:-1])
+    os.utime(path, ns=(then, then))
+    assert not is_whole(prepared, case, "one")
+    path.write_bytes(whole)
+    os.utime(path, ns=(then + 1, then + 1))
+    assert is_whole(prepared, case, "one")  # a copy: the hash tells
+    assert not is_whole(prepared, case, "two")
+
+
+def test_a_marker_of_hashes_alone_is_read(prepared: ModelLayout) -> None:
+    case = first_case(prepared)
+    marker = prepared.preprocessed_hashes / case
+    lines = ["one", *(file_sha256(path) for path in prepared.preprocessed_case(case))]
+    marker.write_text("\n".join(lines))
+    assert is_whole(prepared, case, "one")
+    marker.write_text("\n".join(lines[:-1]))
+    assert not is_whole(prepared, case, "one")
 
 
 def test_what_is_not_of_a_case_is_swept(prepared: ModelLayout) -> None:
