@@ -143,6 +143,12 @@ def grow(tree: Path) -> None:
     assert "with rehearsal: second scanner" in said
 
 
+def predicted_weight(tree: Path) -> None:
+    small = ("--people", "1", "1", "1", "1", "--iterations", "1", "--weights", "0.5", "--begin-with", "scratch")
+    said = run(tree, "benchmarks/predicted_weight.py", *small)
+    assert "scratch, weight 0.5: Dice " in said
+
+
 def participant(tree: Path) -> None:
     words = ("--head", COLIN, "--hemi", "R", "--iterations", "0", "--large", "--features", "2", "2", "2", "2", "2", "2")
     said = run(tree, "benchmarks/participant.py", *words)
@@ -220,6 +226,7 @@ SCRIPTS: dict[str, Callable[[Path], None]] = {
     "benchmarks/train.py": train,
     "benchmarks/finetune.py": finetune,
     "benchmarks/grow.py": grow,
+    "benchmarks/predicted_weight.py": predicted_weight,
     "benchmarks/participant.py": participant,
     "benchmarks/registration.py": registration,
     "benchmarks/guards.py": guards,
