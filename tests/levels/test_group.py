@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bidsapp.layout import ModelLayout
-from bidsapp.levels.group import _parent
+from bidsapp.levels.opening import _parent
 from bidsapp.model_dir.state import ModelState
 from bidsapp.records import Split
 
