@@ -25,6 +25,7 @@ from bidsapp.printable import printable
 
 if TYPE_CHECKING:
     import nibabel
+    from pydantic import ValidationError
 
 DEEPEST_JSON = 100
 """Levels of lists and objects; what nnU-Net, BIDS and we write has fewer than ten."""
@@ -36,6 +37,13 @@ NOBODY_WRITES_SECONDS = 24 * 3600.0
 
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 """How disks without hard links, and some file servers, refuse one."""
+
+_KINDS = {
+    "string_type": "a text", "int_type": "a whole number", "float_type": "a number", "bool_type": "true or false",
+    "list_type": "a list", "tuple_type": "a list", "dict_type": "an object", "model_type": "an object",
+    "dataclass_type": "an object",
+}  # fmt: skip
+"""Kinds of values by the errors of pydantic that want them, in the words of people who write files."""
 
 _NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
@@ -389,7 +397,7 @@ def check_values(content: object, kinds: Mapping[str, Any], *, needed: Collectio
             raise ValueError(f"{name} is missing")
 
 
-def typed_json(kind: Any, content: object, *, name: str = "", more: bool = False) -> Any:
+def typed_json(kind: Any, content: object, *, name: str = "", more: bool | None = False) -> Any:
     """Values of JSON as a record or another `kind` of typed value; raises ValueError with place and value.
 
     Parameters
@@ -397,16 +405,35 @@ def typed_json(kind: Any, content: object, *, name: str = "", more: bool = False
     name
         Where `content` stands, for the message.
     more
-        Whether a record may hold what `kind` does not name.
+        Whether a record may hold what `kind` does not name; None: as each record's own configuration says.
     """
     from pydantic import ValidationError
 
+    extra = None if more is None else "ignore" if more else "forbid"
     try:
-        return _adapter(kind).validate_json(json.dumps(content), strict=True, extra="ignore" if more else "forbid")
+        return _adapter(kind).validate_json(json.dumps(content, default=_not_json), strict=True, extra=extra)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, (*filter(None, [name]), *first["loc"]))) or "it"
-        raise ValueError(f"{printable(place)[:200]} is {ascii(first['input'])[:80]}: {first['msg']}") from error
+        raise ValueError(_in_words(error, name)) from error
+
+
+def _in_words(error: ValidationError, name: str) -> str:
+    """The first thing that pydantic found: where it stands, what it is, and what it must be."""
+    first = error.errors(include_url=False)[0]
+    place = printable(".".join(map(str, (*filter(None, [name]), *first["loc"]))))[:200] or "it"
+    if first["type"] == "missing":
+        return f"{place} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{place} is not known"
+    if first["type"] == "value_error":  # a check of ours says what is wrong
+        return f"{place} {first['ctx']['error']}"
+    kind = _KINDS.get(first["type"])
+    wanted = f"it must be {kind}" if kind else re.sub(r"^\w+ should", "it must", first["msg"])
+    return f"{place} is {ascii(first['input'])[:80]}: {wanted}"
+
+
+def _not_json(value: object) -> dict[str, str]:
+    """What TOML has and JSON has not, such as a date: it is refused where a text or a number is wanted."""
+    return {type(value).__name__: str(value)}
 
 
 @cache

@@ -18,3 +18,10 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(ascii(one)[1:-1] if is_control(one) and one not in keep else one for one in text)
+
+
+def refuse_controls(text: str) -> str:
+    """`text`, for fields of a schema; raises ValueError where it holds control characters."""
+    if any(map(is_control, text)):
+        raise ValueError(f"holds control characters: {ascii(text)[:80]}")
+    return text

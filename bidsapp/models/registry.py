@@ -4,64 +4,117 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from bidsapp.errors import BadDataError, NoInputError
-from bidsapp.files import expand_home, open_file
-from bidsapp.layout import ModelPlaces
-from bidsapp.printable import is_control
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-ARCHITECTURE = "nnU-Net v2"
+from bidsapp.errors import BadDataError, NoInputError
+from bidsapp.files import expand_home, open_file, typed_json
+from bidsapp.layout import ModelPlaces
+from bidsapp.printable import refuse_controls
+
 UNKNOWN_LICENCE = "unknown"
 RESERVED_NAMES = ("none", "scratch")
 MAX_REGISTRY_BYTES = 2**20
-MAX_TEXT = 2000
 NAME = r"[A-Za-z0-9][A-Za-z0-9_+-]{0,99}"
 
 
-@dataclass(frozen=True)
-class RegistryEntry:
-    """What is known of a model before its file is opened.
+def _is_filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text.strip()
 
-    Attributes
-    ----------
-    channels
-        Names of the images that it takes, in order.
-    labels
-        Names; empty: not known.
-    url
-        The file itself; None: not known, or `path`.
-    page
-        Where people find the file: a web page or the address of a DOI.
-    path
-        A file or folder of this machine, absolute; a lab's own.
-    sha256
-        Of the file, lower case; None: nobody stated it.
-    verified
-        Whether those who wrote the list ran the model.
-    listed_in
-        The file that the entry stands in.
-    """
+
+def _differ(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("names one twice")
+    return names
+
+
+def _is_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must be an address that starts with https:// or http://; a file of yours goes to path")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("holds a user name or password, and everybody would see it")
+    return text
+
+
+def _is_doi(text: str) -> str:
+    text = text.removeprefix("https://doi.org/").removeprefix("doi:")
+    if not re.fullmatch(r"10\.\d{4,9}/[!-~]+", text):
+        raise ValueError("must look like 10.5281/zenodo.1234567")
+    return f"https://doi.org/{text}"
+
+
+def _is_sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("must be 64 digits from 0 to f; leave it out where nobody stated it")
+    return text.lower()
+
+
+Text = Annotated[str, Field(max_length=2000), AfterValidator(refuse_controls)]
+Filled = Annotated[Text, AfterValidator(_is_filled)]
+Names = Annotated[tuple[Filled, ...], AfterValidator(_differ)]
+Address = Annotated[Filled, AfterValidator(_is_address)]
+
+
+class RegistryEntry(BaseModel):
+    """What is known of a model before its file is opened."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
-    title: str
-    channels: tuple[str, ...]
     listed_in: Path
-    space: str = "corobl"
-    labels: tuple[str, ...] = ()
-    architecture: str = ARCHITECTURE
-    url: str | None = None
-    page: str | None = None
-    path: Path | None = None
-    sha256: str | None = None
-    licence: str = UNKNOWN_LICENCE
-    citation: str = ""
+    """The list that the entry stands in."""
+    title: Filled
+    channels: Annotated[Names, Field(min_length=1)]
+    """Names of the images that it takes, in order."""
+    space: Filled = "corobl"
+    labels: Names = ()
+    """Names; empty: not known."""
+    architecture: Literal["nnU-Net v2"] = "nnU-Net v2"
+    """The only one that runs here."""
+    url: Address | None = None
+    """The file itself."""
+    given_page: Address | None = Field(default=None, alias="page")
+    doi: Annotated[Filled, AfterValidator(_is_doi)] | None = None
+    """As an address, whatever its form in the list."""
+    given_path: Filled | None = Field(default=None, alias="path")
+    sha256: Annotated[Text, AfterValidator(_is_sha256)] | None = None
+    """Of the file, in lower case; None: nobody stated it."""
+    licence: Filled = UNKNOWN_LICENCE
+    citation: Text = ""
     verified: bool = False
-    note: str = ""
+    """Whether those who wrote the list ran the model."""
+    note: Text = ""
+
+    @model_validator(mode="after")
+    def _says_where_it_is_once(self) -> Self:
+        if self.given_page and self.doi:
+            raise ValueError("has a page and a doi; one says where people find it")
+        if not (self.url or self.given_path or self.page):
+            raise ValueError("does not say where the model is: url, path, page or doi")
+        if self.url and self.given_path:
+            raise ValueError("has a url and a path; one says where the model is")
+        return self
+
+    @property
+    def page(self) -> str | None:
+        """Where people find the file: a web page or the address of a DOI."""
+        return self.given_page or self.doi
+
+    @property
+    def path(self) -> Path | None:
+        """A file or folder of this machine, absolute; a lab's own. The list says it relative to itself."""
+        return self.listed_in.absolute().parent / expand_home(self.given_path) if self.given_path else None
 
     @property
     def address(self) -> str:
@@ -85,7 +138,7 @@ def load_registry(places: ModelPlaces) -> dict[str, RegistryEntry]:
     NoInputError
         When the lab's file does not exist.
     BadDataError
-        When something in a file is not as it must be, or a name stands for two models.
+        When something in a file is not as it must be, or two models have one name.
     """
     entries = read_registry(places.shipped_registry)
     if places.registry is None:
@@ -103,14 +156,21 @@ def load_registry(places: ModelPlaces) -> dict[str, RegistryEntry]:
 
 def read_registry(path: Path) -> dict[str, RegistryEntry]:
     """The entries of one file by name; see `load_registry` for what is raised."""
-    tables = _parse(path)
     entries: dict[str, RegistryEntry] = {}
-    for name, table in tables.items():
+    for name, table in _parse(path).items():
         if not re.fullmatch(NAME, name) or name.lower() in RESERVED_NAMES:
-            raise _bad(path, ascii(name), "is no name for a model: letters, digits and _+-, neither none nor scratch")
+            raise _bad(path, f"{name!a} is no name for a model: letters, digits and _+-, neither none nor scratch")
         if name.lower() in {one.lower() for one in entries}:
-            raise _bad(path, name, "stands for two models; disks do not all tell upper from lower case")
-        entries[name] = _entry(name, table, path)
+            raise _bad(path, f"{name} is the name of two models; some disks do not tell upper from lower case")
+        if not isinstance(table, dict):
+            raise _bad(path, f"{name} must be a table: [NAME], and below it title, channels, ...")
+        own = {"name": name, "listed_in": str(path)}
+        if own.keys() & table:
+            raise _bad(path, f"{name}.{min(own.keys() & table)} is not known")
+        try:
+            entries[name] = typed_json(RegistryEntry, table | own, name=name)
+        except ValueError as error:
+            raise _bad(path, str(error)) from error
     return entries
 
 
@@ -130,121 +190,5 @@ def _parse(path: Path) -> dict[str, Any]:
         raise BadDataError(f"the registry {path} cannot be read as TOML: {error}", "Mend that line.") from error
 
 
-def _entry(name: str, table: object, path: Path) -> RegistryEntry:
-    if not isinstance(table, dict):
-        raise _bad(path, name, "must be a table: [NAME], and below it title, channels, ...")
-    for key in table:
-        if key not in _READERS:
-            raise _bad(path, f"{name}.{key}", f"is not known; known are {', '.join(_READERS)}")
-    for key in ("title", "channels"):
-        if key not in table:
-            raise _bad(path, f"{name}.{key}", "is missing")
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        try:
-            values[key] = _READERS[key](value)
-        except ValueError as error:
-            raise _bad(path, f"{name}.{key}", str(error)) from None
-    if "page" in values and "doi" in values:
-        raise _bad(path, name, "has a page and a doi; one says where people find it")
-    values["page"] = values.pop("doi", values.get("page"))
-    if not any(values.get(key) for key in ("url", "path", "page")):
-        raise _bad(path, name, "does not say where the model is: url, path, page or doi")
-    if values.get("url") and values.get("path"):
-        raise _bad(path, name, "has a url and a path; one says where the model is")
-    if values.get("path"):
-        values["path"] = path.absolute().parent / expand_home(values["path"])
-    return RegistryEntry(name=name, listed_in=path, **values)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise ValueError(f"must be a text of at most {MAX_TEXT} characters")
-    if any(map(is_control, value)):
-        raise ValueError("holds control characters")
-    return value
-
-
-def _filled(value: object) -> str:
-    text = _text(value).strip()
-    if not text:
-        raise ValueError("is empty")
-    return text
-
-
-def _names(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError("must be a list of texts")
-    names = tuple(_filled(one) for one in value)
-    if len(set(names)) < len(names):
-        raise ValueError("names one twice")
-    return names
-
-
-def _channels(value: object) -> tuple[str, ...]:
-    names = _names(value)
-    if not names:
-        raise ValueError("is empty")
-    return names
-
-
-def _architecture(value: object) -> str:
-    if value != ARCHITECTURE:
-        raise ValueError(f"must be {ARCHITECTURE!r}, the only one that runs here")
-    return ARCHITECTURE
-
-
-def _url(value: object) -> str:
-    text = _filled(value)
-    try:
-        parts = urlsplit(text)
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        known = False
-    if not known or not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("must be an address that starts with https:// or http://; a file of yours goes to path")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("holds a user name or password; it would be shown to everybody")
-    return text
-
-
-def _doi(value: object) -> str:
-    text = _filled(value).removeprefix("https://doi.org/").removeprefix("doi:")
-    if not re.fullmatch(r"10\.\d{4,9}/[!-~]+", text):
-        raise ValueError("must look like 10.5281/zenodo.1234567")
-    return f"https://doi.org/{text}"
-
-
-def _sha256(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value):
-        raise ValueError("must be 64 digits from 0 to f; leave it out where nobody stated it")
-    return value.lower()
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-_READERS: dict[str, Callable[[object], object]] = {
-    "title": _filled,
-    "channels": _channels,
-    "space": _filled,
-    "labels": _names,
-    "architecture": _architecture,
-    "url": _url,
-    "page": _url,
-    "doi": _doi,
-    "path": _filled,
-    "sha256": _sha256,
-    "licence": _filled,
-    "citation": _text,
-    "verified": _boolean,
-    "note": _text,
-}
-"""Key -> what turns its value into ours; raises ValueError with what is wrong."""
-
-
-def _bad(path: Path, key: str, reason: str) -> BadDataError:
-    return BadDataError(f"{path}: {key} {reason}", "Mend it; bidsapp/models/registry.toml shows the form.")
+def _bad(path: Path, what: str) -> BadDataError:
+    return BadDataError(f"{path}: {what}", "Mend it; bidsapp/models/registry.toml shows the form.")
