@@ -105,10 +105,38 @@ def explain(error: Exception) -> HippoTuneError | None:
     could_be_read = os.access(path, os.R_OK) or (not os.path.lexists(path) and os.access(path.parent, os.X_OK))
     if error.errno in _NO_ROOM or (error.errno in _REFUSED and could_be_read):
         words = f"{path} cannot be written: {error.strerror}"
-        return _caused(CannotWriteError(words, "Free some space, or choose another folder."), error)
+        return _caused(CannotWriteError(words, way_to_write(error)), error)
     if error.errno in _REFUSED | _NO_FILE:
-        return _caused(NoInputError(f"{path} cannot be read: {error.strerror}", "Look at its permissions."), error)
+        return _caused(NoInputError(f"{path} cannot be read: {error.strerror}", way_to_read(error)), error)
     return None
+
+
+def way_to_write(error: OSError) -> str:
+    """What to do where the system refused to write."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return "Free some space, or choose another folder."
+        case errno.EACCES | errno.EPERM:
+            return "Look at the permissions of the file and its folder, or choose another folder."
+        case errno.EROFS:
+            return "That disk can only be read: choose another folder."
+        case errno.ENAMETOOLONG:
+            return "Choose a shorter name."
+        case errno.ENOENT | errno.ENOTDIR | errno.EEXIST | errno.EISDIR | errno.ELOOP:
+            return "A folder on the way is missing, or something else is in its place: look there, or choose another."
+    return "Look at the disk, or choose another folder."
+
+
+def way_to_read(error: OSError) -> str:
+    """What to do where the system refused to read."""
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            return "Look at its permissions."
+        case errno.ENAMETOOLONG:
+            return "Choose a shorter name."
+        case errno.EIO | errno.ESTALE:
+            return "Look at the disk."
+    return "Move away what is in its place, or put the file there."
 
 
 def _caused(explained: HippoTuneError, error: Exception) -> HippoTuneError:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from bidsapp.errors import BadDataError, CannotWriteError, NoInputError
+from bidsapp.errors import BadDataError, CannotWriteError, NoInputError, way_to_read, way_to_write
 from bidsapp.printable import printable
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ DEEPEST_JSON = 100
 """Levels of lists and objects; what nnU-Net, BIDS and we write has fewer than ten."""
 _UNFINISHED = re.compile(r"\.(tmp-(?P<kernel>[0-9a-f]{8})-[0-9a-f]{16}|[0-9]+(?=\.)|[0-9a-f]{32})(\..*)?")
 """Names of `create_beside`, and those that 0.1.0 gave: the process's number or a hash before the file's name."""
+
+LOCK_ENDING = ".lock"
+"""How every lock's name ends, and so the files of those who wait for one, beside it."""
 
 NOBODY_WRITES_SECONDS = 24 * 3600.0
 """What nobody has written to for so long is no writer's, also where the clocks of two machines differ."""
@@ -45,6 +48,7 @@ _KINDS = {
 }  # fmt: skip
 """Kinds of values by the errors of pydantic that want them, in the words of people who write files."""
 
+_PIECE_BYTES = 2**20
 _NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
 
@@ -67,8 +71,9 @@ def create_beside(path: Path, *, private: bool = False) -> tuple[Path, int]:
     """
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
     kernel = _short(kernel_of(path.parent.stat()))
+    ending = path.name if path.name == LOCK_ENDING else "".join(path.suffixes[-2:])
     while True:
-        temporary = path.with_name(f".tmp-{kernel}-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+        temporary = path.with_name(f".tmp-{kernel}-{secrets.token_hex(8)}{ending}")
         descriptor = os.open(temporary, flags, 0o600 if private else 0o666)
         if has_kernel_lock(descriptor) is not False and is_at(temporary, descriptor):
             return temporary, descriptor
@@ -81,7 +86,8 @@ def sweep_unfinished(folder: Path, *, alone: bool, below: bool = True) -> None:
     Parameters
     ----------
     alone
-        Nobody else may write here now, so what another machine left goes too; else after a day.
+        Nobody else may write here now, so what another machine left goes too; else after a day. Whoever waits for the
+        lock that keeps others out has a file beside it, which stays for that day.
     below
         Look into folders in it too.
     """
@@ -95,7 +101,8 @@ def sweep_unfinished(folder: Path, *, alone: bool, below: bool = True) -> None:
         with temporary_beside(folder / "now") as now:
             present = now.stat().st_mtime
         for path in found:
-            if _is_dead(path, old=alone or present - path.lstat().st_mtime > NOBODY_WRITES_SECONDS):
+            nobodys = alone and not path.name.endswith(LOCK_ENDING)
+            if _is_dead(path, old=nobodys or present - path.lstat().st_mtime > NOBODY_WRITES_SECONDS):
                 path.unlink(missing_ok=True)
 
 
@@ -237,9 +244,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in reasons:
             raise
-        too_long = error.errno == errno.ENAMETOOLONG
-        way_out = "Choose a shorter name." if too_long else "Free some space, or choose another folder."
-        raise CannotWriteError(f"{path} cannot be written: {error.strerror}", way_out) from error
+        raise CannotWriteError(f"{path} cannot be written: {error.strerror}", way_to_write(error)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -253,8 +258,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file atomically."""
-    replace_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
+    """Copy a file atomically.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such file, it may not be read, or a pipe or a device is in its place.
+    CannotWriteError
+        See `replace_atomically`.
+    """
+    with explain_read_errors(source):
+        stream = open_file(source)
+    with stream:
+        replace_atomically(target, lambda temporary: _fill(temporary, stream))
+
+
+def _fill(path: Path, stream: IO[bytes]) -> None:
+    with path.open("wb") as target:
+        shutil.copyfileobj(stream, target, _PIECE_BYTES)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -294,7 +315,7 @@ def explain_read_errors(path: Path, hint: str = "") -> Iterator[None]:
     except FileNotFoundError as error:
         raise NoInputError(f"{path} does not exist", hint) from error
     except OSError as error:
-        raise NoInputError(f"{path} cannot be read: {error.strerror}", hint or "Look at its permissions.") from error
+        raise NoInputError(f"{path} cannot be read: {error.strerror}", hint or way_to_read(error)) from error
 
 
 def open_file(path: Path) -> io.BufferedReader:

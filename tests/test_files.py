@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,8 +11,18 @@ from pathlib import Path
 import pytest
 
 from bidsapp import files
-from bidsapp.errors import CannotWriteError
-from bidsapp.files import create_once, replace_atomically, sweep_unfinished, temporary_beside, write_text
+from bidsapp.errors import CannotWriteError, NoInputError
+from bidsapp.files import (
+    copy_file,
+    create_beside,
+    create_once,
+    explain_write_errors,
+    replace_atomically,
+    sweep_unfinished,
+    temporary_beside,
+    write_text,
+)
+from bidsapp.labels.superseded import keep_copy
 from tests.conftest import ROOT
 
 DIE_WRITING = """
@@ -95,6 +106,17 @@ def test_what_another_machine_writes_is_left_for_a_day(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [young]
 
 
+def test_who_waits_for_a_lock_on_another_machine_is_not_swept(tmp_path: Path) -> None:
+    """Whoever has the lock is alone but for those who wait for it, and no kernel sees both."""
+    waiting, descriptor = create_beside(tmp_path / ".lock")
+    os.close(descriptor)
+    others = [tmp_path / f".tmp-{'0' * 8}-{'1' * 16}{ending}" for ending in (waiting.suffix, ".json")]
+    for path in others:
+        path.touch()
+    sweep_unfinished(tmp_path, alone=True)
+    assert list(tmp_path.iterdir()) == others[:1]
+
+
 def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:
     with temporary_beside(tmp_path / "a.json") as temporary:
         sweep_unfinished(tmp_path, alone=True)
@@ -112,3 +134,41 @@ def test_a_swept_link_leaves_what_it_led_to(tmp_path: Path) -> None:
 def test_private_files_are_private(tmp_path: Path) -> None:
     assert create_once(tmp_path / "key", "secret", private=True)
     assert (tmp_path / "key").stat().st_mode & 0o077 == 0
+
+
+def test_a_pipe_is_never_copied(tmp_path: Path) -> None:
+    pipe, kept = tmp_path / "pipe.nii.gz", tmp_path / "kept"
+    os.mkfifo(pipe)
+    refused = f"{pipe} cannot be read: it is a pipe or a device, not a file"
+    with pytest.raises(NoInputError) as caught:
+        copy_file(pipe, tmp_path / "copy")
+    assert caught.value.message == refused
+    (kept / "labels").mkdir(parents=True)
+    (kept / "labels" / "a.nii.gz").touch()
+    with pytest.raises(NoInputError) as caught:
+        keep_copy(pipe, kept, Path("labels", "a.nii.gz"))
+    assert (caught.value.message, caught.value.hint) == (
+        refused,
+        "Move away what is in its place, or put the file there.",
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "pipe.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
+        (errno.EACCES, "Look at the permissions"),
+        (errno.EROFS, "can only be read"),
+        (errno.ENOENT, "A folder on the way is missing"),
+        (errno.ENOTDIR, "something else is in its place"),
+        (errno.ENAMETOOLONG, "Choose a shorter name"),
+        (errno.EIO, "Look at the disk"),
+    ],
+)
+def test_the_way_out_fits_what_the_system_said(tmp_path: Path, number: int, way_out: str) -> None:
+    with pytest.raises(CannotWriteError) as caught, explain_write_errors(tmp_path / "file"):
+        raise OSError(number, os.strerror(number))
+    assert way_out in caught.value.hint
+    assert ("space" in caught.value.hint) == (number in (errno.ENOSPC, errno.EDQUOT))

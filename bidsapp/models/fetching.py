@@ -130,7 +130,7 @@ def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces)
     try:
         replace_atomically(target, write)
     except CannotWriteError as error:
-        raise CannotWriteError(error.message, "Free some space, or name another folder with --to DIR.") from error
+        raise CannotWriteError(error.message, f"{error.hint} --to DIR names another folder.") from error
 
 
 def _transfer(url: str, file: IO[bytes]) -> str:

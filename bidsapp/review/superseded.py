@@ -26,13 +26,16 @@ def keep_superseded(layout: OutputLayout, label: Path, when: datetime) -> None:
 
 
 def keep_copy(path: Path, folder: Path, name: Path) -> None:
-    """Copy a file to `folder` / `name`, or to ``<folder>-2`` and so on where another version is there already."""
+    """Copy a file to `folder` / `name`, or to ``<folder>-2`` and so on where another version is there already.
+
+    Raises `NoInputError` when it cannot be read, or is a pipe or a device.
+    """
     for place in chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2))):
         copy = place / name
         if not copy.exists():
             copy_file(path, copy)
             return
-        if copy.read_bytes() == path.read_bytes():
+        if read_bytes(copy) == read_bytes(path):
             return
 
 
