@@ -112,6 +112,13 @@ def box() -> Iterator[Box]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def container() -> Iterator[Box]:
+    """An empty box for the tests of a module."""
+    with box() as one:
+        yield one
+
+
 def _works(one: Box) -> bool:
     if shutil.which(one.tool) is None:
         return False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.reviewed_person", "tests.tiny_model", "tests.training_folder"]
+pytest_plugins = ["tests.boxes", "tests.reviewed_person", "tests.tiny_model", "tests.training_folder"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -22,7 +22,7 @@ from bidsapp.files import (
     temporary_beside,
     write_text,
 )
-from bidsapp.labels.superseded import keep_copy
+from bidsapp.review.superseded import keep_copy
 from tests.conftest import ROOT
 
 DIE_WRITING = """

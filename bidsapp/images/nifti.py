@@ -39,6 +39,7 @@ _GZIP_MARK = b"\x1f\x8b"
 _LFS_MARK = b"version https://git-lfs"
 _GET_IT = "Fetch its content (`git lfs pull`, `datalad get`), or copy the file again."
 _CONVERT = "Convert it to .nii.gz."
+_LENGTH_BYTES = 4
 _GREATEST_COMPRESSION = 1032
 """Deflate packs no 1033 bytes into one."""
 _MOST_BEHIND_BYTES = 2**24
@@ -103,6 +104,22 @@ def read_nifti_header(path: Path) -> nib.Nifti1Header:
     """Read and check the header alone; raises as `read_nifti` does, but for what is wrong behind the header."""
     with _open(path) as stream, _explain_damage(path):
         return _read_header(path, _unpack(stream))[1]
+
+
+def foresee_nifti(path: Path) -> None:
+    """Raise what `read_nifti` would, reading the header and the file's end alone where they agree.
+
+    A file of gzip ends with the length of what it packs, modulo 2^32. Where that is another length than the header's
+    (there may be something behind the voxels, or several pieces), the whole file is read.
+    """
+    with _open(path) as stream, _explain_damage(path):
+        compressed = _is_gzip(stream)
+        header = _read_header(path, _unpack(stream))[1]
+        file_bytes = os.fstat(stream.fileno()).st_size
+        _refuse_impossible_size(path, header, file_bytes, compressed=compressed)
+        packed = int.from_bytes(os.pread(stream.fileno(), _LENGTH_BYTES, file_bytes - _LENGTH_BYTES), "little")
+    if compressed and packed != _bytes_needed(header) % 2 ** (8 * _LENGTH_BYTES):
+        read_nifti(path)
 
 
 def require_content(path: Path) -> None:
@@ -236,7 +253,15 @@ def _refuse_impossible_size(path: Path, header: nib.Nifti1Header, file_bytes: in
 def _read_to_the_end(path: Path, unpacked: IO[bytes]) -> None:
     """Let gzip check its sum over what follows the voxels, without keeping it."""
     behind = 0
-    while piece := unpacked.read(_PIECE_BYTES):
-        behind += len(piece)
-        if behind > _MOST_BEHIND_BYTES:
-            raise BadDataError(f"{path} is damaged: it goes on for megabytes behind its last voxel", _GET_IT)
+    try:
+        while piece := unpacked.read(_PIECE_BYTES):
+            behind += len(piece)
+            if behind > _MOST_BEHIND_BYTES:
+                raise BadDataError(f"{path} is damaged: it goes on for megabytes behind its last voxel", _GET_IT)
+    except gzip.BadGzipFile as error:
+        if not str(error).startswith("Not a gzipped file"):
+            raise
+        raise BadDataError(
+            f"{path} holds all its voxels, and then something that gzip did not pack",
+            "Unpack it with `gzip -dc`, which leaves that out, look at the image, and pack it again; or copy it again.",
+        ) from error

@@ -11,7 +11,7 @@ import numpy as np
 from bidsapp.arrays import FloatArray, IntArray
 from bidsapp.errors import BadDataError
 from bidsapp.images.headers import AffineSource, Geometry, read_geometry, spacing_problem
-from bidsapp.images.nifti import read_nifti, read_nifti_header
+from bidsapp.images.nifti import foresee_nifti, read_nifti, read_nifti_header
 
 EXTENT_MM = (15.0, 1000.0)
 """Least and greatest extent of an image along an axis: less cannot hold a hippocampus, more is no scanner."""
@@ -92,6 +92,12 @@ def read_grid(path: Path) -> FileGrid:
     header = read_nifti_header(path)
     i, j, k = header.get_data_shape()[:3]
     return FileGrid((i, j, k), _read_geometry(header, path), header)
+
+
+def foresee_volume(path: Path) -> None:
+    """Raise what `read_volume` would, without reading the whole file where its size fits its header."""
+    read_grid(path)
+    foresee_nifti(path)
 
 
 def read_volume(path: Path) -> FileVolume:

@@ -23,7 +23,7 @@ from bidsapp.images.fingerprints import read_image
 from bidsapp.images.nifti import read_nifti
 from bidsapp.images.pair_volumes import VolumeError
 from bidsapp.images.pair_volumes import read_volume as read_of_pair
-from bidsapp.images.volumes import read_grid
+from bidsapp.images.volumes import foresee_volume, read_grid
 from bidsapp.images.volumes import read_volume as read_scan
 from bidsapp.review.label_file import read_label_file
 from bidsapp.review.table import read_review_table
@@ -89,6 +89,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "half of a gzip file": (gzip.compress(good_bytes())[:-20], "damaged or truncated gzip"),
     "only the mark of gzip": (b"\x1f\x8b", "damaged or truncated gzip"),
     "megabytes behind": (gzip.compress(good_bytes() + bytes(2**25)), "goes on for megabytes behind its last voxel"),
+    "something behind": (gzip.compress(good_bytes()) + b"<html>", "holds all its voxels, and then something that gzip"),
+    "something behind too few": (gzip.compress(good_bytes()[:5000]) + b"<html>", "damaged or truncated gzip"),
     "another format": (b"NRRD0004\n# Complete NRRD file format", "is not a NIfTI file"),
 }
 
@@ -101,6 +103,27 @@ def test_bytes_that_make_no_sense_are_said_by_every_reader(tmp_path: Path, conte
     assert all(problem in said for said in (pair, label, fingerprint)), (pair, label, fingerprint)
     assert problem in scan or "no human head" in scan  # which it sees in the header, before it reads on
     assert grid in ("", scan)
+    with pytest.raises(HippoTuneError) as caught:
+        foresee_volume(path)
+    assert caught.value.message == scan
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        good_bytes(),
+        gzip.compress(good_bytes()),
+        gzip.compress(good_bytes() + bytes(100)),
+        gzip.compress(good_bytes()[:5000]) + gzip.compress(good_bytes()[5000:]),
+        gzip.compress(good_bytes()) + bytes(512),  # as tapes and block devices fill up
+    ],
+    ids=["plain", "packed", "more behind the voxels", "in two pieces", "filled up"],
+)
+def test_nothing_is_foreseen_of_a_good_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(content)
+    foresee_volume(path)
+    assert read_scan(path).data.shape == SHAPE
 
 
 def test_a_sparse_image_of_terabytes_is_not_read(tmp_path: Path) -> None:

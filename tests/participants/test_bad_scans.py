@@ -6,12 +6,12 @@ import gzip
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.boxes import Box, box
+from tests.boxes import Box
 from tests.conftest import ROOT
 
 HEAD = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"
@@ -33,6 +33,10 @@ def _micrometres(path: Path) -> None:
     path.write_bytes(gzip.compress(bytes(content), 1))
 
 
+def _cut_off(path: Path) -> None:
+    path.write_bytes(HEAD.read_bytes()[:-1000])
+
+
 def _secret(path: Path) -> None:
     shutil.copy(HEAD, path)
     path.chmod(0)
@@ -43,18 +47,13 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "zeros": (lambda path: path.symlink_to("/dev/zero"), "it is a pipe or a device, not a file"),
     "dead": (lambda path: path.symlink_to("../../.git/annex/objects/gone"), "is a link to nothing"),
     "empty": (lambda path: path.touch(), "is empty (0 bytes)"),
+    "cut": (_cut_off, "is a damaged or truncated gzip file"),
     "secret": (_secret, "cannot be read: Permission denied"),
     "mm": (_micrometres, "has voxels of 1000 x 1000 x 1000 mm"),
 }
 LONG = "x" * 175
 BAD[LONG] = (lambda path: shutil.copy(HEAD, path), "has 179 characters, and 170 leave room for the names made of it")
 LEFT_OUT = {"mgz": ("sub-mgz_T1w.mgz",), "analyze": ("sub-analyze_T1w.hdr", "sub-analyze_T1w.img")}
-
-
-@pytest.fixture(scope="module")
-def container() -> Iterator[Box]:
-    with box() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
