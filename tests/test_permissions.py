@@ -14,17 +14,11 @@ import pytest
 from bidsapp.console import run_command
 from bidsapp.errors import explain
 from bidsapp.layout import OutputLayout, sidecar
-from tests.boxes import Box, box
+from tests.boxes import Box
 from tests.conftest import ROOT, Finished
 
 RUN = (sys.executable, ROOT / "run.py")
 QUICK = ("participant", "--model", "none", "--skip-bids-validation", "--dry-run")
-
-
-@pytest.fixture(scope="module")
-def container() -> Iterator[Box]:
-    with box() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +15,7 @@ from bidsapp.corobl.grid import reverse_axis_0
 from bidsapp.layout import OutputLayout
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
-from tests.boxes import Box, box
+from tests.boxes import Box
 from tests.conftest import ROOT, Finished
 from tests.integration.test_participant import make_data_set
 from tests.validation import complaints, errors_of
@@ -26,12 +25,6 @@ SMALL = ("--preset", "tiny", "--set", "training.features=4 8 16", "--set", "trai
 NOBODY_IS_NAMED = {("warning", "TOO_FEW_AUTHORS")}
 """Who made a data set is not for us to say."""
 VISITS = [f"sub-{person}_ses-{session}_T1w" for person in ("01", "02") for session in "12"]
-
-
-@pytest.fixture(scope="module")
-def container() -> Iterator[Box]:
-    with box() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
