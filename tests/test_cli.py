@@ -44,6 +44,16 @@ def test_the_output_may_not_be_the_input(bids: Path, capsys: pytest.CaptureFixtu
     assert "derivatives/hippotune" in said
 
 
+@pytest.mark.parametrize("words", [(), ("--training-dir", "nowhere")])
+def test_where_nothing_can_be_learned_from_no_model_is_begun(
+    words: tuple[str, ...], bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    code, said = failing(capsys, bids, output, "group", *words)
+    assert code in (18, 66), said
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -28,6 +28,7 @@ from bidsapp.files import sweep_unfinished
 from bidsapp.levels.material import (
     check_material,
     no_review_meanwhile,
+    require_source,
     source_of_pairs,
 )
 from bidsapp.levels.request import GroupRequest
@@ -85,6 +86,8 @@ def run(request: GroupRequest) -> None:
         _plan_aloud(request, state, settings, base)
         return
     _check_machine(request)
+    if state is None:
+        require_source(request)
     with folder_lock(layout.lock), nnunet_environment(layout):
         sweep_unfinished(layout.root, alone=True)
         state = read_state(layout)  # another run may have ended while this one waited for nothing

@@ -117,6 +117,14 @@ def no_review_meanwhile(request: GroupRequest) -> AbstractContextManager[None]:
     return labels_lock(request.output) if there else nullcontext()
 
 
+def require_source(request: GroupRequest) -> None:
+    """Refuse to begin a model where nothing at all can be learned from, before a folder is made for it."""
+    if request.training_dir is not None:
+        _existing_folder(request.training_dir)
+    elif not request.output.ledger.exists():  # so nothing is approved; this says how
+        gather_approved(request.output, request.wanted)
+
+
 def _existing_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise NoInputError(f"--training-dir {folder} does not exist", "Name the folder that holds the pairs.")
