@@ -382,23 +382,31 @@ def parse_json(content: bytes, origin: str, hint: str = "", *, strict: bool = Tr
     origin, hint
         Where it came from and what to do about it, for messages.
     strict
-        Refuse a name that stands twice, and NaN and infinities too: other people's sidecars may hold them.
+        Refuse a name that stands twice, NaN, infinities and whole numbers beyond 64 bits too: other people's sidecars
+        may hold them. Such a whole number is a text otherwise (`int_or_text`), and the rest stays what it is.
 
     Raises
     ------
     BadDataError
-        When it is not JSON in UTF-8, nested deeper than `DEEPEST_JSON`, or holds a whole number beyond 64 bits or
-        half a character.
+        When it is not JSON in UTF-8, nested deeper than `DEEPEST_JSON`, or holds half a character.
     """
     text = decode_text(content, origin, hint)
     try:
-        value = json.loads(text, object_pairs_hook=_object_without_repeats if strict else dict)
+        if strict:
+            value = json.loads(text, object_pairs_hook=_object_without_repeats)
+        else:
+            value = json.loads(text, parse_int=int_or_text)
         _refuse_odd_values(value, strict=strict)
     except RecursionError as error:
         raise BadDataError(f"{origin} is nested too deeply", hint) from error
     except ValueError as error:
         raise BadDataError(f"{origin} is not JSON: {error}", hint) from error
     return value
+
+
+def int_or_text(digits: str) -> int | str:
+    """A whole number of JSON, or its digits where it has more than 64 bits."""
+    return int(digits) if len(digits) <= 20 and int(digits).bit_length() <= 63 else digits
 
 
 def check_values(content: object, kinds: Mapping[str, Any], *, needed: Collection[str] = ()) -> None:

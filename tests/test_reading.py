@@ -36,12 +36,12 @@ BAD_JSON = {
     "UTF-16": '{"a": 1}'.encode("utf-16"),
     "Latin-1": '{"a": "Müller"}'.encode("latin-1"),
     "zero bytes": b'{"a": "\0"}',
-    "a number of 5,000 digits": b'{"a": ' + b"9" * 5000 + b"}",
-    "a number of 400 digits": b'{"a": ' + b"9" * 400 + b"}",
     "half a character": rb'{"a": "\ud800"}',
     "half a character in a name": rb'{"\udfff": 1}',
 }
 BAD_IN_OURS = {
+    "a number of 5,000 digits": b'{"a": ' + b"9" * 5000 + b"}",
+    "a number of 64 bits": b'{"a": 9223372036854775808}',
     "not a number": b'{"a": NaN}',
     "infinity": b'{"a": [-Infinity]}',
     "infinity in digits": b'{"a": 1e999}',
@@ -125,13 +125,35 @@ def test_sidecars_of_other_programs_are_read_all_the_same(tmp_path: Path, conten
     assert read_description(path)
 
 
+@pytest.mark.parametrize("number", ["9223372036854775808", "-9223372036854775809", "9" * 5000])
+def test_a_number_that_is_too_large_costs_nothing_else(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "sub-01_T1w.json"
+    path.write_text(f'{{"EchoTime": 0.003, "Number": {number}, "Least": -9223372036854775807}}')
+    assert read_sidecar(path) == {"EchoTime": 0.003, "Number": number, "Least": -(2**63 - 1)}
+
+
+def test_a_leak_search_looks_into_large_numbers() -> None:
+    secrets = KnownSecrets(people=frozenset({"12345678901234567890123"}))
+    assert scan_for_leaks({"a.json": b'{"a": 12345678901234567890123}'}, secrets)
+
+
 @bad_in_ours
-def test_our_damaged_sidecars_count_as_missing(tmp_path: Path, content: bytes) -> None:
+def test_our_damaged_sidecars_count_as_missing_and_are_named(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     image = tmp_path / "image.nii.gz"
     image.write_bytes(b"image")
     (tmp_path / "image.json").write_bytes(content)
     assert read_facts(image) is None
+    assert not caplog.text
     assert not is_changed_by_hand(image)
+    assert str(tmp_path / "image.json") in caplog.text
+
+
+def test_a_sidecar_that_is_missing_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "image.nii.gz").write_bytes(b"image")
+    assert not is_changed_by_hand(tmp_path / "image.nii.gz")
+    assert not caplog.text
 
 
 @bad_json

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from bidsapp.errors import HippoTuneError
 from bidsapp.files import read_json
 from bidsapp.images.fingerprints import read_image
 from bidsapp.layout import sidecar
+
+logger = logging.getLogger(__name__)
 
 FACTS = "HippoTune"
 """The block of a sidecar that holds what BIDS has no word for."""
@@ -20,19 +24,29 @@ def read_facts(image: Path) -> dict[str, Any] | None:
 
     A file that was cut off, changed or is missing does not belong to its sidecar.
     """
-    facts = recorded_facts(image)
     try:
+        facts = _our_block(sidecar(image))
         return facts if facts and facts["file_sha256"] == file_sha256(image) else None
     except (HippoTuneError, OSError, KeyError):
         return None
 
 
 def recorded_facts(image: Path) -> dict[str, Any] | None:
-    """Our block in the sidecar of an image, whatever became of the image; None where the sidecar tells nothing."""
+    """Our block in the sidecar of an image, whatever became of the image; None where the sidecar tells nothing.
+
+    A sidecar that is there and cannot be read is named in a warning.
+    """
+    path = sidecar(image)
     try:
-        facts = read_json(sidecar(image))[FACTS]
-    except (HippoTuneError, OSError, KeyError, TypeError):
+        return _our_block(path) if os.path.lexists(path) else None
+    except (HippoTuneError, OSError) as error:
+        logger.warning("%s: nobody can tell whether %s was changed since it was written", error, image.name)
         return None
+
+
+def _our_block(path: Path) -> dict[str, Any] | None:
+    content = read_json(path)
+    facts = content.get(FACTS) if isinstance(content, dict) else None
     return facts if isinstance(facts, dict) else None
 
 

@@ -200,16 +200,18 @@ def _keep_edited(job: Job, side: Side, date: str) -> None:
     """Keep label maps whose place is taken and that are not what was written there.
 
     Edited in the space of the scan, where nobody looks for corrections; cut off; or saved in a way that nobody reads.
+    Where their sidecar is there and does not tell, they may have been edited.
     """
     away = job.layout.superseded(date)
     for path in (job.done.prediction(side), *job.done.native_predictions(side)):
         recorded = (recorded_facts(path) or {}).get("file_sha256")
         new = job.unfinished.root / path.relative_to(job.done.root)
-        if recorded is None or not (path.exists() and new.exists()):
+        if not (sidecar(path).exists() and path.exists() and new.exists()):
             continue
         if file_sha256(path) not in (recorded, file_sha256(new)):
             keep_copy(path, away, path.relative_to(job.layout.root))
-            log.warning("%s: %s was changed, and is made anew; as it was, it is in %s", job.name, path.name, away)
+            changed = "was changed" if recorded else "may have been changed"
+            log.warning("%s: %s %s, and is made anew; as it was, it is in %s", job.name, path.name, changed, away)
 
 
 def _void_decision(job: Job, side: Side, reason: str) -> None:

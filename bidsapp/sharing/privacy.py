@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from bidsapp.errors import BadDataError
-from bidsapp.files import parse_json
+from bidsapp.files import int_or_text, parse_json
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.split import read_split
 from bidsapp.model_dir.state import ModelState
@@ -226,7 +226,7 @@ class _Search:
     def _json(self, name: str, place: str, content: bytes) -> Iterator[Leak]:
         try:
             parse_json(content, place, strict=False)
-            pairs = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_Pairs)
+            pairs = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_Pairs, parse_int=int_or_text)
         except BadDataError:
             yield Leak(place, "cannot be searched", "not JSON in UTF-8")
             yield from self._bytes(content, place)

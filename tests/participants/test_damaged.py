@@ -146,10 +146,12 @@ def test_a_label_map_that_was_cut_off_is_not_changed_by_hand(tmp_path: Path) -> 
         assert read_facts(path) is None
 
 
+@pytest.mark.parametrize("unreadable", [False, True])
 @pytest.mark.parametrize("native", [False, True])
 def test_a_label_map_that_somebody_edited_in_the_wrong_place_is_kept_when_it_is_made_anew(
-    job: Job, native: bool
+    job: Job, native: bool, unreadable: bool
 ) -> None:
+    """Also where its sidecar is there and cannot be read, so that nobody can tell."""
     new, old = (
         layout.native_prediction("R", "T1w") if native else layout.prediction("R")
         for layout in (job.unfinished, job.done)
@@ -159,6 +161,8 @@ def test_a_label_map_that_somebody_edited_in_the_wrong_place_is_kept_when_it_is_
         path.write_text(content)
         facts = {"file_sha256": file_sha256(new) if path == new else "", "native_sha256": None, "crop_sha256": {}}
         sidecar(path).write_text(json.dumps({"HippoTune": facts}))
+    if unreadable:
+        sidecar(old).write_text('{"HippoTune": {')
     publish(job, date="second")
     assert old.read_text() == "made anew"
     kept = job.layout.superseded("second") / old.relative_to(job.layout.root)
