@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 Side = Literal["L", "R"]
 SIDES: tuple[Side, Side] = ("L", "R")
+SIDE_WORDS: Mapping[str, Side] = {"l": "L", "left": "L", "hemi-l": "L", "r": "R", "right": "R", "hemi-r": "R"}
+"""What people write of a side in a table, in lower case."""
+
 SideKey = tuple[str, str | None, Side]
 """Participant and session (labels without ``sub-`` and ``ses-``), and side."""
 

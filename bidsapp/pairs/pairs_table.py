@@ -14,7 +14,7 @@ from typing import cast, get_args
 from bidsapp.errors import BadDataError, CannotWriteError
 from bidsapp.files import read_bytes
 from bidsapp.printable import is_control
-from bidsapp.records import Hemi, LeftIs
+from bidsapp.records import SIDE_WORDS, Hemi, LeftIs
 from bidsapp.review.spreadsheet import SheetLine, column_name, read_spreadsheet
 from bidsapp.tsv import write_tsv
 
@@ -27,7 +27,6 @@ CONTENT = "content"
 NOT_AVAILABLE = "n/a"
 _CONTENT_DIGITS = 12
 _HINT = f"The first line names the columns, separated by tabs: {', '.join(PEOPLES_COLUMNS)}."
-_SIDES: Mapping[str, Hemi] = {"l": "L", "left": "L", "hemi-l": "L", "r": "R", "right": "R", "hemi-r": "R"}
 
 
 @dataclass(frozen=True)
@@ -186,9 +185,9 @@ def _row(path: Path, columns: Sequence[str], line: SheetLine) -> PairRow:
 def _side(where: str, cell: str) -> Hemi | None:
     if not cell:
         return None
-    if cell.lower() not in _SIDES:
+    if cell.lower() not in SIDE_WORDS:
         raise BadDataError(f"{where}: hemi is {cell!r}", "Write L or R, or n/a where the program decides.")
-    return _SIDES[cell.lower()]
+    return SIDE_WORDS[cell.lower()]
 
 
 def _left(where: str, cell: str) -> LeftIs | None:

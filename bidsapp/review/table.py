@@ -16,7 +16,7 @@ from bidsapp.content import settings_sha256
 from bidsapp.errors import BadDataError, CannotWriteError
 from bidsapp.files import create_bytes_once, explain_write_errors, read_bytes, sync, temporary_beside, write_bytes
 from bidsapp.lock import folder_lock
-from bidsapp.records import SIDES, Side, SideKey
+from bidsapp.records import SIDE_WORDS, SIDES, Side, SideKey
 from bidsapp.review.spreadsheet import SheetLine, Spreadsheet, column_name, read_spreadsheet
 
 Status = Literal["pending", "approved", "rejected", "needs_edit"]
@@ -30,7 +30,6 @@ _MOST_LINES = 20
 """Of one rater about one side, in a message."""
 
 _HINT = f"The first line names the columns, separated by tabs: {', '.join(COLUMNS)}."
-_SIDE_WORDS: Mapping[str, Side] = {"l": "L", "r": "R", "left": "L", "right": "R", "hemi-l": "L", "hemi-r": "R"}
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ def _read_header(path: Path, line: SheetLine) -> tuple[str, ...]:
 def _read_row(columns: tuple[str, ...], line: SheetLine) -> ReviewRow | RowProblem:
     cells = {column: "" if cell.lower() == NOT_AVAILABLE else cell for column, cell in _name_cells(columns, line)}
     participant, session = _label(cells["participant_id"], "sub-"), _label(cells["session_id"], "ses-")
-    hemi = _SIDE_WORDS.get(cells["hemi"].lower())
+    hemi = SIDE_WORDS.get(cells["hemi"].lower())
     if participant is None:
         return RowProblem(line.number, f"participant_id is {cells['participant_id']!r}: it needs letters and digits")
     if cells["session_id"] and session is None:
