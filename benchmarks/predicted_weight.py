@@ -26,6 +26,7 @@ from bidsapp.exchange.loading import load_model  # noqa: E402
 from bidsapp.layout import ModelLayout, origins_file  # noqa: E402
 from bidsapp.model_dir.split import write_split  # noqa: E402
 from bidsapp.pairs.origins import write_origins  # noqa: E402
+from bidsapp.printable import people_text  # noqa: E402
 from bidsapp.records import LabelOrigin, Split, SplitName, SplitRow  # noqa: E402
 from demo.simulate import simulate_people  # noqa: E402
 
@@ -65,7 +66,7 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
             for score in read_scores(layout.scores):
                 by_person.setdefault(score.participant_id, []).append(score.dice)
             dice = interval_text(np.array([np.mean(one) for one in by_person.values()]))
-            print(f"{begin}, weight {weight:g}: Dice {dice}, {len(by_person)} people", flush=True)
+            print(f"{begin}, weight {weight:g}: Dice {dice}, {people_text(len(by_person))}", flush=True)
 
 
 def _predict(pairs: Path, cases: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Text of others for people's eyes: nothing in it that a terminal would act on."""
+"""Text for people's eyes: what others wrote without what a terminal would act on, and numbers of things."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def refuse_controls(text: str) -> str:
     if any(map(is_control, text)):
         raise ValueError(f"holds control characters: {ascii(text)[:80]}")
     return text
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """``1 person``, ``2 people``; without `many` an s is put behind `one`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def people_text(count: int) -> str:
+    """``1 person``, ``2 people``."""
+    return plural(count, "person", "people")

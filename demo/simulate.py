@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args()
     pairs = simulate_people(arguments.folder, arguments.people, arguments.seed)
-    print(f"{len(pairs)} simulated pairs of {arguments.people} people are in {arguments.folder}")
+    print(f"people simulated: {arguments.people}; {len(pairs)} pairs are in {arguments.folder}")
 
 
 def simulate_people(

@@ -13,7 +13,7 @@ from bidsapp.console import run_command
 from bidsapp.errors import BadDataError, PartialFailureError
 from bidsapp.levels.review import _show
 from bidsapp.logs import log_to
-from bidsapp.printable import printable
+from bidsapp.printable import people_text, plural, printable
 from bidsapp.review.decisions import SideOutcome
 from bidsapp.tsv import read_tsv, write_tsv
 
@@ -103,3 +103,9 @@ def test_no_cell_is_a_formula_or_two_cells(tmp_path: Path, cell: object, written
     assert path.read_text() == f"id\twords\n1\t{written}\n"
     (row,) = read_tsv(path, ("id",))
     assert row.cells["words"] == read
+
+
+def test_one_is_no_plural() -> None:
+    assert [people_text(count) for count in (0, 1, 2)] == ["0 people", "1 person", "2 people"]
+    assert [plural(count, "pair") for count in (1, 1200)] == ["1 pair", "1,200 pairs"]
+    assert plural(1, "side was", "sides were") == "1 side was"

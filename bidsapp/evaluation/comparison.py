@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bidsapp.evaluation.scores import bootstrap_interval, draw_people
+from bidsapp.printable import people_text, plural
 from bidsapp.records import CaseScore, LabelOrigin
 
 FEWEST_PEOPLE = 6
@@ -72,9 +73,9 @@ class Comparison:
             return self.verdict
         people = self.overall.people if self.overall else 0
         if not self.drawn_sides:
-            return f"{self.verdict}: {people} people, {FEWEST_PEOPLE} are needed"
+            return f"{self.verdict}: {people_text(people)}, {FEWEST_PEOPLE} are needed"
         missing = FEWEST_PEOPLE - people
-        sides = f"{self.sides} side{' was' if self.sides == 1 else 's were'} corrected"
+        sides = f"{plural(self.sides, 'side was', 'sides were')} corrected"
         more = f"{self.verdict}: {sides}; correct {missing} more, each of another person"
         return more if missing <= self.drawn_people else f"{more} (there are {self.drawn_people}: add people)"
 

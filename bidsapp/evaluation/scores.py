@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.evaluation import metrics
 from bidsapp.files import write_json
+from bidsapp.printable import people_text, plural
 from bidsapp.records import CaseScore, Hemi, LabelKind, LabelOrigin, LabelTable
 from bidsapp.tsv import read_tsv, write_tsv
 
@@ -73,7 +74,7 @@ class Group:
         people = self.all_labels["dice"].people
         if people >= FEWEST_PEOPLE:
             return ""
-        sides = f"{self.cases} side{'' if self.cases == 1 else 's'} of {people} {'person' if people == 1 else 'people'}"
+        sides = f"{plural(self.cases, 'side')} of {people_text(people)}"
         return f"too few to tell: {sides} with a corrected, drawn or imported label, {FEWEST_PEOPLE} people are needed"
 
 
@@ -222,9 +223,9 @@ def say_of_scores(summary: Summary, iterations: int) -> list[str]:
     notes = [f"test scores: {summary.too_few}"] if summary.too_few else []
     dice = stayed.all_labels["dice"].mean
     if dice is not None:
+        sides = f"{plural(stayed.cases, 'side')} of {people_text(stayed.people)}"
         notes.append(
-            f"consistency with {stayed.cases} sides of {stayed.people} people whose label was approved as predicted: "
-            f"Dice {dice:.3f}, which is no score"
+            f"consistency with {sides} whose label was approved as predicted: Dice {dice:.3f}, which is no score"
         )
     unlearned = say_unlearned(summary, iterations)
     return [*notes, f"the network {unlearned}"] if unlearned else notes

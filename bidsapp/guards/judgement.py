@@ -15,6 +15,7 @@ from bidsapp.corobl.grid import VOXEL_VOLUME_MM3
 from bidsapp.corobl.measures import contain_crop_mask
 from bidsapp.corobl.quality import Judgement, Level
 from bidsapp.corobl.template import load_hippocampus
+from bidsapp.printable import plural
 from bidsapp.records import Side
 
 SIDE_NAMES: dict[Side, str] = {"L": "left", "R": "right"}
@@ -109,7 +110,7 @@ def _label_pieces(mask: BoolArray) -> tuple[IntArray, IntArray]:
 
 def _judge_pieces(sizes: IntArray, name: str) -> Judgement:
     share = float(sizes.max() / sizes.sum())
-    words = f"the {name} hippocampus is in {len(sizes)} piece{'s' if len(sizes) > 1 else ''}"
+    words = f"the {name} hippocampus is in {plural(len(sizes), 'piece')}"
     if len(sizes) > 1:
         words += f", the largest with {share:.1%} of it"
     level: Level = "red" if share < LARGEST_PIECE[0] else "amber" if share < LARGEST_PIECE[1] else "green"

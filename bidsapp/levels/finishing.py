@@ -35,6 +35,7 @@ from bidsapp.levels.request import GroupRequest
 from bidsapp.model_dir.lineage import known_digests, lineage_of
 from bidsapp.model_dir.nnunet_files import network_labels, read_dataset, read_plans
 from bidsapp.model_dir.state import ModelState
+from bidsapp.printable import people_text
 from bidsapp.records import LabelTable
 from bidsapp.tsv import write_tsv
 
@@ -189,7 +190,7 @@ def _say_difference(comparison: Comparison) -> str:
     )
     return (
         f"{comparison}; Dice {overall.before:.3f} -> {overall.after:.3f}, {overall.mean:+.3f}{interval}, "
-        f"{overall.people} people; {labels}"
+        f"{people_text(overall.people)}; {labels}"
     )
 
 

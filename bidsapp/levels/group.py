@@ -40,6 +40,7 @@ from bidsapp.nnunet_environment import nnunet_environment
 from bidsapp.pairs.approved import gather_approved
 from bidsapp.pairs.origins import count_kinds, say_kinds
 from bidsapp.pairs.share_pairs import check_destination, export_pairs
+from bidsapp.printable import people_text, plural
 from bidsapp.records import LabelTable
 from bidsapp.training.dataset import divide
 
@@ -108,7 +109,7 @@ def run(request: GroupRequest) -> None:
     left_out = state.segments[-1].left_out
     if left_out:
         raise PartialFailureError(
-            f"done, without {len(left_out)} pairs that failed a check or whose approval no longer holds: "
+            f"done, without what failed a check or whose approval no longer holds ({plural(len(left_out), 'pair')}): "
             f"{', '.join(left_out)}",
             "The findings are in the log of the run that opened this segment.",
         )
@@ -120,13 +121,14 @@ def _export_pairs(request: GroupRequest, destination: Path) -> None:
     with no_review_meanwhile(request):
         sides = gather_approved(request.output, request.wanted, label_map=request.label_map)
         if request.dry_run:
-            log.info("would export %d sides of %d people to %s", len(sides.approvals), len(sides.people), destination)
+            people = people_text(len(sides.people))
+            log.info("would export %s of %s to %s", plural(len(sides.approvals), "side"), people, destination)
             return
         export_pairs(request.output, destination, sides)
     if sides.refused:
         listed = ", ".join(f"{name} ({reason})" for name, reason in sides.refused.items())
         raise PartialFailureError(
-            f"exported, without {len(sides.refused)} labels whose approval no longer holds: {listed}",
+            f"exported, without labels whose approval no longer holds ({len(sides.refused)}): {listed}",
             "Approve them again: run.py BIDS_DIR OUTPUT_DIR review. Then export to a new folder.",
         )
 
@@ -223,7 +225,8 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
     log.info("labels     %s", ", ".join(f"{value} {name}" for value, name in checked.table.names.items()))
     for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
         people = sorted({pair.participant for pair in pairs})
-        log.info("%-10s %d people, %d pairs: %s", name, len(people), len(pairs), ", ".join(people))
+        size = f"{people_text(len(people))}, {plural(len(pairs), 'pair')}"
+        log.info("%-10s %s: %s", name, size, ", ".join(people))
         log.info("%-10s labels: %s", "", say_kinds(count_kinds(pair.origin for pair in pairs)))
     log.info("iterations %d to %d", start, start + settings.training.iterations)
     log.info("dry run: nothing was written")

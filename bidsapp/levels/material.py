@@ -30,8 +30,9 @@ from bidsapp.pairs.channels import default_channel_names
 from bidsapp.pairs.check_pairs import CheckedPairs, ExaminedPairs, choose_pairs, examine_pairs
 from bidsapp.pairs.names import people_kept_apart
 from bidsapp.pairs.origins import judge_corrections, read_origins, with_origins
-from bidsapp.pairs.pairs import ByContent, FoundPairs, find_pairs, say_pairs
+from bidsapp.pairs.pairs import ByContent, FoundPairs, find_pairs, is_kept_otherwise, say_pairs
 from bidsapp.pairs.pairs_table import read_pairs_tables
+from bidsapp.printable import plural
 from bidsapp.records import Hemi, LabelTable, Pair, Split, SplitName, Vouched
 from bidsapp.review.ledger import labels_lock
 from bidsapp.training.dataset import Parts, divide
@@ -262,15 +263,15 @@ def _find(
     again = [pair.case for pair in found.pairs if before.get(pair.case, pair.axes) != pair.axes]
     if again:
         log.warning(
-            "%d pairs are turned otherwise than this model was trained on them, by what is said of them now: %s",
-            len(again), shorten_list(again),
+            "turned otherwise than this model was trained on, by what is said now: %s: %s",
+            plural(len(again), "pair"), shorten_list(again),
         )  # fmt: skip
     otherwise = [pair for pair in found.pairs if is_kept_otherwise(pair, found.storage)]
     if otherwise:
         log.warning(
-            "%d pairs stay as this model was trained on them (%s), not in network space, where side and side look "
+            "%s (%s) as this model was trained on, not in network space, where side and side look "
             "alike: HippoTune 0.1.0 turned nothing. Train anew in another --model-dir to mend it",
-            len(otherwise), ", ".join(sorted({pair.axes for pair in otherwise})),
+            plural(len(otherwise), "pair stays", "pairs stay"), ", ".join(sorted({pair.axes for pair in otherwise})),
         )  # fmt: skip
     if found.storage["R"] != NETWORK_SPACE["R"]:
         log.warning(
@@ -291,11 +292,6 @@ def _headers_as_before(before: Mapping[str, str], storage: Storage) -> ByContent
         return known | (true_headers(others, pairs) if others else {})
 
     return tell
-
-
-def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:
-    """Whether a pair is turned to other axes than its side would be now."""
-    return pair.axes != network_axes(pair.hemi, truthful=pair.truthful, storage=storage)
 
 
 def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
@@ -320,9 +316,9 @@ def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:
         divided = ["/".join(people) for people, held in parts.items() if part in held and held & others]
         if divided:
             log.warning(
-                "%d people have several names here, and stand in %s as well as in %s: %s. The %s scores are too good; "
+                "several names of one person stand in %s as well as in %s: %s. The %s scores are too good; "
                 "a new --model-dir keeps such people together",
-                len(divided), part, " or ".join(sorted(others)), shorten_list(divided), part,
+                part, " or ".join(sorted(others)), shorten_list(divided), part,
             )  # fmt: skip
 
 

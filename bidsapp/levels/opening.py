@@ -34,6 +34,7 @@ from bidsapp.model_dir.state import SCRATCH, ModelState, Segment, read_state, wr
 from bidsapp.pairs.check_pairs import CheckedPairs
 from bidsapp.pairs.origins import count_kinds, say_kinds
 from bidsapp.pairs.pairs import say_pairs
+from bidsapp.printable import people_text, plural
 from bidsapp.records import LabelTable, Split, SplitRow
 from bidsapp.training.dataset import Parts, divide, write_raw_dataset
 from bidsapp.training.rehearsal import EarlierPairs
@@ -174,13 +175,14 @@ def _log_changes(state: ModelState, checked: CheckedPairs) -> None:
         ("changed", {case for case in now.keys() & before.keys() if now[case] != before[case]}),
     ):
         if cases:
-            log.info("%d pairs are %s: %s", len(cases), what, ", ".join(sorted(cases)))
+            log.info("%s %s: %s", plural(len(cases), "pair is", "pairs are"), what, ", ".join(sorted(cases)))
 
 
 def _log_parts(parts: Parts) -> None:
     for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
         people, kinds = len({pair.participant for pair in pairs}), count_kinds(pair.origin for pair in pairs)
-        log.info("%s: %d people, %d pairs; labels: %s", name, people, len(pairs), say_kinds(kinds))
+        size = f"{people_text(people)}, {plural(len(pairs), 'pair')}"
+        log.info("%s: %s; labels: %s", name, size, say_kinds(kinds))
 
 
 def _say_overrides(layout: ModelLayout, settings: Settings) -> None:

@@ -44,6 +44,7 @@ from bidsapp.participants.job import CropOptions, Job, require_short_name
 from bidsapp.participants.publish import publish
 from bidsapp.participants.segment import Segmenter, draw_crops, segment_session
 from bidsapp.participants.workers import Outcome, prepare_all
+from bidsapp.printable import people_text, plural
 from bidsapp.progress import progress_over
 from bidsapp.records import SIDES, Modality, SessionScans, Side, SideKey
 from bidsapp.report.people_pages import finished_people, write_group_pages, write_person_page
@@ -177,7 +178,8 @@ def _find(request: ParticipantRequest) -> Found:
         filters=request.filters,
     )
     people = len({session.participant for session in found.sessions})
-    log.info("found %d people with %d sessions in %s", people, len(found.sessions), request.bids_dir)
+    sessions = plural(len(found.sessions), "session")
+    log.info("found %s with %s in %s", people_text(people), sessions, request.bids_dir)
     for session in found.sessions:
         for path in session.left_aside:
             log.warning("%s: %s was left aside; --bids-filter-file chooses", session.name, path.name)
@@ -427,7 +429,7 @@ def _rebuild_pages(request: ParticipantRequest) -> None:
         raise NoInputError(f"{layout.root} has no finished people", "Run participant without --reports-only first.")
     chosen = choose_labels(people, request.participants, request.exclude, root=layout.root)
     if request.dry_run:
-        log.info("dry run: would make the pages of %d people in %s", len(chosen), layout.root)
+        log.info("dry run: would make the pages of %s in %s", people_text(len(chosen)), layout.root)
         return
     for participant in progress_over(chosen, "pages"):
         write_person_page(layout, participant)

@@ -20,7 +20,7 @@ from bidsapp.files import sweep_unfinished
 from bidsapp.guards.label_guards import DEFAULT_LIMITS
 from bidsapp.layout import OutputLayout
 from bidsapp.logs import add_log_file
-from bidsapp.printable import printable
+from bidsapp.printable import plural, printable
 from bidsapp.progress import progress_over
 from bidsapp.records import SIDES, LeftIs, SideKey
 from bidsapp.report.people_pages import finished_sessions
@@ -85,7 +85,7 @@ def run(request: ReviewRequest) -> None:
             f"{layout.root} has no crops to review", "Run first: run.py BIDS_DIR OUTPUT_DIR participant --model MODEL"
         )
     if request.dry_run:
-        log.info("dry run: %d sides would be reviewed; nothing was written to %s", len(sides), layout.labels)
+        log.info("dry run: %s would be reviewed; nothing was written to %s", plural(len(sides), "side"), layout.labels)
         return
     when = datetime.now().astimezone().replace(microsecond=0)
     with labels_lock(layout):
@@ -136,7 +136,7 @@ def _review_pairs(request: ReviewRequest, folder: Path) -> None:
         words = f"{len(bad)} of {len({pair.case for pair in found.pairs} | bad)} pairs would be refused{listed}"
         hints = dict.fromkeys(one.hint for one in seen.findings if one.hint)
         raise PartialFailureError(f"{seen.turned}; {words}" if seen.turned else words, "\n".join(hints))
-    log.info("%d pairs, and nothing was found", len(found.pairs))
+    log.info("%s, and nothing was found", plural(len(found.pairs), "pair"))
 
 
 def _sides(layout: OutputLayout) -> list[SideKey]:

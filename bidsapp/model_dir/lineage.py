@@ -16,6 +16,7 @@ from bidsapp.model_dir.fingerprints import fingerprint, read_fingerprints
 from bidsapp.model_dir.split import add_places
 from bidsapp.model_dir.state import SCRATCH, ModelState, read_state
 from bidsapp.models.licences import stated_licence
+from bidsapp.printable import people_text, plural
 from bidsapp.records import Pair, Split, SplitName, SplitRow
 
 log = logging.getLogger(__name__)
@@ -190,7 +191,9 @@ def say_leakage(lineage: Lineage) -> str:
         )
     if lineage.parents:
         people, images = len(lineage.inherited.rows), len(lineage.fingerprints)
-        checked = " and ".join([f"{people} people"] * (people > 0 or not images) + [f"{images} images"] * (images > 0))
+        checked = " and ".join(
+            [people_text(people)] * (people > 0 or not images) + [plural(images, "image")] * (images > 0)
+        )
         return f"nobody changed their part: {checked} of the models before were checked"
     return ""
 

@@ -11,6 +11,7 @@ from bidsapp.errors import BadDataError
 from bidsapp.layout import OutputLayout
 from bidsapp.lock import folder_lock
 from bidsapp.model_dir.split import add_known, add_places, decide_split, next_generation, read_split, write_split
+from bidsapp.printable import people_text
 from bidsapp.records import Split
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def decide_shared_split(
         if write and extended != known:
             write_split(shared, extended)
             logger.info(
-                "added %d people to the split of the data set: %s", len(extended.rows) - len(known.rows), shared
+                "added %s to the split of the data set: %s", people_text(len(extended.rows) - len(known.rows)), shared
             )
     return split
 

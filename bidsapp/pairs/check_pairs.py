@@ -29,6 +29,7 @@ from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values, well_k
 from bidsapp.pairs.annotated import Annotated, table_of_case
 from bidsapp.pairs.pairs import Finding, FoundPairs
 from bidsapp.pairs.pairs_table import PairRow
+from bidsapp.printable import plural
 from bidsapp.progress import progress_over
 from bidsapp.records import Hemi, LabelTable, Pair
 
@@ -93,7 +94,7 @@ class CheckedPairs:
     images
         case -> SHA-256 of every channel's voxels: it knows a person's image again under any id. After those come that
         of the mirrored image (whose side and header may be told otherwise elsewhere), and of images that were turned
-        that of the voxels as they are stored: HippoTune 0.1.0 knew them so.
+        those of the voxels as they are stored, and with axis 0 reversed: HippoTune 0.1.0 knew them so.
     findings
         Everything about the pairs that were left out; empty when none was.
     annotated
@@ -229,7 +230,7 @@ def examine_pairs(
     onlooker
         Is shown every pair that can be read.
     """
-    logger.info("Checking the content of %d pairs", len(found.pairs))
+    logger.info("Checking the content of %s", plural(len(found.pairs), "pair"))
     partly = annotated or {}
     examined = [
         _examine(pair, table, partly.get(pair.case), found.storage if guarded else None, onlooker)
@@ -430,10 +431,14 @@ def _without_side(storage: Storage | None) -> dict[Hemi, str]:
 
 
 def _further_digests(stored: Volume, turned: Volume) -> list[str]:
-    """Of the same image in network space of the other side, and as it is stored."""
-    others = set(NETWORK_SPACE.values()) - {axes_of(turned.grid.affine)}
-    digests = [image_digest(turn_volume(turned, axes).array) for axes in sorted(others)]
-    return digests if turned is stored else [*digests, image_digest(stored.array)]
+    """Of the same image in network space of the other side, and as it is stored, axis 0 reversed too."""
+    axes, spaces = axes_of(turned.grid.affine), set(NETWORK_SPACE.values())
+    arrays = [turn_volume(turned, other).array for other in sorted(spaces - {axes})]
+    if turned is not stored:
+        arrays.append(stored.array)
+    if turned is not stored or axes not in spaces:  # else one space is the other with axis 0 reversed
+        arrays.append(stored.array[::-1])
+    return list(dict.fromkeys(map(image_digest, arrays)))
 
 
 def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:

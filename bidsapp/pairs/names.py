@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from bidsapp.printable import people_text
 from bidsapp.records import Hemi
 
 _SEPARATORS = "_-. "
@@ -125,7 +126,7 @@ def say_grouping(names: Mapping[str, Name], *, example: bool = False) -> str:
     left_out = frozenset[str]().union(*(names[case].left_out for cases in grouped.values() for case in cases))
     words = " and ".join(word for word in ("side", "session", "modality") if word in left_out)
     person, cases = next(iter(sorted(grouped.items())))
-    said = f"{len(names)} ids are {len(people)} people: they differ by the {words} only"
+    said = f"{len(names)} ids are {people_text(len(people))}: they differ by the {words} only"
     shown = f" ({', '.join(sorted(cases)[:3])} are {person}; --participant-pattern says otherwise)"
     return said + shown * example
 

@@ -196,6 +196,11 @@ def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage) -> list[Pair]:
     return _orient(described, _storage(described, {}) | dict(storage), {}, None)[0]
 
 
+def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:
+    """Whether a pair is turned to other axes than its side would be now."""
+    return pair.axes != network_axes(pair.hemi, truthful=pair.truthful, storage=storage)
+
+
 def say_pairs(found: FoundPairs, *, example: bool = False) -> list[str]:
     """How the pairs were grouped, stored and turned, in a line each; they name nobody unless an `example` is wanted."""
     turned = [pair for pair in found.pairs if found.stored.get(pair.case, pair.axes) != pair.axes]
@@ -207,6 +212,10 @@ def say_pairs(found: FoundPairs, *, example: bool = False) -> list[str]:
     untrue = [pair for pair in found.pairs if not pair.truthful]
     if untrue:
         lines.append(f"{len(untrue)} left sides were flipped in their voxels under the old header")
+    otherwise = Counter(pair.axes for pair in found.pairs if is_kept_otherwise(pair, found.storage))
+    if otherwise:
+        how = ", ".join(f"{number} {axes}" for axes, number in otherwise.most_common())
+        lines.append(f"lying otherwise than their side's axes, as HippoTune 0.1.0 left them: {how}")
     return [line for line in lines if line]
 
 

@@ -21,6 +21,7 @@ from bidsapp.errors import BadDataError, HippoTuneError, UsageError
 from bidsapp.files import create_once, explain_write_errors, read_json, read_text, write_bytes, write_json, write_text
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
 from bidsapp.pairs.approved import ApprovedSides, modalities_of, nifti_bytes, read_crop, read_label
+from bidsapp.printable import people_text, plural
 from bidsapp.records import Approval
 from bidsapp.tsv import write_tsv
 
@@ -86,7 +87,8 @@ def export_pairs(output: OutputLayout, destination: Path, sides: ApprovedSides) 
     except BaseException:
         _clear(destination, keep_folder=existed)
         raise
-    logger.info("%d sides of %d people are in %s", len(sides.approvals), len(sides.people), destination)
+    people = people_text(len(sides.people))
+    logger.info("in %s: %s of %s", destination, plural(len(sides.approvals), "side"), people)
     logger.info("the key to their ids stays here, give it to nobody: %s", output.export_key)
 
 

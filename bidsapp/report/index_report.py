@@ -16,8 +16,9 @@ from bidsapp.files import write_text
 from bidsapp.layout import OutputLayout
 from bidsapp.pictures.drawing import SIDE_COLOURS, Picture
 from bidsapp.pictures.outlines import DARK, LIGHT, Dot, DotRow, ThemedPicture, dots_picture
+from bidsapp.printable import plural
 from bidsapp.records import SIDES, Side
-from bidsapp.report.pages import number_text, plural, render_page
+from bidsapp.report.pages import number_text, render_page
 from bidsapp.report.participant_report import (
     MEANINGS,
     SIDE_NAMES,

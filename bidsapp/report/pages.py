@@ -49,11 +49,6 @@ def number_text(value: float | None, decimals: int) -> str:
     return text.replace("-", "−")
 
 
-def plural(count: int, one: str, many: str) -> str:
-    """``1 person``, ``2 people``."""
-    return f"{count:,} {one if count == 1 else many}"
-
-
 def _read_template(name: str) -> str:
     return resources.files("bidsapp.report").joinpath("templates", name).read_text(encoding="utf-8")
 

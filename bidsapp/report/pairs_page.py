@@ -12,7 +12,8 @@ import numpy as np
 from bidsapp.files import write_text
 from bidsapp.labels.colours import LABEL_COLOURS, label_colours
 from bidsapp.pictures.drawing import Array, Picture, intensity_window
-from bidsapp.report.pages import number_text, plural, render_page
+from bidsapp.printable import plural
+from bidsapp.report.pages import number_text, render_page
 
 STATES = ("refused", "accepted", "good")
 MEANINGS = {

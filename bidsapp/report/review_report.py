@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from bidsapp.files import write_text
 from bidsapp.layout import OutputLayout
-from bidsapp.report.pages import plural, render_page
+from bidsapp.printable import plural
+from bidsapp.report.pages import render_page
 from bidsapp.report.participant_report import session_anchor
 from bidsapp.report.picture_files import read_picture
 from bidsapp.review.decisions import SideOutcome, State

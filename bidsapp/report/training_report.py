@@ -28,8 +28,9 @@ from bidsapp.pictures.outlines import (
     dots_picture,
     outline_pictures,
 )
+from bidsapp.printable import people_text, plural
 from bidsapp.records import CaseScore
-from bidsapp.report.pages import NOT_AVAILABLE, number_text, plural, render_page
+from bidsapp.report.pages import NOT_AVAILABLE, number_text, render_page
 from bidsapp.report.training_facts import GenerationFacts, HistoryPoint, ScoredCase, TrainingReport
 
 if TYPE_CHECKING:
@@ -160,8 +161,8 @@ def _headline(summary: Summary) -> dict[str, str]:
     return {
         "mean": "too few to tell" if too_few else number_text(dice.mean, 3),
         "interval": "" if too_few else _interval(dice, 3),
-        "people": plural(dice.people, "person", "people"),
-        "scores": plural(dice.scores, "score", "scores"),
+        "people": people_text(dice.people),
+        "scores": plural(dice.scores, "score"),
         "undefined": str(dice.undefined) if dice.undefined else "",
     }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION
 from bidsapp.models.licences import HUGGING_FACE, OTHER, Parent
+from bidsapp.printable import people_text
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}
 NOT_KNOWN = "not known"
@@ -209,7 +210,7 @@ def _usage(model: SharedModel) -> list[str]:
 
 
 def _training(model: SharedModel) -> list[str]:
-    people = [f"{what}: {model.people[part]} people" for part, what in PARTS.items() if part in model.people]
+    people = [f"{what}: {people_text(model.people[part])}" for part, what in PARTS.items() if part in model.people]
     return _bullets(
         (
             "; ".join(people) + "; nobody is in two parts." if people else f"Number of people: {NOT_KNOWN}.",
@@ -259,13 +260,13 @@ def _scores(model: SharedModel) -> list[str]:
 def _parents(model: SharedModel) -> list[str]:
     if not model.parents:
         return ["Trained from scratch, from no other model."]
-    added = f"This model added {model.people.get('train', 0)} people for {_listed(model.labels)}."
+    added = f"This model added {people_text(model.people.get('train', 0))} for {_listed(model.labels)}."
     lines = ["Trained further from, the nearest first:", "", *_bullets(map(_parent_line, model.parents)), "", added]
     return [*lines, *(["", f"{_inline(model.leakage)}."] if model.leakage else [])]
 
 
 def _parent_line(parent: Parent) -> str:
-    people = "on a number of people that is not known" if parent.people is None else f"on {parent.people} people"
+    people = "on a number of people that is not known" if parent.people is None else f"on {people_text(parent.people)}"
     what = f" for {_listed(parent.labels)}" if parent.labels else ""
     images = f" in {_listed(parent.channels)}" if parent.channels else ""
     return f"{_inline(parent.name)}, licence: {_inline(parent.licence or NOT_KNOWN)}; trained {people}{what}{images}"

@@ -21,6 +21,7 @@ from bidsapp.pairs.check_pairs import CheckedPairs, check_pairs
 from bidsapp.pairs.names import read_names
 from bidsapp.pairs.origins import judge_corrections, read_origins, with_origins
 from bidsapp.pairs.pairs import FoundPairs, find_pairs, turn_pairs_of_model
+from bidsapp.printable import people_text, plural
 from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
 
 logger = logging.getLogger(__name__)
@@ -171,7 +172,8 @@ def choose_rehearsal(
     renamed = {pair.case: PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "-", pair.case) for pair in kept.pairs}
     if len(set(renamed.values())) < len(renamed) or set(renamed.values()) & set(own.content):
         raise BadDataError(f"--rehearse: ids collide once they begin with {PREFIX}", "Rename these pairs.")
-    logger.info("rehearsing %d pairs of %d people", len(renamed), len({pair.participant for pair in kept.pairs}))
+    people = people_text(len({pair.participant for pair in kept.pairs}))
+    logger.info("rehearsing %s of %s", plural(len(renamed), "pair"), people)
     checked = kept.checked
     return replace(
         kept,

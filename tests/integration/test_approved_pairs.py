@@ -53,7 +53,7 @@ def test_approved_labels_become_a_model_that_says_so(
     assert group(approved, "--model-dir", layout.root, *TINY) == 1
     said = capsys.readouterr().out
     assert "labels approved through review (11 by 1 rater)" in said
-    assert "without 1 pairs" in said
+    assert "no longer holds (1 pair)" in said
     assert "sub-P06_hemi-R (the label changed after its approval)" in said
 
     cases = {path.name[: -len("_lbl.nii.gz")] for path in layout.training.glob("*_lbl.nii.gz")}

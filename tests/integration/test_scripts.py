@@ -110,7 +110,7 @@ def demo(tree: Path) -> None:
 
 def simulate(tree: Path) -> None:
     said = run(tree, "demo/simulate.py", "simulated", "--people", "1", "--seed", "1")
-    assert "2 simulated pairs of 1 people are in simulated" in said
+    assert "people simulated: 1; 2 pairs are in simulated" in said
     assert len(list((tree / "simulated").glob("*.nii.gz"))) == 4
 
 

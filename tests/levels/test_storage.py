@@ -21,7 +21,7 @@ from bidsapp.levels.material import Material, PairSource, check_material, traine
 from bidsapp.levels.request import GroupRequest
 from bidsapp.model_dir.lineage import Lineage
 from bidsapp.model_dir.state import ModelState, Segment, read_state, write_state
-from bidsapp.pairs.pairs import FoundPairs, find_pairs
+from bidsapp.pairs.pairs import FoundPairs, find_pairs, say_pairs
 from bidsapp.records import Split, SplitRow, Vouched
 from bidsapp.training.dataset import divide, write_raw_dataset
 from tests.training_folder import SHAPE, TrainingFolder
@@ -128,6 +128,9 @@ def test_a_model_of_0_1_0_goes_on_as_it_began(folder, request_, stored, caplog):
     assert material.storage["R"] == usual
     odd = {case: axes for case, axes in kept.items() if axes != usual}
     assert ("HippoTune 0.1.0" in caplog.text) == bool(odd or usual != "LAS")
+    kept_lines = [line for line in say_pairs(material.found) if line.startswith("lying otherwise")]
+    told = ", ".join(f"{list(odd.values()).count(axes)} {axes}" for axes in dict.fromkeys(odd.values()))
+    assert kept_lines == [f"lying otherwise than their side's axes, as HippoTune 0.1.0 left them: {told}"] * bool(odd)
     after = record(request_, material)
     assert {case: known.axes for case, known in after.cases.items() if known.axes} == odd
     again = take(request_, after)
@@ -147,8 +150,8 @@ def test_people_of_an_old_split_keep_their_names_and_the_leak_is_told(folder, re
     state = replace(state, image_people={})
     material = take(request_, state)
     assert {pair.participant for pair in material.checked.pairs} == {row.participant_id for row in rows}
-    assert "1 people have several names here, and stand in test as well as in train or validation: 0L/0R" in caplog.text
-    assert "1 people have several names here, and stand in validation as well as in train: 2L/2R" in caplog.text
+    assert "several names of one person stand in test as well as in train or validation: 0L/0R" in caplog.text
+    assert "several names of one person stand in validation as well as in train: 2L/2R" in caplog.text
     assert "1L/1R" not in caplog.text
     assert take(request_).split.people == {"0", "1", "2"}
 
@@ -188,8 +191,8 @@ def test_nothing_is_turned_anew_under_the_weights_in_silence(folder, request_, c
     request_.layout.pairs_table.write_text("id\tleft\nsub-1_hemi-L\tflipped\n")
     changed = take(request_, state)
     assert [pair.axes for pair in changed.checked.pairs] == ["RAS", "LAS", "RAS"]
-    assert "1 pairs are turned otherwise than this model was trained on them" in caplog.text
-    assert "sub-1_hemi-Lflip" in caplog.text
+    assert "turned otherwise than this model was trained on" in caplog.text
+    assert "by what is said now: 1 pair: sub-1_hemi-Lflip" in caplog.text
 
 
 def test_a_dry_run_writes_no_table(folder, request_):

@@ -10,9 +10,17 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from bidsapp.errors import BadDataError
-from bidsapp.pairs.check_pairs import BadPairsError, check_pairs, choose_pairs, examine_pairs, format_findings
+from bidsapp.pairs.check_pairs import (
+    BadPairsError,
+    check_pairs,
+    choose_pairs,
+    examine_pairs,
+    format_findings,
+    image_digest,
+)
 from bidsapp.pairs.pairs import Finding, find_pairs
 from bidsapp.records import LabelTable
 from bidsapp.training.import_pairs import load_pair
@@ -410,3 +418,14 @@ def test_a_pair_that_a_model_was_trained_on_turned_is_told_and_stays(folder, cap
     broken = replace(turned[0], guard="swapped")
     with pytest.raises(BadPairsError):
         choose_pairs(replace(seen, findings=(broken,)), kept={"a"})
+
+
+@pytest.mark.parametrize("axes", ["LAS", "RAS", "PSR", "LPI"])
+def test_an_image_is_known_as_it_is_stored_and_with_axis_0_reversed(folder: TrainingFolder, axes: str) -> None:
+    """Whatever it is turned to: HippoTune 0.1.0 took it as it lay, and left sides reversed."""
+    stored = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    affine = inv_ornt_aff(ornt_transform(axcodes2ornt(axes), axcodes2ornt("RAS")), SHAPE)
+    folder.pair("sub-01_hemi-R", affine=affine)
+    folder.write("sub-01_hemi-R_img.nii.gz", stored, affine)
+    known = check(folder).images["sub-01_hemi-R"]
+    assert {image_digest(stored), image_digest(stored[::-1])} <= set(known)

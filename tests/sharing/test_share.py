@@ -104,7 +104,7 @@ def test_the_archive_is_the_same_model_with_card_and_citation(tmp_path: Path) ->
     number = dataset.removeprefix("Dataset").split("_")[0]
     for line in (
         "# Hippo \\| one",
-        "training: 4 people; validation: 1 people; test: 3 people; nobody is in two parts.",
+        "training: 4 people; validation: 1 person; test: 3 people; nobody is in two parts.",
         "Labels approved through review (16 by 2 raters).",
         "Voxel size of the network: 1 x 0.5 x 0.3 mm.",
         "1 Anterior, 2 Corps d'Ammon – 海馬",
