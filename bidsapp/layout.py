@@ -1,6 +1,7 @@
 """Where everything lies in OUTPUT_DIR, MODEL_DIR and their subfolders.
 
-Rooms join to these only the fixed names inside a folder of nnU-Net's (``dataset.json``) or of an exported model.
+Rooms join to these only names inside a folder of nnU-Net's (``dataset.json``, ``<case>.nii.gz``) or of an exported
+model.
 """
 
 from __future__ import annotations
