@@ -36,8 +36,9 @@ sys.path.insert(0, str(ROOT))
 
 from bidsapp.corobl.grid import reverse_axis_0  # noqa: E402
 from bidsapp.files import read_json, write_json  # noqa: E402
-from bidsapp.layout import NNUNET_CONFIGURATION, OutputLayout  # noqa: E402
+from bidsapp.layout import OutputLayout  # noqa: E402
 from bidsapp.machine import usable_cores  # noqa: E402
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION  # noqa: E402
 from bidsapp.records import SIDES, Side  # noqa: E402
 
 HEAD = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"

@@ -29,11 +29,13 @@ sys.path.insert(0, str(ROOT))
 
 from bidsapp.config import apply_overrides, preset_settings  # noqa: E402
 from bidsapp.files import read_json  # noqa: E402
-from bidsapp.layout import NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout, OutputLayout  # noqa: E402
+from bidsapp.layout import ModelLayout, OutputLayout  # noqa: E402
 from bidsapp.levels import group  # noqa: E402
+from bidsapp.logs import prints_to_log  # noqa: E402
 from bidsapp.machine import usable_cores  # noqa: E402
 from bidsapp.model_dir.state import Segment, read_state  # noqa: E402
-from bidsapp.nnunet_environment import nnunet_environment, prints_to_log  # noqa: E402
+from bidsapp.nnunet_environment import nnunet_environment  # noqa: E402
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION, NNUNET_PLANS  # noqa: E402
 
 
 def main() -> None:

@@ -13,13 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-NNUNET_CONFIGURATION = "3d_fullres"
-NNUNET_PLANS = "nnUNetPlans"
-TRAINER = "HippoTuneTrainer"
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION, NNUNET_PLANS, TRAINER
+
 DATASET = "Dataset001_HippoTune"  # inside MODEL_DIR, which may be renamed; exports carry their own
-EXPORTED_TRAINER = "nnUNetTrainer"
-TURNS_TO_RAS = "NibabelIOWithReorient"
-"""The one reader of nnU-Net that turns voxels by their header."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from bidsapp.files import explain_write_errors
 from bidsapp.printable import printable
 
 ROOT = "bidsapp"
+
+_log = logging.getLogger(__name__)
 
 
 class _Readable(logging.Formatter):
@@ -115,3 +118,24 @@ def log_files() -> list[Path]:
     """The log files of this run."""
     handlers = logging.getLogger(ROOT).handlers
     return [Path(handler.baseFilename) for handler in handlers if isinstance(handler, logging.FileHandler)]
+
+
+@contextmanager
+def prints_to_log() -> Iterator[None]:
+    """Send what nnU-Net prints to the log file, line by line."""
+    with redirect_stdout(_LogStream()):
+        yield
+
+
+class _LogStream(io.TextIOBase):
+    """A text stream whose lines become debug records."""
+
+    def __init__(self) -> None:
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if line.strip():
+                _log.debug("nnU-Net: %s", line.rstrip())
+        return len(text)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import os
 from collections.abc import Iterator
 
 from bidsapp.layout import ModelLayout
 from bidsapp.machine import usable_cores
-
-log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -34,24 +30,3 @@ def nnunet_environment(layout: ModelLayout) -> Iterator[None]:
         for name in ours:
             os.environ.pop(name, None)
         os.environ.update(users)
-
-
-@contextlib.contextmanager
-def prints_to_log() -> Iterator[None]:
-    """Send what nnU-Net prints to the log file, line by line."""
-    with contextlib.redirect_stdout(_LogStream()):
-        yield
-
-
-class _LogStream(io.TextIOBase):
-    """A text stream whose lines become debug records."""
-
-    def __init__(self) -> None:
-        self._line = ""
-
-    def write(self, text: str) -> int:
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            if line.strip():
-                log.debug("nnU-Net: %s", line.rstrip())
-        return len(text)

@@ -15,9 +15,9 @@ import numpy as np
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.exchange.loading import LoadedModel
 from bidsapp.files import replace_atomically
-from bidsapp.layout import TURNS_TO_RAS
+from bidsapp.logs import prints_to_log
 from bidsapp.machine import usable_cores
-from bidsapp.nnunet_environment import prints_to_log
+from bidsapp.nnunet_names import TURNS_TO_RAS
 
 if TYPE_CHECKING:
     import torch

@@ -49,12 +49,16 @@ ROOMS = (
     "files",
     "printable",
     "layout",
+    "nnunet_names",
     "records",
     "errors",
     "arrays",
     "bidsapp",
 )
 """From top to bottom. A room may import from the rooms below it, and from no other."""
+EXCHANGE_NEEDS = {"exchange", "files", "logs", "printable", "nnunet_names", "errors", "bidsapp"}
+"""All that reading and writing models of others needs of ours (of `bidsapp` itself the version): it could be a package
+of its own."""
 ENGINE = {"torch", "nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 NETWORK = {"urllib.request", "http.client", "ftplib", "requests", "urllib3", "pooch"}
 MAY_USE_THE_ENGINE = ("training/", "exchange/", "sharing/", "models/", "prediction.py")
@@ -99,6 +103,12 @@ def test_imports_point_down(path: Path) -> None:
     assert not {other for other in used if ROOMS.index(other) < ROOMS.index(own)}
     if own not in {"cli", "models_cli", "console"}:
         assert "argparse" not in imported(path, at_import_time=False)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "exchange").glob("*.py")), ids=room)
+def test_the_exchange_of_models_needs_little_of_the_house(path: Path) -> None:
+    used = {room_of(name) for name in imported(path, at_import_time=False) if name.split(".")[0] == "bidsapp"}
+    assert used <= EXCHANGE_NEEDS
 
 
 def test_every_module_has_a_room() -> None:

@@ -21,11 +21,12 @@ from bidsapp.evaluation.scores import COLUMNS, read_scores
 from bidsapp.guards.label_guards import GuardLimits
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.tables import read_label_table
-from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout, OutputLayout
+from bidsapp.layout import DATASET, ModelLayout, OutputLayout
 from bidsapp.model_dir.nnunet_files import network_labels, read_plans
 from bidsapp.model_dir.split import read_split, write_split
 from bidsapp.model_dir.state import ModelState, Segment, TrainedCase, read_state, write_state
 from bidsapp.models.registry import read_registry
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION, NNUNET_PLANS
 from bidsapp.pairs.annotated import read_annotated
 from bidsapp.pairs.approved import _read_record
 from bidsapp.pairs.origins import read_origins

@@ -22,7 +22,7 @@ from bidsapp.exchange.plans import INTENSITIES, UNETS, Json, check_dataset, chec
 from bidsapp.exchange.unpickling import plain, read_pickle
 from bidsapp.exchange.weights import Weights, check_weights, expected_shapes, read_v1_checkpoint
 from bidsapp.files import explain_write_errors
-from bidsapp.layout import NNUNET_CONFIGURATION
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION
 from bidsapp.printable import printable
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import torch
 
 from bidsapp import __version__
 from bidsapp.files import read_json, replace_atomically, write_json
-from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
+from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
 
 Weights = dict[str, torch.Tensor]
 

@@ -28,7 +28,7 @@ from bidsapp.exchange.weights import (
     read_checkpoint,
     weights_digest,
 )
-from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION, TRAINER, ModelLayout
+from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION, TRAINER
 from bidsapp.printable import printable
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MANIFEST = "hippotune.json"
+NEWEST_EXPORT, STATE = "export/current.zip", "state.json"  # in a MODEL_DIR
 PLANS, DATASET_JSON = "plans.json", "dataset.json"
 MAX_JSON_BYTES = 16 * MIB
 CHECKPOINT_SUFFIXES = (".pth", ".pt")
@@ -153,9 +154,9 @@ def load_model(path: Path, *, checkpoint: str | None = None) -> LoadedModel:
     """
     if not path.exists():
         raise NoInputError(f"{path} does not exist", EXPECTED)
-    if path.is_dir() and ModelLayout(path).current_export.is_file():
-        log.debug("%s: taking its newest export, %s", path, ModelLayout(path).current_export)
-        path = ModelLayout(path).current_export
+    if (path / NEWEST_EXPORT).is_file():
+        log.debug("%s: taking its newest export, %s", path, path / NEWEST_EXPORT)
+        path = path / NEWEST_EXPORT
     if not path.is_dir() and not path.is_file():
         raise BadDataError(f"{path} is neither a file nor a folder", EXPECTED)
     path = path.resolve() if path.is_dir() else path.absolute()  # a checkpoint may be a link; its plans lie beside that
@@ -213,7 +214,7 @@ def _model_folders(path: Path) -> list[Path]:
         patterns = ("*/" * depth + name for name in V1_FILES for depth in range(FOLDER_DEPTH + 1))
         if any(next(path.glob(pattern), None) for pattern in patterns):
             raise _is_v1(path)
-        why = "has no exported model yet" if ModelLayout(path).state.exists() else "holds no nnU-Net v2 model"
+        why = "has no exported model yet" if (path / STATE).exists() else "holds no nnU-Net v2 model"
         raise NoInputError(f"{path} {why}", EXPECTED)
     return sorted(below)
 

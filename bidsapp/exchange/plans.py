@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 
 from bidsapp.errors import BadDataError
 from bidsapp.files import parse_json, typed_json
-from bidsapp.layout import NNUNET_CONFIGURATION
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION
 from bidsapp.printable import refuse_controls
 
 Json = dict[str, Any]

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bidsapp.errors import UsageError
 from bidsapp.exchange.plans import Json
 from bidsapp.exchange.weights import Weights, expected_shapes
-from bidsapp.tsv import write_tsv
 
 if TYPE_CHECKING:
     import torch
@@ -24,41 +22,29 @@ Outcome = Literal["kept", "remapped", "new"]
 NewChannels = Literal["zero", "average", "inflate"]
 
 
-@dataclass(frozen=True)
-class TensorTransfer:
-    """What became of one tensor: its name and shape in the new network, and where its values came from."""
-
-    name: str
-    shape: tuple[int, ...]
-    outcome: Outcome
-    source: str
+TransferRow = tuple[str, str, Outcome, str]
+"""What became of one tensor: see `TRANSFER_COLUMNS`."""
+TRANSFER_COLUMNS = ("tensor", "shape", "outcome", "source")
+"""Name and shape in the new network (``8x2x3x3x3``), and where the values came from."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Labels and channels of a network, and what of the source each begins with.
-
-    Attributes
-    ----------
-    labels
-        Every label of the new network in the order of its values, the background first -> values in the source, of
-        which the mean is taken; nothing: the label is new.
-    dropped_labels
-        Names of the source that nothing begins with.
-    channels
-        Every channel of the new network in order -> its position in the source; None: the channel is new.
-    dropped_channels
-        Names of the source that are not fed any more.
-    source_labels, source_channels
-        Names of the source by value and position.
-    """
+    """Labels and channels of a network, and what of the source each begins with."""
 
     labels: Mapping[str, tuple[int, ...]]
+    """Every label of the new network in the order of its values, the background first -> values in the source, of
+    which the mean is taken; nothing: the label is new."""
     dropped_labels: tuple[str, ...]
+    """Names of the source that nothing begins with."""
     channels: Mapping[str, int | None]
+    """Every channel of the new network in order -> its position in the source; None: the channel is new."""
     dropped_channels: tuple[str, ...]
+    """Names of the source that the new network is not given."""
     source_labels: Mapping[int, str]
+    """Names by value, without the background."""
     source_channels: tuple[str, ...]
+    """Names by position."""
 
     @property
     def new_labels(self) -> tuple[str, ...]:
@@ -125,7 +111,7 @@ def match_channels(source: Sequence[str], target: Sequence[str]) -> tuple[dict[s
 
 def transfer_weights(
     weights: Weights, plans: Json, configuration: str, matching: Matching, *, new_channels: NewChannels
-) -> tuple[Weights, tuple[TensorTransfer, ...]]:
+) -> tuple[Weights, list[TransferRow]]:
     """The weights that a network for other labels and channels begins with, in single precision.
 
     Parameters
@@ -145,11 +131,18 @@ def transfer_weights(
     UsageError
         When a tensor of the new network has no counterpart, with all of them.
     """
-    shapes = _Shapes(plans, configuration)
-    old = shapes.of(len(matching.source_channels), len(matching.source_labels) + 1)
-    new = shapes.of(len(matching.channels), len(matching.labels))
-    heads = _differing(old, shapes.of(len(matching.source_channels), len(matching.source_labels) + 2))
-    first_layers = _differing(old, shapes.of(len(matching.source_channels) + 1, len(matching.source_labels) + 1))
+    old_channels, old_classes = len(matching.source_channels), len(matching.source_labels) + 1
+
+    def shapes_for(channels: int, classes: int) -> Mapping[str, tuple[int, ...]]:
+        counted = {"channel_names": dict.fromkeys(range(channels)), "labels": dict.fromkeys(range(classes))}
+        return expected_shapes(plans, configuration, counted, "the source's plans")
+
+    # Which tensors are heads and which are first layers differs between architectures. Their names are not guessed:
+    # a head is what changes its shape with one class more, a first layer what does so with one channel more.
+    old = shapes_for(old_channels, old_classes)
+    new = shapes_for(len(matching.channels), len(matching.labels))
+    heads = _differing(old, shapes_for(old_channels, old_classes + 1))
+    first_layers = _differing(old, shapes_for(old_channels + 1, old_classes))
     unfit = [
         f"{name}: {old.get(name, 'missing')} in the source, {shape} here"
         for name, shape in new.items()
@@ -162,7 +155,7 @@ def transfer_weights(
     remap_head = _head_mapper(matching)
     remap_channels = _channel_mapper(matching, new_channels)
     result: Weights = {}
-    rows = []
+    rows: list[TransferRow] = []
     for name, shape in new.items():
         tensor = weights[name].float() if weights[name].is_floating_point() else weights[name]
         outcome: Outcome = "kept"
@@ -172,32 +165,14 @@ def transfer_weights(
         elif name in first_layers:
             tensor, outcome, source = remap_channels(name, tensor)
         result[name] = tensor.clone()
-        rows.append(TensorTransfer(name, shape, outcome, source))
-    return result, tuple(rows)
+        rows.append((name, "x".join(map(str, shape)) or "1", outcome, source))
+    return result, rows
 
 
-def write_transfer(path: Path, rows: Sequence[TensorTransfer]) -> None:
-    """Write one line per tensor; raises `CannotWriteError`."""
-    lines = [(row.name, "x".join(map(str, row.shape)) or "1", row.outcome, row.source) for row in rows]
-    write_tsv(path, ("tensor", "shape", "outcome", "source"), lines)
-
-
-def count_outcomes(rows: Sequence[TensorTransfer]) -> str:
-    """``142 tensors kept, 6 remapped, 2 new``."""
-    counts = Counter(row.outcome for row in rows)
+def count_outcomes(rows: Sequence[TransferRow]) -> str:
+    """``tensors: 142 kept, 6 remapped, 2 new``."""
+    counts = Counter(outcome for _, _, outcome, _ in rows)
     return "tensors: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("kept", "remapped", "new"))
-
-
-@dataclass(frozen=True)
-class _Shapes:
-    """Shapes of one architecture's weights for any number of channels and classes."""
-
-    plans: Json
-    configuration: str
-
-    def of(self, channels: int, classes: int) -> dict[str, tuple[int, ...]]:
-        counted = {"channel_names": dict.fromkeys(range(channels)), "labels": dict.fromkeys(range(classes))}
-        return expected_shapes(self.plans, self.configuration, counted, "the source's plans")
 
 
 def _differing(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> set[str]:
@@ -208,7 +183,11 @@ _Remap = Callable[[str, "torch.Tensor"], tuple["torch.Tensor", Outcome, str]]
 
 
 def _head_mapper(matching: Matching) -> _Remap:
-    """Rows (axis 0) of a head by label: weights (classes, features, 1, 1, 1) and biases (classes)."""
+    """Rows (axis 0) of a head by label: weights (classes, features, 1, 1, 1) and biases (classes).
+
+    Networks with deep supervision have one head per scale; all are remapped alike. Several labels of the source that
+    became one begin with the mean of their rows: the score of the new label is the mean of theirs.
+    """
     import torch
 
     begins = list(matching.labels.values())
@@ -227,7 +206,11 @@ def _head_mapper(matching: Matching) -> _Remap:
 
 
 def _channel_mapper(matching: Matching, new_channels: NewChannels) -> _Remap:
-    """Columns (axis 1) of the first convolution by channel: weights (features, channels, z, y, x)."""
+    """Columns (axis 1) of the first convolution by channel: weights (features, channels, z, y, x).
+
+    The layer sums over channels, so the sum is what must not jump at the start: columns of zero add nothing to it, and
+    filters that are scaled by old / new channels keep it where all images are equal.
+    """
     import torch
 
     positions = list(matching.channels.values())

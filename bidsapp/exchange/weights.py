@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bidsapp.errors import BadDataError
 from bidsapp.exchange.archives import explain_damage
 from bidsapp.exchange.plans import Json
-from bidsapp.nnunet_environment import prints_to_log
+from bidsapp.logs import prints_to_log
 from bidsapp.printable import printable
 
 if TYPE_CHECKING:

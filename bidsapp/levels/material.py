@@ -17,7 +17,7 @@ from bidsapp.images.orientation import NETWORK_SPACE, Storage, axes_of, mirrored
 from bidsapp.images.pair_volumes import read_grid
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.tables import nnunet_values
-from bidsapp.layout import TURNS_TO_RAS, ModelLayout, label_table_file, origins_file
+from bidsapp.layout import ModelLayout, label_table_file, origins_file
 from bidsapp.levels.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored, true_headers
 from bidsapp.levels.request import GroupRequest
 from bidsapp.model_dir.lineage import Lineage, parts_by_fingerprint, places_by_image, refuse_leaks
@@ -25,6 +25,7 @@ from bidsapp.model_dir.nnunet_files import read_plans
 from bidsapp.model_dir.shared_split import decide_shared_split
 from bidsapp.model_dir.split import add_places, decide_split, read_split
 from bidsapp.model_dir.state import ModelState, TrainedCase
+from bidsapp.nnunet_names import TURNS_TO_RAS
 from bidsapp.pairs.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
 from bidsapp.pairs.channels import default_channel_names
 from bidsapp.pairs.check_pairs import CheckedPairs, ExaminedPairs, choose_pairs, examine_pairs

@@ -8,7 +8,8 @@ from pathlib import Path
 from bidsapp.errors import BadDataError
 from bidsapp.exchange.plans import Json, check_dataset, check_plans
 from bidsapp.files import read_json
-from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout
+from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION, NNUNET_PLANS
 from bidsapp.records import LabelTable
 
 RESTORE = "Restore it from a backup, or train anew in another --model-dir."

@@ -13,7 +13,7 @@ from bidsapp.evaluation.scores import FEWEST_PEOPLE, say_of_scores
 from bidsapp.files import write_text
 from bidsapp.images.pair_volumes import read_volume
 from bidsapp.labels.colours import LABEL_COLOURS, label_colours
-from bidsapp.layout import NNUNET_CONFIGURATION
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION
 from bidsapp.pairs.origins import KIND_WORDS
 from bidsapp.pictures.drawing import ORIENTATION, SIDE_COLOURS
 from bidsapp.pictures.outlines import (

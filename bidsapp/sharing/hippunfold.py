@@ -16,7 +16,7 @@ from pathlib import Path
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.exchange.loading import load_model
 from bidsapp.files import create_bytes_once
-from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
+from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
 from bidsapp.sharing.share import CARD, CITATION, Packed, read_export
 
 RESULTS = "nnunet_v2"

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bidsapp.layout import EXPORTED_TRAINER, NNUNET_CONFIGURATION
 from bidsapp.models.licences import HUGGING_FACE, OTHER, Parent
+from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION
 from bidsapp.printable import people_text
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}

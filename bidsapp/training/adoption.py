@@ -18,18 +18,20 @@ from bidsapp.errors import UsageError
 from bidsapp.exchange.export import build_model_folder, round_weights, zip_model
 from bidsapp.exchange.loading import LoadedModel
 from bidsapp.exchange.transfer import (
+    TRANSFER_COLUMNS,
     Matching,
     count_outcomes,
     match_channels,
     match_labels,
     transfer_weights,
-    write_transfer,
 )
 from bidsapp.files import write_json
-from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, NNUNET_PLANS, ModelLayout
+from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION, NNUNET_PLANS
 from bidsapp.pairs.channels import default_channel_names
 from bidsapp.records import LabelTable
 from bidsapp.training.checkpoints import save_checkpoint
+from bidsapp.tsv import write_tsv
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +152,7 @@ def begin_from(layout: ModelLayout, source: Source, settings: Settings) -> None:
         matching,
         new_channels=settings.finetuning.new_channels,  # type: ignore[arg-type]
     )
-    write_transfer(layout.transfer, rows)
+    write_tsv(layout.transfer, TRANSFER_COLUMNS, rows)
     for line in matching.label_lines():
         log.info("label %s", line)
     for line in matching.channel_lines():

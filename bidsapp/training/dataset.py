@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bidsapp.files import write_json, write_text
 from bidsapp.labels.tables import nnunet_values
-from bidsapp.layout import DATASET, TURNS_TO_RAS, ModelLayout
+from bidsapp.layout import DATASET, ModelLayout
 from bidsapp.model_dir.split import pairs_in
+from bidsapp.nnunet_names import TURNS_TO_RAS
 from bidsapp.records import LabelTable, Pair, Split
 from bidsapp.training.import_pairs import write_nnunet_case
 from bidsapp.training.rehearsal import EarlierPairs

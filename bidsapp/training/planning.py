@@ -18,9 +18,10 @@ from bidsapp.config import TrainingSettings
 from bidsapp.errors import BadDataError, InterruptedRunError, UsageError
 from bidsapp.files import explain_write_errors, read_json, write_json
 from bidsapp.images.pair_volumes import VolumeError, read_volume
-from bidsapp.layout import DATASET, NNUNET_CONFIGURATION, ModelLayout
+from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.logs import prints_to_log
 from bidsapp.model_dir.nnunet_files import RESTORE, read_dataset, read_plans
-from bidsapp.nnunet_environment import prints_to_log
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION
 from bidsapp.training.preprocessed import forget_cases, is_whole, write_case, write_marker
 
 log = logging.getLogger(__name__)

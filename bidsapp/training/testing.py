@@ -15,10 +15,11 @@ from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, compare, drawn_by
 from bidsapp.evaluation.scores import score_case
 from bidsapp.images.pair_volumes import read_volume
-from bidsapp.layout import TURNS_TO_RAS, ModelLayout
+from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.lineage import parts_by_fingerprint
 from bidsapp.model_dir.nnunet_files import RESTORE
 from bidsapp.model_dir.state import ModelState
+from bidsapp.nnunet_names import TURNS_TO_RAS
 from bidsapp.prediction import Predictor
 from bidsapp.progress import progress_over
 from bidsapp.records import CaseScore, Hemi, LabelOrigin, LabelTable, SplitName

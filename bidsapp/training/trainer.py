@@ -22,11 +22,12 @@ from torch._dynamo import OptimizedModule
 
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, UsageError
-from bidsapp.layout import NNUNET_CONFIGURATION, ModelLayout
+from bidsapp.layout import ModelLayout
+from bidsapp.logs import prints_to_log
 from bidsapp.machine import available_memory_bytes
 from bidsapp.model_dir.nnunet_files import RESTORE, read_dataset, read_plans
 from bidsapp.model_dir.state import ModelState, Segment
-from bidsapp.nnunet_environment import prints_to_log
+from bidsapp.nnunet_names import NNUNET_CONFIGURATION
 from bidsapp.training.augmentation import training_transforms, validation_transforms
 from bidsapp.training.batches import (
     PREFETCHED,

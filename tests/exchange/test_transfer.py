@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,15 +10,14 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from bidsapp.errors import UsageError
 from bidsapp.exchange.transfer import (
+    TRANSFER_COLUMNS,
     Matching,
     NewChannels,
     count_outcomes,
     match_channels,
     match_labels,
     transfer_weights,
-    write_transfer,
 )
-from bidsapp.tsv import read_tsv
 from tests.tiny_model import Json, tiny_plans
 
 CONFIGURATION = "3d_fullres"
@@ -142,15 +140,14 @@ def test_weights_of_another_network_are_refused_by_name() -> None:
         transfer_weights(weights, plans, CONFIGURATION, matching(("A", "P"), ("A", "P")), new_channels="zero")
 
 
-def test_the_table_says_what_became_of_every_tensor(tmp_path: Path) -> None:
+def test_the_table_says_what_became_of_every_tensor() -> None:
     plans = tiny_plans()
     weights = {name: tensor.half() for name, tensor in network(plans, 1, 3).state_dict().items()}
     match = matching(("A", "P"), ("P", "A"), channels=("T1w", "T2w"))
     begun, rows = transfer_weights(weights, plans, CONFIGURATION, match, new_channels="average")
-    assert {row.name for row in rows} == set(begun)
+    assert {row[0] for row in rows} == set(begun)
     assert all(tensor.dtype == torch.float32 for tensor in begun.values())
-    write_transfer(tmp_path / "transfer.tsv", rows)
-    table = {row.cells["tensor"]: row.cells for row in read_tsv(tmp_path / "transfer.tsv", ("tensor", "outcome"))}
+    table = {row[0]: dict(zip(TRANSFER_COLUMNS, row, strict=True)) for row in rows}
     assert table["encoder.stages.0.0.convs.0.conv.weight"]["outcome"] == "remapped"
     assert table["encoder.stages.0.0.convs.0.conv.weight"]["shape"] == "8x2x3x3x3"
     assert "T2w: new" in table["encoder.stages.0.0.convs.0.conv.weight"]["source"]

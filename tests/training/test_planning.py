@@ -17,8 +17,9 @@ from bidsapp.config import TrainingSettings, preset_settings
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, UsageError
 from bidsapp.layout import DATASET, ModelLayout
+from bidsapp.logs import prints_to_log
 from bidsapp.model_dir.nnunet_files import read_plans
-from bidsapp.nnunet_environment import nnunet_environment, prints_to_log
+from bidsapp.nnunet_environment import nnunet_environment
 from bidsapp.pairs.check_pairs import check_pairs
 from bidsapp.pairs.pairs import find_pairs
 from bidsapp.records import LabelTable

@@ -1,0 +1,11 @@
+"""What nnU-Net, and those who read its models, call things in files."""
+
+NNUNET_CONFIGURATION = "3d_fullres"
+"""The one that is trained here."""
+NNUNET_PLANS = "nnUNetPlans"
+TRAINER = "HippoTuneTrainer"
+"""In a MODEL_DIR; plain nnU-Net does not know it."""
+EXPORTED_TRAINER = "nnUNetTrainer"
+"""In exports, which plain nnU-Net runs."""
+TURNS_TO_RAS = "NibabelIOWithReorient"
+"""The one reader of nnU-Net that turns voxels by their header."""
