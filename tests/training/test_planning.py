@@ -259,7 +259,8 @@ def test_a_case_that_somebody_else_made_up_is_refused_and_runs_nothing(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda plans: plans.clear(), "transpose_forward"),
+        (lambda plans: plans.clear(), "'3d_fullres' does not exist"),
+        (lambda plans: plans.pop("transpose_forward"), "transpose_forward is missing"),
         (lambda plans: plans["configurations"].clear(), "'3d_fullres' does not exist"),
         (lambda plans: architecture(plans).update(network_class_name="evil.Network"), "network_class_name"),
         (lambda plans: architecture(plans)["_kw_requires_import"].append("antigravity"), "_kw_requires_import"),
