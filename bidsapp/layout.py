@@ -20,15 +20,10 @@ DATASET = "Dataset001_HippoTune"  # inside MODEL_DIR, which may be renamed; expo
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """One model's folder; see the table of files in docs and README.
-
-    Attributes
-    ----------
-    root
-        MODEL_DIR.
-    """
+    """One model's folder; see the table of files in docs and README."""
 
     root: Path
+    """MODEL_DIR."""
 
     @property
     def name(self) -> str:
@@ -249,19 +244,13 @@ class ModelLayout:
 
 @dataclass(frozen=True)
 class SessionLayout:
-    """The files of one person's session below a folder: OUTPUT_DIR, or the place where they are prepared.
-
-    Attributes
-    ----------
-    root
-        OUTPUT_DIR.
-    participant, session
-        Labels without ``sub-`` and ``ses-``.
-    """
+    """The files of one person's session below a folder: OUTPUT_DIR, or the place where they are prepared."""
 
     root: Path
+    """OUTPUT_DIR."""
     participant: str
     session: str | None = None
+    """Labels without ``sub-`` and ``ses-``."""
 
     @property
     def name(self) -> str:
@@ -331,18 +320,12 @@ class SessionLayout:
 
 @dataclass(frozen=True)
 class OutputLayout:
-    """OUTPUT_DIR: a BIDS derivative data set.
-
-    Attributes
-    ----------
-    root
-        OUTPUT_DIR.
-    work_dir
-        Where unfinished work lies; None: OUTPUT_DIR/work.
-    """
+    """OUTPUT_DIR: a BIDS derivative data set."""
 
     root: Path
+    """OUTPUT_DIR."""
     work_dir: Path | None = None
+    """Where unfinished work lies; None: OUTPUT_DIR/work."""
 
     @property
     def dataset_description(self) -> Path:
@@ -598,24 +581,17 @@ def default_model_dir(output_dir: Path) -> Path:
 
 @dataclass(frozen=True)
 class ModelPlaces:
-    """Where models are found by name.
-
-    Attributes
-    ----------
-    registry
-        A lab's own list beside the one that we ship; None: there is none.
-    models
-        Where fetched models lie, as ``<name>.zip``, ``<name>.tar.gz``, ... and ``<name>.json``: what is known of them.
-    others
-        Folders that models are looked for in after that one; nothing is written there.
-    unwritable
-        The user's data folder, where `models` stands in for it; None otherwise.
-    """
+    """Where models are found by name."""
 
     registry: Path | None
+    """A lab's own list beside the one that we ship; None: there is none."""
     models: Path
+    """Where fetched models lie, as ``<name>.zip``, ``<name>.tar.gz``, ... and ``<name>.json``: what is known of
+    them."""
     others: tuple[Path, ...] = ()
+    """Folders that models are looked for in after that one; nothing is written there."""
     unwritable: Path | None = None
+    """The user's data folder, where `models` stands in for it; None otherwise."""
 
     @property
     def shipped_registry(self) -> Path:

@@ -28,26 +28,18 @@ LabelKind = Literal["corrected", "drawn", "imported", "as_predicted", "unknown"]
 
 @dataclass(frozen=True)
 class LabelOrigin:
-    """How the label of a pair came about.
-
-    Attributes
-    ----------
-    kind
-        ``corrected``: a person changed a prediction. ``drawn``: a person drew it without one. ``imported``: it came
-        from elsewhere, and the user or the rater vouches for it. ``as_predicted``: a person approved a prediction as
-        it was. ``unknown``: of a model that an older version trained.
-    voxels_changed
-        From the prediction to a corrected label, summed over labels; None where nobody counted.
-    model_sha256
-        Digest of the model that predicted; None without a prediction, or where it is not known.
-    share_changed
-        The changed voxels as a part of the union of both labels, 0 to 1; None where nobody counted.
-    """
+    """How the label of a pair came about."""
 
     kind: LabelKind = "imported"
+    """``corrected``: a person changed a prediction. ``drawn``: a person drew it without one. ``imported``: it came
+    from elsewhere, and the user or the rater vouches for it. ``as_predicted``: a person approved a prediction as it
+    was. ``unknown``: of a model that an older version trained."""
     voxels_changed: int | None = None
+    """From the prediction to a corrected label, summed over labels; None where nobody counted."""
     model_sha256: str | None = None
+    """Digest of the model that predicted; None without a prediction, or where it is not known."""
     share_changed: float | None = None
+    """The changed voxels as a part of the union of both labels, 0 to 1; None where nobody counted."""
 
     @property
     def is_reference(self) -> bool:
@@ -57,72 +49,47 @@ class LabelOrigin:
 
 @dataclass(frozen=True)
 class Pair:
-    """One training image (all its channels) with its label, in network space.
-
-    Attributes
-    ----------
-    case
-        The id that nnU-Net will use, e.g. ``sub-01_hemi-Lflip``.
-    participant
-        The person; both hemispheres, all sessions and modalities share it.
-    hemi
-        The side of the head that the crop shows, ``n/a`` when the id does not say.
-    images
-        One NIfTI file per channel, in channel order.
-    label
-        The NIfTI file of the label map.
-    axes
-        What image and label are turned to on import, each by its own header, e.g. ``LAS``: see
-        `bidsapp.images.orientation`. Empty: they are taken as they are stored.
-    truthful
-        Whether the headers say where the voxels are in the head. False: they were mirrored under the old header.
-    origin
-        How the label came about.
-    """
+    """One training image (all its channels) with its label, in network space."""
 
     case: str
+    """The id that nnU-Net will use, e.g. ``sub-01_hemi-Lflip``."""
     participant: str
+    """The person; both hemispheres, all sessions and modalities share it."""
     hemi: Hemi
+    """The side of the head that the crop shows, ``n/a`` when the id does not say."""
     images: tuple[Path, ...]
+    """One NIfTI file per channel, in channel order."""
     label: Path
+    """The NIfTI file of the label map."""
     axes: str = ""
+    """What image and label are turned to on import, each by its own header, e.g. ``LAS``: see
+    `bidsapp.images.orientation`. Empty: they are taken as they are stored."""
     truthful: bool = True
+    """Whether the headers say where the voxels are in the head. False: they were mirrored under the old header."""
     origin: LabelOrigin = LabelOrigin()
+    """How the label came about."""
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Names of label values; 0 is always the background and is not listed.
-
-    Attributes
-    ----------
-    names
-        value -> name, in ascending order of values.
-    required
-        Names without which a label map is incomplete.
-    """
+    """Names of label values; 0 is always the background and is not listed."""
 
     names: dict[int, str]
+    """value -> name, in ascending order of values."""
     required: frozenset[str] = frozenset()
+    """Names without which a label map is incomplete."""
 
 
 @dataclass(frozen=True)
 class SplitRow:
-    """One person's place, for good.
-
-    Attributes
-    ----------
-    participant_id
-        The person, spelled as in `Pair.participant`.
-    split
-        Where all images of this person belong.
-    generation
-        1 for the people of the first training, 2 for those who came with the first extension, ...
-    """
+    """One person's place, for good."""
 
     participant_id: str
+    """The person, spelled as in `Pair.participant`."""
     split: SplitName
+    """Where all images of this person belong."""
     generation: int = 1
+    """1 for the people of the first training, 2 for those who came with the first extension, ..."""
 
 
 @dataclass(frozen=True)
@@ -162,46 +129,31 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class Scan:
-    """One image of a head, or a ready-made CorObl crop of one.
-
-    Attributes
-    ----------
-    uri
-        BIDS URI of the file, e.g. ``bids:raw:sub-01/anat/sub-01_T1w.nii.gz``.
-    metadata
-        What its sidecars say, the inherited ones included; strings may hold anything.
-    """
+    """One image of a head, or a ready-made CorObl crop of one."""
 
     path: Path
     modality: Modality
     uri: str
+    """BIDS URI of the file, e.g. ``bids:raw:sub-01/anat/sub-01_T1w.nii.gz``."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What its sidecars say, the inherited ones included; strings may hold anything."""
 
 
 @dataclass(frozen=True)
 class SessionScans:
-    """What is there of one person in one session.
-
-    Attributes
-    ----------
-    participant, session
-        Labels without ``sub-`` and ``ses-``; None where the data set has no sessions.
-    scans
-        One whole scan per modality, chosen.
-    crops
-        Ready-made crops in CorObl space, as in the head, per side and modality; instead of scans.
-    transforms
-        Ready-made ITK files of crops (scan to CorObl), per modality.
-    left_aside
-        Other scans of the same modalities that were not chosen.
-    """
+    """What is there of one person in one session."""
 
     participant: str
     session: str | None
+    """Labels without ``sub-`` and ``ses-``; None where the data set has no sessions."""
     scans: Mapping[Modality, Scan]
+    """One whole scan per modality, chosen."""
     crops: Mapping[Side, Mapping[Modality, Scan]] = field(default_factory=dict)
+    """Ready-made crops in CorObl space, as in the head, per side and modality; instead of scans."""
     transforms: Mapping[Modality, Path] = field(default_factory=dict)
+    """Ready-made ITK files of crops (scan to CorObl), per modality."""
     left_aside: tuple[Path, ...] = ()
+    """Other scans of the same modalities that were not chosen."""
 
     @property
     def name(self) -> str:
@@ -214,61 +166,42 @@ LabelSource = Literal["prediction", "manual", "imported"]
 
 @dataclass(frozen=True)
 class Approval:
-    """One side that a person approved.
-
-    Attributes
-    ----------
-    participant, session
-        Labels without ``sub-`` and ``ses-``.
-    date
-        When it was recorded, ISO 8601.
-    label
-        The approved label map, on the grid of the crop, as in the head.
-    crops
-        The crop of each modality that it was drawn on.
-    labels
-        value -> name.
-    label_sha256
-        Of voxels and affine (`bidsapp.content.image_sha256`).
-    crop_sha256
-        The same of each crop.
-    transform_sha256
-        Of the bytes of each modality's transform; None for crops without one.
-    source
-        What the person approved: the network's prediction as it is, their correction, or another tool's label map.
-    model
-        Name of the model whose prediction was shown, if any.
-    decision
-        Fingerprint of the row of the review table that said so.
-    source_sha256
-        Of the bytes of the file that was approved.
-    model_sha256
-        Digest of the model whose prediction was shown, if any.
-    voxels_changed
-        From that prediction to the approved label, summed over labels.
-    share_changed
-        The same as a part of the union of both, 0 to 1.
-    """
+    """One side that a person approved."""
 
     participant: str
     session: str | None
+    """Labels without ``sub-`` and ``ses-``."""
     hemi: Side
     rater: str
     date: str
+    """When it was recorded, ISO 8601."""
     label: Path
+    """The approved label map, on the grid of the crop, as in the head."""
     crops: Mapping[Modality, Path]
+    """The crop of each modality that it was drawn on."""
     labels: Mapping[int, str]
+    """value -> name."""
     label_sha256: str
+    """Of voxels and affine (`bidsapp.content.image_sha256`)."""
     crop_sha256: Mapping[Modality, str]
+    """The same of each crop."""
     transform_sha256: Mapping[Modality, str | None]
+    """Of the bytes of each modality's transform; None for crops without one."""
     source: LabelSource
+    """What the person approved: the network's prediction as it is, their correction, or another tool's label map."""
     model: str | None = None
+    """Name of the model whose prediction was shown, if any."""
     comment: str = ""
     decision: str = ""
+    """Fingerprint of the row of the review table that said so."""
     source_sha256: str = ""
+    """Of the bytes of the file that was approved."""
     model_sha256: str | None = None
+    """Digest of the model whose prediction was shown, if any."""
     voxels_changed: int | None = None
+    """From that prediction to the approved label, summed over labels."""
     share_changed: float | None = None
+    """The same as a part of the union of both, 0 to 1."""
 
     @property
     def key(self) -> SideKey:
@@ -295,19 +228,13 @@ class Approval:
 
 @dataclass(frozen=True)
 class Vouched:
-    """Who answers for the labels of a training: numbers, never names.
-
-    Attributes
-    ----------
-    by
-        ``user``: they gave a folder of pairs. ``review``: each label was approved through review.
-    approvals, raters
-        How many approved labels, by how many people; 0 for ``user``.
-    """
+    """Who answers for the labels of a training: numbers, never names."""
 
     by: Literal["user", "review"] = "user"
+    """``user``: they gave a folder of pairs. ``review``: each label was approved through review."""
     approvals: int = 0
     raters: int = 0
+    """How many approved labels, by how many people; 0 for ``user``."""
 
     def __str__(self) -> str:
         if self.by == "user":

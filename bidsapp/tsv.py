@@ -18,18 +18,12 @@ _NUMBER = r"[+-]?[0-9.]+(e[+-]?[0-9]+)?"
 
 @dataclass(frozen=True)
 class TsvRow:
-    """One line of a table.
-
-    Attributes
-    ----------
-    line
-        Its number in the file; the header is line 1.
-    cells
-        column -> content without surrounding blanks, ``""`` where the line ends early.
-    """
+    """One line of a table."""
 
     line: int
+    """Its number in the file; the header is line 1."""
     cells: dict[str, str]
+    """column -> content without surrounding blanks, ``""`` where the line ends early."""
 
 
 def read_tsv(path: Path, required_columns: Sequence[str]) -> list[TsvRow]:

@@ -27,21 +27,14 @@ _PLACE = re.compile(
 
 @dataclass(frozen=True)
 class IndexedFile:
-    """A file and what its name says.
-
-    Attributes
-    ----------
-    root
-        The data set.
-    relative
-        The path below `root`, with ``/``.
-    entities
-        pybids' names (subject, acquisition, ...) -> value; ``run`` is a number, all others are strings.
-    """
+    """A file and what its name says."""
 
     root: Path
+    """The data set."""
     relative: str
+    """The path below `root`, with ``/``."""
     entities: dict[str, str | int]
+    """pybids' names (subject, acquisition, ...) -> value; ``run`` is a number, all others are strings."""
 
     @property
     def path(self) -> Path:

@@ -17,18 +17,12 @@ _MOST_LISTED = 20
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of people in one data set.
-
-    Attributes
-    ----------
-    labels
-        Without ``sub-``.
-    misnamed
-        Folders that begin with ``sub-`` and hold other characters than letters and digits behind it.
-    """
+    """The folders of people in one data set."""
 
     labels: frozenset[str]
+    """Without ``sub-``."""
     misnamed: tuple[str, ...] = ()
+    """Folders that begin with ``sub-`` and hold other characters than letters and digits behind it."""
 
 
 def clean_labels(arguments: Sequence[str], prefix: str) -> tuple[str, ...]:

@@ -29,18 +29,13 @@ _Key = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Found:
-    """What there is to work on, and what is not.
-
-    Attributes
-    ----------
-    sessions
-        In the order of participants and sessions.
-    left_out
-        Name (``sub-02`` or ``sub-02_ses-1``) -> reason, of people and sessions that were looked at and lack something.
-    """
+    """What there is to work on, and what is not."""
 
     sessions: tuple[SessionScans, ...]
+    """In the order of participants and sessions."""
     left_out: dict[str, str]
+    """Name (``sub-02`` or ``sub-02_ses-1``) -> reason, of people and sessions that were looked at and lack
+    something."""
 
 
 @dataclass(frozen=True)

@@ -37,25 +37,17 @@ class _NotRunError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the validator says.
-
-    Attributes
-    ----------
-    severity
-        ``error`` or ``warning``.
-    location
-        Path below BIDS_DIR that begins with ``/``; a folder's ends with it too.
-    about
-        The field of a JSON file, or ``""``.
-    words
-        What the code means.
-    """
+    """One thing that the validator says."""
 
     code: str
     severity: str
+    """``error`` or ``warning``."""
     location: str
+    """Path below BIDS_DIR that begins with ``/``; a folder's ends with it too."""
     about: str = ""
+    """The field of a JSON file, or ``""``."""
     words: str = ""
+    """What the code means."""
 
     @property
     def place(self) -> str:
@@ -65,21 +57,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Validation:
-    """What was found in a data set.
-
-    Attributes
-    ----------
-    errors
-        They stop the run.
-    passed_over
-        Errors that do not.
-    warnings
-        They never do.
-    """
+    """What was found in a data set."""
 
     errors: tuple[Finding, ...] = ()
+    """They stop the run."""
     passed_over: tuple[Finding, ...] = ()
+    """Errors that do not."""
     warnings: tuple[Finding, ...] = ()
+    """They never do."""
 
     def write_to_log(self) -> None:
         """Write every error where details go, and of each kind of warning how many there are and some of the files."""

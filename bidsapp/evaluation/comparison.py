@@ -24,48 +24,33 @@ Verdict = Literal["better", "no difference shown", "worse", "too few to tell"]
 
 @dataclass(frozen=True)
 class Difference:
-    """Dice of the new model less Dice of the one before, over people.
-
-    Attributes
-    ----------
-    interval_95
-        Percentile bootstrap interval of the mean over people; None with fewer than two.
-    p_adjusted
-        Of a Wilcoxon signed-rank test, Holm-adjusted over the labels; None where nothing was tested.
-    """
+    """Dice of the new model less Dice of the one before, over people."""
 
     before: float
     after: float
     mean: float
     interval_95: tuple[float, float] | None
+    """Percentile bootstrap interval of the mean over people; None with fewer than two."""
     people: int
     p_adjusted: float | None = None
+    """Of a Wilcoxon signed-rank test, Holm-adjusted over the labels; None where nothing was tested."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two models' scores of the same people say.
-
-    Attributes
-    ----------
-    overall
-        Of each person's mean over labels.
-        None where nothing could be compared.
-    labels
-        Label name -> the same of this label alone.
-    sides
-        How many sides were compared.
-    drawn_sides, drawn_people
-        Sides that were left out, since one of the models (or one before it) drew their label and nobody corrected it;
-        and people who have no other side.
-    """
+    """What two models' scores of the same people say."""
 
     verdict: Verdict
     overall: Difference | None
+    """Of each person's mean over labels. None where nothing could be compared."""
     labels: dict[str, Difference]
+    """Label name -> the same of this label alone."""
     sides: int = 0
+    """How many sides were compared."""
     drawn_sides: int = 0
     drawn_people: int = 0
+    """Sides that were left out, since one of the models (or one before it) drew their label and nobody corrected it;
+    and people who have no other side."""
 
     def __str__(self) -> str:
         """The verdict in words."""

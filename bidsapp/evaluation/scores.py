@@ -33,30 +33,21 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MeasureSummary:
-    """One measure over many scores; only defined (not NaN) scores count.
-
-    Attributes
-    ----------
-    mean
-        Mean over all defined scores, None when there is none.
-    sd
-        Standard deviation between the scores (n - 1), None below two.
-    interval_95
-        Percentile bootstrap interval of the mean, people being drawn with replacement and keeping all their
-        scores; None with fewer than two people.
-    people, scores
-        How many people and scores entered.
-    undefined
-        How many scores were left out because the measure has no value for them, e.g. distances of an empty
-        prediction. A good mean with many undefined is not good.
-    """
+    """One measure over many scores; only defined (not NaN) scores count."""
 
     mean: float | None
+    """Mean over all defined scores, None when there is none."""
     sd: float | None
+    """Standard deviation between the scores (n - 1), None below two."""
     interval_95: tuple[float, float] | None
+    """Percentile bootstrap interval of the mean, people being drawn with replacement and keeping all their scores;
+    None with fewer than two people."""
     people: int
     scores: int
+    """How many people and scores entered."""
     undefined: int
+    """How many scores were left out because the measure has no value for them, e.g. distances of an empty prediction.
+    A good mean with many undefined is not good."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +71,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary(Group):
-    """What the test says: of the cases whose label a person corrected or drew, or that was imported.
-
-    Attributes
-    ----------
-    consistency
-        The same of the cases whose label was approved as predicted: how far the model strays from what another one
-        drew. It is no score.
-    """
+    """What the test says: of the cases whose label a person corrected or drew, or that was imported."""
 
     seed: int
     resamples: int
     consistency: Group
+    """The same of the cases whose label was approved as predicted: how far the model strays from what another one
+    drew. It is no score."""
 
     @property
     def learned_nothing(self) -> tuple[str, ...]:

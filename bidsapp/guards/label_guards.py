@@ -55,21 +55,14 @@ _DIRECTIONS = (("to the left", "to the right"), ("forwards", "backwards"), ("up"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a guard says about a label.
-
-    Attributes
-    ----------
-    guard
-        One of `GUARDS`, or ``accept`` for a word in the `accept` column that names none.
-    words
-        One sentence for a person, without the file's name.
-    blocks
-        False for a note that does not keep the label from being approved.
-    """
+    """What a guard says about a label."""
 
     guard: str
+    """One of `GUARDS`, or ``accept`` for a word in the `accept` column that names none."""
     words: str
+    """One sentence for a person, without the file's name."""
     blocks: bool = True
+    """False for a note that does not keep the label from being approved."""
 
 
 def _limit(default: float, allowed: tuple[float, float], comment: str) -> Any:

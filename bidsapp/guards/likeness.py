@@ -75,83 +75,55 @@ MIRRORED: Orientation = ((0, 1, 2), (-1, 1, 1))
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One pair on the coarse grid, (32, 32, 32) voxels of 2 mm around the centre of its label.
-
-    Attributes
-    ----------
-    mask
-        Share of each voxel that is labelled, 0 to 255; scaled to `TYPICAL_MM3`.
-    values
-        The label value of each voxel of it, whatever its share.
-    image
-        Not scaled, the label's long axis turned into the nearest axis; each value less the mean around it and by the
-        standard deviation there. NaN beyond the border of the image and where it is flat.
-    around
-        The label in the place of `image`, 0 to 255.
-    """
+    """One pair on the coarse grid, (32, 32, 32) voxels of 2 mm around the centre of its label."""
 
     mask: IntArray
+    """Share of each voxel that is labelled, 0 to 255; scaled to `TYPICAL_MM3`."""
     values: IntArray
+    """The label value of each voxel of it, whatever its share."""
     image: FloatArray
+    """Not scaled, the label's long axis turned into the nearest axis; each value less the mean around it and by the
+    standard deviation there. NaN beyond the border of the image and where it is flat."""
     around: IntArray
+    """The label in the place of `image`, 0 to 255."""
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """How one pair lies among the others.
-
-    Attributes
-    ----------
-    orientation
-        The one in which the label fits what it is compared with; the first of `ORIENTATIONS`: as it lies.
-    own, best
-        Cosines of the label's shape, as it lies and in the best other orientation; NaN where nothing could be said.
-    image_orientation
-        The one in which the image fits around the label; None where images say nothing.
-    image_fits
-        Whether the image, as it lies under the label, looks like the others' there.
-    shift_mm
-        How far the image would have to move to lie under its label as the others' do; NaN as above.
-    shift_gain
-        Correlation with the others' images that this would gain; less, where even then the image is unlike them.
-    swapped
-        (value, value in whose place it lies) of labels that lie in another's place.
-    swap_gain
-        Mean cosine that exchanging them back would gain.
-    """
+    """How one pair lies among the others."""
 
     orientation: Orientation
+    """The one in which the label fits what it is compared with; the first of `ORIENTATIONS`: as it lies."""
     own: float = math.nan
     best: float = math.nan
+    """Cosines of the label's shape, as it lies and in the best other orientation; NaN where nothing could be said."""
     image_orientation: Orientation | None = None
+    """The one in which the image fits around the label; None where images say nothing."""
     image_fits: bool = False
+    """Whether the image, as it lies under the label, looks like the others' there."""
     shift_mm: float = math.nan
+    """How far the image would have to move to lie under its label as the others' do; NaN as above."""
     shift_gain: float = math.nan
+    """Correlation with the others' images that this would gain; less, where even then the image is unlike them."""
     swapped: tuple[tuple[int, int], ...] = ()
+    """(value, value in whose place it lies) of labels that lie in another's place."""
     swap_gain: float = 0.0
+    """Mean cosine that exchanging them back would gain."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of a folder.
-
-    Attributes
-    ----------
-    pairs
-        One each, in the given order; None where the label is a speck.
-    usual
-        The orientation in which most labels fit the template; None where they are of another kind.
-    consensus
-        Whether there were enough pairs to compare with each other.
-    template_own, template_usual
-        Medians of the cosines of labels with the template: as they lie, and as `usual` turns them.
-    """
+    """All pairs of a folder."""
 
     pairs: tuple[Likeness | None, ...]
+    """One each, in the given order; None where the label is a speck."""
     usual: Orientation | None
+    """The orientation in which most labels fit the template; None where they are of another kind."""
     consensus: bool
+    """Whether there were enough pairs to compare with each other."""
     template_own: float = math.nan
     template_usual: float = math.nan
+    """Medians of the cosines of labels with the template: as they lie, and as `usual` turns them."""
 
 
 def take_sample(labels: IntArray, image: FloatArray, spacing_mm: Sequence[float]) -> Sample | None:

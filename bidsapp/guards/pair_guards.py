@@ -72,43 +72,28 @@ _BORDERS = (("lateral", "medial"), ("posterior", "anterior"), ("inferior", "supe
 
 @dataclass(frozen=True, eq=False)
 class PairFacts:
-    """What is kept of a pair once its voxels are put away.
-
-    Attributes
-    ----------
-    sample
-        None for a speck.
-    volumes_mm3
-        Value -> volume of its voxels, in the voxels of the pair; 0 -> that of the whole hippocampus.
-    alone
-        What can be said without the others.
-    """
+    """What is kept of a pair once its voxels are put away."""
 
     sample: Sample | None
+    """None for a speck."""
     volumes_mm3: Mapping[int, float]
+    """Value -> volume of its voxels, in the voxels of the pair; 0 -> that of the whole hippocampus."""
     alone: tuple[Finding, ...]
+    """What can be said without the others."""
 
 
 @dataclass(frozen=True)
 class FolderFindings:
-    """What is said of a folder.
-
-    Attributes
-    ----------
-    pairs
-        Case -> findings, of the pairs that have any.
-    notes
-        What concerns the folder and refuses nobody, in sentences.
-    usual
-        How most labels have to be turned to lie as the template's, `AS_IT_LIES`: they do; None: nobody can say.
-    turned
-        The same in words, where they do not.
-    """
+    """What is said of a folder."""
 
     pairs: Mapping[str, tuple[Finding, ...]]
+    """Case -> findings, of the pairs that have any."""
     notes: tuple[str, ...]
+    """What concerns the folder and refuses nobody, in sentences."""
     usual: Orientation | None
+    """How most labels have to be turned to lie as the template's, `AS_IT_LIES`: they do; None: nobody can say."""
     turned: str = ""
+    """The same in words, where they do not."""
 
 
 def look_at_pair(

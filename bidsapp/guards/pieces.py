@@ -20,19 +20,13 @@ _KNOWN_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece apart from the largest, or a hole.
-
-    Attributes
-    ----------
-    voxel
-        Voxel indices of one of its voxels, where a person can go and look.
-    distance_mm
-        Gap to the largest piece; 0 for a hole.
-    """
+    """A piece apart from the largest, or a hole."""
 
     voxel: tuple[int, int, int]
+    """Voxel indices of one of its voxels, where a person can go and look."""
     volume_mm3: float
     distance_mm: float = 0.0
+    """Gap to the largest piece; 0 for a hole."""
 
 
 def new_pieces(

@@ -24,21 +24,14 @@ _STRIDE = 2
 
 @dataclass(frozen=True)
 class Fit:
-    """How a mask fits a reference.
-
-    Attributes
-    ----------
-    dice
-        Overlap as they lie; NaN when both are empty, as in `bidsapp.evaluation.metrics`.
-    shift_mm
-        The shift of the mask, along R to L, P to A and I to S, that overlaps best; multiples of 0.6 mm.
-    shifted_dice
-        Overlap after it.
-    """
+    """How a mask fits a reference."""
 
     dice: float
+    """Overlap as they lie; NaN when both are empty, as in `bidsapp.evaluation.metrics`."""
     shift_mm: tuple[float, float, float]
+    """The shift of the mask, along R to L, P to A and I to S, that overlaps best; multiples of 0.6 mm."""
     shifted_dice: float
+    """Overlap after it."""
 
     @property
     def distance_mm(self) -> float:

@@ -47,27 +47,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PairSource:
-    """Where the pairs of a segment come from.
-
-    Attributes
-    ----------
-    folder
-        Laid out as `bidsapp.pairs.pairs.find_pairs` wants it.
-    vouched
-        Who answers for the labels.
-    channels
-        What the images are; empty when nobody says.
-    table
-        Names of the label values; None: what the folder or the model says.
-    refused
-        Labels whose approval no longer holds -> why.
-    """
+    """Where the pairs of a segment come from."""
 
     folder: Path
+    """Laid out as `bidsapp.pairs.pairs.find_pairs` wants it."""
     vouched: Vouched
+    """Who answers for the labels."""
     channels: tuple[str, ...] = ()
+    """What the images are; empty when nobody says."""
     table: LabelTable | None = None
+    """Names of the label values; None: what the folder or the model says."""
     refused: Mapping[str, str] = field(default_factory=dict)
+    """Labels whose approval no longer holds -> why."""
 
 
 @dataclass(frozen=True)

@@ -67,25 +67,16 @@ MOST_PROCESSES = 8
 
 @dataclass(frozen=True)
 class ParticipantRequest:
-    """What the command line asks of the participant level.
-
-    Attributes
-    ----------
-    model
-        A model's name, file or folder, ``none`` for crops alone; None where nothing was said: the built-in one.
-    models
-        Where names are looked up.
-    modalities
-        The channels, in the order that the model wants.
-    processes
-        People at a time; None: as many as cores.
-    """
+    """What the command line asks of the participant level."""
 
     bids_dir: Path
     layout: OutputLayout
     model: str | None
+    """A model's name, file or folder, ``none`` for crops alone; None where nothing was said: the built-in one."""
     models: ModelPlaces
+    """Where names are looked up."""
     modalities: tuple[Modality, ...] = ("T1w",)
+    """The channels, in the order that the model wants."""
     sides: tuple[Side, ...] = SIDES
     participants: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -94,6 +85,7 @@ class ParticipantRequest:
     derivatives: tuple[Path, ...] = ()
     device: str = "auto"
     processes: int | None = None
+    """People at a time; None: as many as cores."""
     tta: bool = False
     rigid: bool = False
     bias_correction: bool = True

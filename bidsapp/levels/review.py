@@ -40,27 +40,19 @@ _COLOURS: dict[State, str] = {"refused": "31", "needs_edit": "33", "open": "33",
 
 @dataclass(frozen=True)
 class ReviewRequest:
-    """What the command line asks of the review level.
-
-    Attributes
-    ----------
-    derivatives
-        Data sets of other tools whose label maps are brought in for review.
-    fix_header
-        Give corrections that differ from their crop in the header alone the crop's header.
-    training_dir
-        A folder of pairs that were made elsewhere, to be looked at instead of the crops.
-    left_is, participant_pattern
-        How its left sides are stored, and how to find a person in an id: as the group level takes them.
-    """
+    """What the command line asks of the review level."""
 
     layout: OutputLayout
     derivatives: tuple[Path, ...] = ()
+    """Data sets of other tools whose label maps are brought in for review."""
     fix_header: bool = False
+    """Give corrections that differ from their crop in the header alone the crop's header."""
     dry_run: bool = False
     training_dir: Path | None = None
+    """A folder of pairs that were made elsewhere, to be looked at instead of the crops."""
     left_is: LeftIs | None = None
     participant_pattern: str | None = None
+    """How its left sides are stored, and how to find a person in an id: as the group level takes them."""
 
 
 def run(request: ReviewRequest) -> None:

@@ -30,18 +30,12 @@ MOST_NAMES = 50
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What an export knows of its images.
-
-    Attributes
-    ----------
-    parts
-        Fingerprint -> part of the split.
-    unchecked
-        Names of models before it whose images are not among them.
-    """
+    """What an export knows of its images."""
 
     parts: Mapping[str, SplitName]
+    """Fingerprint -> part of the split."""
     unchecked: tuple[str, ...] = ()
+    """Names of models before it whose images are not among them."""
 
 
 def fingerprint(digest: str) -> str:

@@ -26,31 +26,21 @@ MOST_PARENTS, MOST_NAMES, MOST_DIGESTS = 50, 255, 1000
 
 @dataclass(frozen=True)
 class Lineage:
-    """What is known of the models before a new one.
-
-    Attributes
-    ----------
-    parents
-        Facts that may leave, the nearest model first: name, license, digest, people, labels, channels.
-    inherited
-        Places of everybody whom the models before knew.
-    image_people
-        Digest of their images -> their person.
-    unchecked
-        Names of the models before whose people are not known: no leakage can be ruled out.
-    fingerprints
-        Of images that exports before knew, of nobody who is named -> their part (`bidsapp.model_dir.fingerprints`).
-    ancestors
-        Digests of all models before, their earlier exports included, as far as they are known: any of them may have
-        drawn the labels that were approved as predicted.
-    """
+    """What is known of the models before a new one."""
 
     parents: tuple[dict[str, Any], ...] = ()
+    """Facts that may leave, the nearest model first: name, license, digest, people, labels, channels."""
     inherited: Split = field(default_factory=Split)
+    """Places of everybody whom the models before knew."""
     image_people: Mapping[str, str] = field(default_factory=dict)
+    """Digest of their images -> their person."""
     unchecked: tuple[str, ...] = ()
+    """Names of the models before whose people are not known: no leakage can be ruled out."""
     ancestors: tuple[str, ...] = ()
+    """Digests of all models before, their earlier exports included, as far as they are known: any of them may have
+    drawn the labels that were approved as predicted."""
     fingerprints: Mapping[str, SplitName] = field(default_factory=dict)
+    """Of images that exports before knew, of nobody who is named -> their part (`bidsapp.model_dir.fingerprints`)."""
 
 
 def lineage_of(model: LoadedModel, asked: Path, *, licence: str | None = None) -> Lineage:

@@ -36,121 +36,83 @@ _NEWER_RESULT = {"digest": str, "consistency": dict[str, float | int | None]}
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of training.
-
-    Attributes
-    ----------
-    start, target
-        Iterations before and after, counted over all segments.
-    stage
-        What is to be done next: training, testing (scores and export), or nothing (exported).
-    settings
-        The effective settings, `section.key` -> text.
-    left_out
-        Pairs that failed a check when the segment began (``--skip-bad-pairs``), and labels whose approval no longer
-        holds, with the reason.
-    vouched
-        Who answers for the labels of this segment.
-    pairs
-        How its pairs were grouped, stored and turned, in sentences that name nobody.
-    result
-        What came out: people and pairs per part, test Dice, comparison with the model before, digest of the model;
-        empty until tested.
-    """
+    """One stretch of training."""
 
     start: int
     target: int
+    """Iterations before and after, counted over all segments."""
     stage: Stage = "training"
+    """What is to be done next: training, testing (scores and export), or nothing (exported)."""
     settings: dict[str, str] = field(default_factory=dict)
+    """The effective settings, `section.key` -> text."""
     left_out: list[str] = field(default_factory=list)
+    """Pairs that failed a check when the segment began (``--skip-bad-pairs``), and labels whose approval no longer
+    holds, with the reason."""
     vouched: Vouched = field(default_factory=Vouched)
+    """Who answers for the labels of this segment."""
     pairs: list[str] = field(default_factory=list)
+    """How its pairs were grouped, stored and turned, in sentences that name nobody."""
     result: dict[str, Any] = field(default_factory=dict)
+    """What came out: people and pairs per part, test Dice, comparison with the model before, digest of the model;
+    empty until tested."""
 
 
 @dataclass(frozen=True)
 class TrainedCase:
-    """What is known of a pair that the model was given.
-
-    Attributes
-    ----------
-    content
-        Hash of the voxels and geometry of image and label.
-    annotated
-        Names of the labels that it annotates; None: all.
-    rehearsal
-        It is of an earlier training (``--rehearse``) and no person of this one.
-    origin
-        How its label came about.
-    axes
-        How its array lies where that is not what `ModelState.storage` says: HippoTune 0.1.0 turned nothing.
-    """
+    """What is known of a pair that the model was given."""
 
     participant: str
     hemi: Hemi
     split: SplitName
     content: str
+    """Hash of the voxels and geometry of image and label."""
     annotated: tuple[str, ...] | None = None
+    """Names of the labels that it annotates; None: all."""
     rehearsal: bool = False
+    """It is of an earlier training (``--rehearse``) and no person of this one."""
     origin: LabelOrigin = field(default_factory=LabelOrigin)
+    """How its label came about."""
     axes: str = ""
+    """How its array lies where that is not what `ModelState.storage` says: HippoTune 0.1.0 turned nothing."""
 
 
 @dataclass(frozen=True)
 class ModelState:
-    """Everything that must be known to continue a model honestly.
-
-    Attributes
-    ----------
-    base
-        What the training began with: ``scratch``, or the hash of a model.
-    labels
-        value -> name.
-    split
-        Everybody's place when the last segment began; rows may be added, nobody moves.
-    cases
-        The pairs of the last segment, by case.
-    image_people
-        Digest of every image that the model was ever given -> its person.
-    parents
-        What is known of the models before this one, the nearest first: name, license, digest, people.
-    new_labels
-        Labels that the model that it began from does not know.
-    inherited
-        Places of everybody whom those models knew.
-    unchecked
-        Names of those models whose people are not known.
-    parent_labels
-        Value of the model that the last segment is compared with -> value of the network; empty: nothing to compare.
-    parent_channels
-        Which images that model takes, by number and in its order.
-    fingerprints
-        Of images that exports before this model knew (`bidsapp.model_dir.fingerprints`) -> their part there.
-    ancestors
-        Digests of the models before this one and of their earlier exports, as far as they are known.
-    storage
-        Side -> axes that its pairs are turned to (`bidsapp.images.orientation`), decided once; empty in states of
-        HippoTune 0.1.0.
-    """
+    """Everything that must be known to continue a model honestly."""
 
     base: str
+    """What the training began with: ``scratch``, or the hash of a model."""
     labels: dict[int, str]
+    """value -> name."""
     required_labels: tuple[str, ...]
     channels: tuple[str, ...]
     split: Split
+    """Everybody's place when the last segment began; rows may be added, nobody moves."""
     segments: tuple[Segment, ...] = ()
     cases: dict[str, TrainedCase] = field(default_factory=dict)
+    """The pairs of the last segment, by case."""
     image_people: dict[str, str] = field(default_factory=dict)
+    """Digest of every image that the model was ever given -> its person."""
     versions: dict[str, str] = field(default_factory=dict)
     parents: tuple[dict[str, Any], ...] = ()
+    """What is known of the models before this one, the nearest first: name, license, digest, people."""
     new_labels: tuple[str, ...] = ()
+    """Labels that the model that it began from does not know."""
     inherited: Split = field(default_factory=Split)
+    """Places of everybody whom those models knew."""
     unchecked: tuple[str, ...] = ()
+    """Names of those models whose people are not known."""
     fingerprints: dict[str, SplitName] = field(default_factory=dict)
+    """Of images that exports before this model knew (`bidsapp.model_dir.fingerprints`) -> their part there."""
     parent_labels: dict[int, int] = field(default_factory=dict)
+    """Value of the model that the last segment is compared with -> value of the network; empty: nothing to compare."""
     parent_channels: tuple[int, ...] = ()
+    """Which images that model takes, by number and in its order."""
     ancestors: tuple[str, ...] = ()
+    """Digests of the models before this one and of their earlier exports, as far as they are known."""
     storage: dict[Hemi, str] = field(default_factory=dict)
+    """Side -> axes that its pairs are turned to (`bidsapp.images.orientation`), decided once; empty in states of
+    HippoTune 0.1.0."""
 
     @property
     def from_model(self) -> bool:

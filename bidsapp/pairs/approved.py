@@ -49,24 +49,16 @@ _REVIEW_HINT = (
 
 @dataclass(frozen=True)
 class ApprovedSides:
-    """The approved labels that are used, and how they are brought together.
-
-    Attributes
-    ----------
-    approvals
-        At least one, in order of name.
-    refused
-        ``sub-01[_ses-1]_hemi-L`` -> why an approval no longer holds.
-    table
-        The common names and values.
-    values
-        Name of an approval -> (value in its label map -> value in `table`, 0 for background).
-    """
+    """The approved labels that are used, and how they are brought together."""
 
     approvals: tuple[Approval, ...]
+    """At least one, in order of name."""
     refused: dict[str, str]
+    """``sub-01[_ses-1]_hemi-L`` -> why an approval no longer holds."""
     table: LabelTable
+    """The common names and values."""
     values: dict[str, dict[int, int]]
+    """Name of an approval -> (value in its label map -> value in `table`, 0 for background)."""
 
     @property
     def people(self) -> frozenset[str]:

@@ -80,36 +80,25 @@ class BadPairsError(BadDataError):
 
 @dataclass(frozen=True)
 class CheckedPairs:
-    """Pairs that are fit for use, and why the others are not.
-
-    Attributes
-    ----------
-    pairs
-        In the order of their ids.
-    table
-        Names of the label values.
-    content
-        case -> SHA-256 of its voxels, grid and label as the network sees them. It changes whenever a pair
-        must be imported again, and not when a file is only compressed or stored in another number type.
-    images
-        case -> SHA-256 of every channel's voxels: it knows a person's image again under any id. After those come that
-        of the mirrored image (whose side and header may be told otherwise elsewhere), and of images that were turned
-        those of the voxels as they are stored, and with axis 0 reversed: HippoTune 0.1.0 knew them so.
-    findings
-        Everything about the pairs that were left out; empty when none was.
-    annotated
-        case -> names of the labels that it annotates, of the cases that do not annotate all.
-    values
-        case -> values that its label map holds.
-    """
+    """Pairs that are fit for use, and why the others are not."""
 
     pairs: tuple[Pair, ...]
+    """In the order of their ids."""
     table: LabelTable
+    """Names of the label values."""
     content: dict[str, str]
+    """case -> SHA-256 of its voxels, grid and label as the network sees them. It changes whenever a pair must be
+    imported again, and not when a file is only compressed or stored in another number type."""
     images: dict[str, list[str]]
+    """case -> SHA-256 of every channel's voxels: it knows a person's image again under any id. After those come that
+    of the mirrored image (whose side and header may be told otherwise elsewhere), and of images that were turned those
+    of the voxels as they are stored, and with axis 0 reversed: HippoTune 0.1.0 knew them so."""
     findings: tuple[Finding, ...]
+    """Everything about the pairs that were left out; empty when none was."""
     annotated: dict[str, frozenset[str]] = field(default_factory=dict)
+    """case -> names of the labels that it annotates, of the cases that do not annotate all."""
     values: dict[str, frozenset[int]] = field(default_factory=dict)
+    """case -> values that its label map holds."""
 
     @property
     def image_people(self) -> dict[str, str]:
@@ -141,33 +130,23 @@ Onlooker = Callable[[Pair, Volume, Volume], None]
 
 @dataclass(frozen=True, eq=False)
 class ExaminedPairs:
-    """Everything that was met in a folder of pairs, before anybody decides what to do about it.
-
-    Attributes
-    ----------
-    table
-        Names of the label values; None: nobody gave any.
-    findings
-        What keeps pairs from being used, by case and file.
-    accepted
-        What a person overruled.
-    notes
-        What concerns the folder as a whole and keeps no pair from being used.
-    usual
-        How most labels have to be turned to lie as the template's; None: nobody can say.
-    turned
-        What is said of the folder where most of its labels lie otherwise than the template's.
-    """
+    """Everything that was met in a folder of pairs, before anybody decides what to do about it."""
 
     found: FoundPairs
     examined: tuple[_Examined, ...]
     table: LabelTable | None
+    """Names of the label values; None: nobody gave any."""
     annotated: Annotated
     findings: tuple[Finding, ...]
+    """What keeps pairs from being used, by case and file."""
     accepted: tuple[Finding, ...] = ()
+    """What a person overruled."""
     notes: tuple[str, ...] = ()
+    """What concerns the folder as a whole and keeps no pair from being used."""
     usual: Orientation | None = None
+    """How most labels have to be turned to lie as the template's; None: nobody can say."""
     turned: str = ""
+    """What is said of the folder where most of its labels lie otherwise than the template's."""
 
     @property
     def content(self) -> dict[str, str]:

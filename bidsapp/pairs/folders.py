@@ -34,17 +34,12 @@ _AUTOTOP_LABELS = ("manual_lbl", "lbl", "niftynet_lbl")
 
 @dataclass
 class CaseFiles:
-    """Files of one id; channel None is an image without a number.
-
-    Attributes
-    ----------
-    label_path, image_path, channel_path
-        Where the label map, the only image, and one channel (``{channel}``) belong, for messages.
-    """
+    """Files of one id; channel None is an image without a number."""
 
     label_path: str
     image_path: str
     channel_path: str
+    """Where the label map, the only image, and one channel (``{channel}``) belong, for messages."""
     images: dict[int | None, list[Path]] = field(default_factory=lambda: defaultdict(list))
     labels: list[Path] = field(default_factory=list)
 
@@ -61,25 +56,17 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class PairFolder:
-    """What a folder holds.
-
-    Attributes
-    ----------
-    cases
-        Id -> its files.
-    others
-        Other NIfTI files, which are ignored.
-    table, channels
-        Names of labels and images that the folder itself gives.
-    left_is
-        What its left sides are, where its kind says so.
-    """
+    """What a folder holds."""
 
     cases: dict[str, CaseFiles]
+    """Id -> its files."""
     others: tuple[Path, ...] = ()
+    """Other NIfTI files, which are ignored."""
     table: LabelTable | None = None
     channels: tuple[str, ...] = ()
+    """Names of labels and images that the folder itself gives."""
     left_is: LeftIs | None = None
+    """What its left sides are, where its kind says so."""
 
 
 def open_pair_folder(folder: Path) -> PairFolder:

@@ -25,21 +25,14 @@ IMAGE_SUFFIXES = (".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class Membership:
-    """What a model's training knew of one person or image.
-
-    Attributes
-    ----------
-    person
-        Whose it is, by the model's ids; None: nobody knows.
-    part
-        Where that person or image is.
-    flipped
-        Whether the image is known mirrored against how it is stored, as left sides are.
-    """
+    """What a model's training knew of one person or image."""
 
     person: str | None = None
+    """Whose it is, by the model's ids; None: nobody knows."""
     part: SplitName | None = None
+    """Where that person or image is."""
     flipped: bool = False
+    """Whether the image is known mirrored against how it is stored, as left sides are."""
 
     @property
     def is_known(self) -> bool:

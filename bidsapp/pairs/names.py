@@ -59,27 +59,18 @@ _MOST_SESSIONS = 6
 
 @dataclass(frozen=True)
 class Name:
-    """What an id says.
-
-    Attributes
-    ----------
-    participant
-        The person.
-    hemi
-        The side, ``n/a`` when the id does not say.
-    flipped
-        The id says that a left side was flipped (``Lflip``).
-    problem
-        What is wrong with its word for the side.
-    left_out
-        What the ids of the person may differ by: ``side``, ``session``, ``modality``.
-    """
+    """What an id says."""
 
     participant: str
+    """The person."""
     hemi: Hemi = "n/a"
+    """The side, ``n/a`` when the id does not say."""
     flipped: bool = False
+    """The id says that a left side was flipped (``Lflip``)."""
     problem: str = ""
+    """What is wrong with its word for the side."""
     left_out: frozenset[str] = field(default_factory=frozenset)
+    """What the ids of the person may differ by: ``side``, ``session``, ``modality``."""
 
 
 def read_names(cases: Iterable[str], known: Collection[str] = ()) -> dict[str, Name]:

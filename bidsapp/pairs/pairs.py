@@ -55,27 +55,18 @@ _LEFT_HINT = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with one file of one pair.
-
-    Attributes
-    ----------
-    case
-        The pair, by the id that nnU-Net would use.
-    file
-        The file to correct or to add.
-    problem
-        What is wrong and the value that was met, to be read after the file's name.
-    hint
-        What to do about it, ``""`` when the problem says it.
-    guard
-        Of `bidsapp.guards.label_guards.GUARDS`, where one of those said it: ``accept`` in pairs.tsv may overrule it.
-    """
+    """One thing that is wrong with one file of one pair."""
 
     case: str
+    """The pair, by the id that nnU-Net would use."""
     file: Path
+    """The file to correct or to add."""
     problem: str
+    """What is wrong and the value that was met, to be read after the file's name."""
     hint: str = ""
+    """What to do about it, ``""`` when the problem says it."""
     guard: str = ""
+    """Of `bidsapp.guards.label_guards.GUARDS`, where one of those said it: ``accept`` in pairs.tsv may overrule it."""
 
 
 @dataclass(frozen=True)
@@ -83,26 +74,19 @@ class FoundPairs:
     """Complete pairs in the order of their ids, and what is wrong with names and sides.
 
     A pair that a finding names by its `case` is not fit for use.
-
-    Attributes
-    ----------
-    storage
-        What the pairs are turned to.
-    stored
-        Case -> axes of its first image as it is stored, where its header can be read.
-    table, channels
-        Names of labels and images that the folder itself gives, if any.
-    names
-        Case -> what its id, a table or a pattern say.
     """
 
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...]
     storage: Storage = field(default_factory=lambda: NETWORK_SPACE)
+    """What the pairs are turned to."""
     stored: Mapping[str, str] = field(default_factory=dict)
+    """Case -> axes of its first image as it is stored, where its header can be read."""
     table: LabelTable | None = None
     channels: tuple[str, ...] = ()
+    """Names of labels and images that the folder itself gives, if any."""
     names: Mapping[str, Name] = field(default_factory=dict)
+    """Case -> what its id, a table or a pattern say."""
 
 
 ByContent = Callable[[Sequence[Pair], Sequence[Pair]], Mapping[str, bool]]

@@ -31,31 +31,21 @@ _HINT = f"The first line names the columns, separated by tabs: {', '.join(PEOPLE
 
 @dataclass(frozen=True)
 class PairRow:
-    """What is written of one pair.
-
-    Attributes
-    ----------
-    case
-        The pair, by the id that nnU-Net uses: ``hemi-L`` in the table is ``hemi-Lflip`` here.
-    participant
-        Whose it is; ``""`` when the table does not say.
-    hemi, left
-        The side, and whether a left one is flipped already; None when the table does not say.
-    accept
-        Checks that the person overrules, in lower case.
-    content
-        See `CONTENT`.
-    cells
-        All cells, by column, as they stand.
-    """
+    """What is written of one pair."""
 
     case: str
+    """The pair, by the id that nnU-Net uses: ``hemi-L`` in the table is ``hemi-Lflip`` here."""
     participant: str = ""
+    """Whose it is; ``""`` when the table does not say."""
     hemi: Hemi | None = None
     left: LeftIs | None = None
+    """The side, and whether a left one is flipped already; None when the table does not say."""
     accept: frozenset[str] = frozenset()
+    """Checks that the person overrules, in lower case."""
     content: str = ""
+    """See `CONTENT`."""
     cells: Mapping[str, str] = field(default_factory=dict)
+    """All cells, by column, as they stand."""
 
     def accepts(self, content: str) -> frozenset[str]:
         """What is overruled for a pair with this fingerprint: nothing once it is another than the person saw."""

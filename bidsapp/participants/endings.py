@@ -18,20 +18,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ending:
-    """One session after a run.
-
-    Attributes
-    ----------
-    seconds
-        From the first look at its files to its page; None: its process did not live to tell.
-    error
-        Why it failed.
-    """
+    """One session after a run."""
 
     name: str
     state: State
     seconds: float | None = None
+    """From the first look at its files to its page; None: its process did not live to tell."""
     error: HippoTuneError | None = None
+    """Why it failed."""
 
 
 def show_endings(endings: Sequence[Ending]) -> None:

@@ -20,50 +20,34 @@ _LONGEST_NAME = 170
 
 @dataclass(frozen=True)
 class CropOptions:
-    """How crops are made.
-
-    Attributes
-    ----------
-    modalities
-        The channels, in the order that the network wants.
-    sides
-        The crops that were asked for.
-    """
+    """How crops are made."""
 
     modalities: tuple[Modality, ...]
+    """The channels, in the order that the network wants."""
     sides: tuple[Side, ...]
+    """The crops that were asked for."""
     rigid: bool = False
     bias_correction: bool = True
 
 
 @dataclass(frozen=True)
 class Job:
-    """One session.
-
-    Attributes
-    ----------
-    layout
-        OUTPUT_DIR.
-    log
-        Its log file.
-    persons_work
-        Sides that a person worked on, and what they did in words: their crops are kept.
-    kept_predictions
-        Sides whose prediction a person changed by hand, or approved while no copy of it is recorded yet.
-    force
-        Make everything again.
-    replace_crops
-        Move people's labels away where a crop changes, instead of keeping the crop.
-    """
+    """One session."""
 
     scans: SessionScans
     layout: OutputLayout
+    """OUTPUT_DIR."""
     log: Path
+    """Its log file."""
     options: CropOptions
     persons_work: Mapping[Side, str] = field(default_factory=dict)
+    """Sides that a person worked on, and what they did in words: their crops are kept."""
     kept_predictions: Mapping[Side, str] = field(default_factory=dict)
+    """Sides whose prediction a person changed by hand, or approved while no copy of it is recorded yet."""
     force: bool = False
+    """Make everything again."""
     replace_crops: bool = False
+    """Move people's labels away where a crop changes, instead of keeping the crop."""
 
     @property
     def name(self) -> str:
@@ -88,16 +72,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the crop of each side is: `Job.done` when it was there already, else `Job.unfinished`.
-
-    Attributes
-    ----------
-    seconds
-        How long preparing took.
-    """
+    """Where the crop of each side is: `Job.done` when it was there already, else `Job.unfinished`."""
 
     crops: Mapping[Side, SessionLayout]
     seconds: float = 0.0
+    """How long preparing took."""
 
     @property
     def sides(self) -> tuple[Side, ...]:

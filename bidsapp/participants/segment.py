@@ -46,17 +46,12 @@ NOT_AVAILABLE = "n/a"
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A model, ready to run.
-
-    Attributes
-    ----------
-    name, digest
-        What sidecars say of the model.
-    """
+    """A model, ready to run."""
 
     predictor: Predictor
     name: str
     digest: str
+    """What sidecars say of the model."""
     tta: bool
 
     @property

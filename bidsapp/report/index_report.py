@@ -42,25 +42,17 @@ _MEANINGS: Mapping[Status, str] = {
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One session.
-
-    Attributes
-    ----------
-    participant, session
-        Labels without ``sub-`` and ``ses-``.
-    concerns
-        Everything that is not green, as on the page of the person (`SessionPart.concerns`).
-    volumes_mm3
-        Of the hippocampus as a whole; a side without one is not named.
-    thumbnails
-        PNG files; a side whose file is missing has no picture.
-    """
+    """One session."""
 
     participant: str
     session: str | None
+    """Labels without ``sub-`` and ``ses-``."""
     concerns: tuple[Concern, ...] = ()
+    """Everything that is not green, as on the page of the person (`SessionPart.concerns`)."""
     volumes_mm3: Mapping[Side, float] = field(default_factory=dict)
+    """Of the hippocampus as a whole; a side without one is not named."""
     thumbnails: Mapping[Side, Path] = field(default_factory=dict)
+    """PNG files; a side whose file is missing has no picture."""
 
     @property
     def level(self) -> Level:

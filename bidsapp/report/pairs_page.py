@@ -33,26 +33,18 @@ _ROWS_AND_COLUMNS = ((2, 1), (2, 0), (1, 0))
 
 @dataclass(frozen=True, eq=False)
 class PairLine:
-    """One pair on the page.
-
-    Attributes
-    ----------
-    picture
-        None where the files could not be read.
-    volumes_mm3
-        Name of the label -> volume in the voxels of the pair.
-    refused, accepted
-        Sentences.
-    facts
-        Column of the table -> text: whose it is, its side, how it is stored.
-    """
+    """One pair on the page."""
 
     case: str
     picture: Picture | None
+    """None where the files could not be read."""
     volumes_mm3: Mapping[str, float]
+    """Name of the label -> volume in the voxels of the pair."""
     refused: Sequence[str] = ()
     accepted: Sequence[str] = ()
+    """Sentences."""
     facts: Mapping[str, str] | None = None
+    """Column of the table -> text: whose it is, its side, how it is stored."""
 
     @property
     def state(self) -> str:

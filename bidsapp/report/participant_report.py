@@ -36,20 +36,14 @@ class Concern:
 
 @dataclass(frozen=True)
 class Failure:
-    """A session without results of this run.
-
-    Attributes
-    ----------
-    reason
-        What went wrong and what to do, in words.
-    log
-        Path of the log file, relative to OUTPUT_DIR.
-    """
+    """A session without results of this run."""
 
     participant: str
     session: str | None
     reason: str
+    """What went wrong and what to do, in words."""
     log: str
+    """Path of the log file, relative to OUTPUT_DIR."""
 
     @property
     def name(self) -> str:
@@ -59,30 +53,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class ScanPart:
-    """A scan and its registration.
-
-    Attributes
-    ----------
-    modality
-        ``T1w`` or ``T2w``.
-    path
-        Of the scan, or of the ready-made crops, as the person who reads the page knows it.
-    warnings
-        What is odd about the file's header, in words.
-    facts
-        (name, text) of what the sidecar says, e.g. the manufacturer.
-    registration
-        Judgements; none for ready-made crops.
-    head
-        The picture of the head with the crop boxes; None for ready-made crops.
-    """
+    """A scan and its registration."""
 
     modality: str
+    """``T1w`` or ``T2w``."""
     path: str
+    """Of the scan, or of the ready-made crops, as the person who reads the page knows it."""
     warnings: tuple[str, ...] = ()
+    """What is odd about the file's header, in words."""
     facts: tuple[tuple[str, str], ...] = ()
+    """(name, text) of what the sidecar says, e.g. the manufacturer."""
     registration: tuple[Judgement, ...] = ()
+    """Judgements; none for ready-made crops."""
     head: Path | None = None
+    """The picture of the head with the crop boxes; None for ready-made crops."""
 
 
 @dataclass(frozen=True)
@@ -106,66 +90,44 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class CropPictures:
-    """Pictures of one crop, as PNG files.
-
-    Attributes
-    ----------
-    modality
-        Of the crop.
-    planes
-        plane -> file: ``sagittal``, ``coronal``, ``axial``, drawn to one scale.
-    slices
-        Coronal slices from front to back.
-    """
+    """Pictures of one crop, as PNG files."""
 
     modality: str
+    """Of the crop."""
     planes: Mapping[str, Path]
+    """plane -> file: ``sagittal``, ``coronal``, ``axial``, drawn to one scale."""
     slices: Path
+    """Coronal slices from front to back."""
 
 
 @dataclass(frozen=True)
 class SideFiles:
-    """What ITK-SNAP opens, relative to OUTPUT_DIR with forward slashes.
-
-    Attributes
-    ----------
-    crops
-        The crop of each modality.
-    prediction
-        None where nothing was segmented.
-    label_file
-        Names and colours of the labels.
-    correction
-        Where a person saves a label map.
-    """
+    """What ITK-SNAP opens, relative to OUTPUT_DIR with forward slashes."""
 
     crops: tuple[str, ...]
+    """The crop of each modality."""
     prediction: str | None
+    """None where nothing was segmented."""
     label_file: str | None
+    """Names and colours of the labels."""
     correction: str
+    """Where a person saves a label map."""
 
 
 @dataclass(frozen=True)
 class SidePart:
-    """One hippocampus.
-
-    Attributes
-    ----------
-    judgements
-        Of the segmentation.
-    model
-        None: crops only.
-    review
-        What a person did or decided, in words; None: nothing yet.
-    """
+    """One hippocampus."""
 
     hemi: Side
     files: SideFiles
     pictures: tuple[CropPictures, ...]
     judgements: tuple[Judgement, ...] = ()
+    """Of the segmentation."""
     volumes: tuple[LabelVolume, ...] = ()
     model: ModelPart | None = None
+    """None: crops only."""
     review: str | None = None
+    """What a person did or decided, in words; None: nothing yet."""
 
     @property
     def level(self) -> Level:
@@ -180,20 +142,14 @@ class SidePart:
 
 @dataclass(frozen=True)
 class SessionPart:
-    """One session.
-
-    Attributes
-    ----------
-    session
-        Label without ``ses-``; None where the data set has no sessions.
-    left_aside
-        Paths of other scans that were not used.
-    """
+    """One session."""
 
     session: str | None
+    """Label without ``ses-``; None where the data set has no sessions."""
     scans: tuple[ScanPart, ...]
     sides: tuple[SidePart, ...]
     left_aside: tuple[str, ...] = ()
+    """Paths of other scans that were not used."""
 
     @property
     def level(self) -> Level:
@@ -219,25 +175,17 @@ class SessionPart:
 
 @dataclass(frozen=True)
 class ParticipantPage:
-    """Everything that the page of one person says.
-
-    Attributes
-    ----------
-    participant
-        Label without ``sub-``.
-    written
-        When, as the page shows it.
-    versions
-        program -> version.
-    failures
-        Sessions of this person that failed in the newest run.
-    """
+    """Everything that the page of one person says."""
 
     participant: str
+    """Label without ``sub-``."""
     written: str
+    """When, as the page shows it."""
     versions: Mapping[str, str]
+    """program -> version."""
     sessions: tuple[SessionPart, ...]
     failures: tuple[Failure, ...] = ()
+    """Sessions of this person that failed in the newest run."""
 
     @property
     def level(self) -> Level:

@@ -52,49 +52,34 @@ class HistoryPoint:
 
 @dataclass(frozen=True)
 class SegmentFacts:
-    """One stretch of training.
-
-    Attributes
-    ----------
-    changed
-        The settings that differ from the segment before: name -> (before, now).
-    """
+    """One stretch of training."""
 
     start: int
     target: int
     peak_learning_rate: str
     changed: dict[str, tuple[str, str]]
+    """The settings that differ from the segment before: name -> (before, now)."""
 
 
 @dataclass(frozen=True)
 class GenerationFacts:
-    """What came out of one segment.
-
-    Attributes
-    ----------
-    people
-        Part -> how many; earlier pairs that were rehearsed are counted in `rehearsed`.
-    test_dice
-        Mean, lower and upper end of its 95 % interval; None where there is none.
-    test_people
-        How many the mean is over.
-    consistency
-        Mean Dice with the test labels that were approved as predicted; None where there are none.
-    comparisons
-        ``validation`` and ``source test`` -> how it compares with the model before.
-    accepted
-        Whether it became the current export, as far as the comparison had to say.
-    """
+    """What came out of one segment."""
 
     iterations: int
     generation: int
     people: dict[str, int]
+    """Part -> how many; earlier pairs that were rehearsed are counted in `rehearsed`."""
     rehearsed: int
     test_dice: tuple[float | None, float | None, float | None]
+    """Mean, lower and upper end of its 95 % interval; None where there is none."""
     test_people: int
+    """How many the mean is over."""
     consistency: float | None
+    """Mean Dice with the test labels that were approved as predicted; None where there are none."""
     comparisons: dict[str, Comparison]
+    """``validation`` and ``source test`` -> how it compares with the model before."""
     accepted: bool
+    """Whether it became the current export, as far as the comparison had to say."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +116,13 @@ class UsedPair:
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """The model as a file to share.
-
-    Attributes
-    ----------
-    archive
-        Path relative to the model's folder.
-    dataset
-        ``Dataset<NNN>_<name>`` that nnU-Net installs it as.
-    """
+    """The model as a file to share."""
 
     archive: str
+    """Path relative to the model's folder."""
     sha256: str
     dataset: str
+    """``Dataset<NNN>_<name>`` that nnU-Net installs it as."""
 
     @property
     def dataset_id(self) -> str:
@@ -153,54 +132,40 @@ class ExportFacts:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """Everything on the page.
-
-    Attributes
-    ----------
-    base
-        What the training began with: ``scratch``, or the hash of a model.
-    labels
-        Value in the label maps of `cases` -> name.
-    labels_from
-        Who answers for the labels.
-    approved
-        Whether the last segment was trained on labels that passed review, not on a folder of pairs.
-    source_dice
-        Validation Dice by label of the weights that a training from a model began with; empty from scratch.
-    leakage
-        What is known of leakage against the models before; empty where there are none.
-    imported
-        How the pairs of the last segment were grouped, stored and turned.
-    settings, defaults
-        `section.key` -> text.
-    files
-        (path relative to the model's folder, what it is).
-    written
-        Date and time as the page shows it.
-    """
+    """Everything on the page."""
 
     model: str
     base: str
+    """What the training began with: ``scratch``, or the hash of a model."""
     labels: dict[int, str]
+    """Value in the label maps of `cases` -> name."""
     channels: tuple[str, ...]
     labels_from: str
+    """Who answers for the labels."""
     approved: bool
+    """Whether the last segment was trained on labels that passed review, not on a folder of pairs."""
     parts: tuple[PartSize, ...]
     segments: tuple[SegmentFacts, ...]
     generations: tuple[GenerationFacts, ...]
     leakage: str
+    """What is known of leakage against the models before; empty where there are none."""
     history: tuple[HistoryPoint, ...]
     source_dice: dict[str, float]
+    """Validation Dice by label of the weights that a training from a model began with; empty from scratch."""
     summary: Summary
     cases: tuple[ScoredCase, ...]
     settings: dict[str, str]
     defaults: dict[str, str]
+    """`section.key` -> text."""
     pairs: tuple[UsedPair, ...]
     imported: tuple[str, ...]
+    """How the pairs of the last segment were grouped, stored and turned."""
     versions: dict[str, str]
     export: ExportFacts
     files: tuple[tuple[str, str], ...]
+    """(path relative to the model's folder, what it is)."""
     written: str
+    """Date and time as the page shows it."""
 
 
 def gather_training_report(

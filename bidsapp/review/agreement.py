@@ -18,19 +18,13 @@ from bidsapp.review.superseded import find_superseded
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two raters.
-
-    Attributes
-    ----------
-    earlier, later
-        Who they are, in the order of their approvals.
-    labels
-        Overlap and disagreement per label name.
-    """
+    """Two raters."""
 
     earlier: str
     later: str
+    """Who they are, in the order of their approvals."""
     labels: tuple[LabelDifference, ...]
+    """Overlap and disagreement per label name."""
 
 
 def agreement(layout: OutputLayout, events: Iterable[LedgerEvent], key: SideKey) -> Agreement | None:

@@ -51,46 +51,31 @@ _IN_THE_NAME = {"event", "participant", "session", "hemi"}
 
 @dataclass(frozen=True, eq=False)
 class ShownPrediction:
-    """The prediction that a person was shown.
-
-    Attributes
-    ----------
-    labels
-        Shape (128, 256, 128), as in the head.
-    names
-        value -> name, of the model.
-    """
+    """The prediction that a person was shown."""
 
     labels: IntArray
+    """Shape (128, 256, 128), as in the head."""
     names: Mapping[int, str]
+    """value -> name, of the model."""
     model: str
     model_sha256: str
 
 
 @dataclass(frozen=True, eq=False)
 class ReviewedLabel:
-    """A label map that passed the guards.
-
-    Attributes
-    ----------
-    file
-        Where it was read from, below OUTPUT_DIR.
-    labels
-        Shape (128, 256, 128), whole numbers, on the grid of the crop, as in the head.
-    names
-        value -> name.
-    modalities
-        Of the crops that it was drawn on.
-    prediction
-        None when there was none.
-    """
+    """A label map that passed the guards."""
 
     file: Path
+    """Where it was read from, below OUTPUT_DIR."""
     source: LabelSource
     labels: IntArray
+    """Shape (128, 256, 128), whole numbers, on the grid of the crop, as in the head."""
     names: Mapping[int, str]
+    """value -> name."""
     modalities: tuple[Modality, ...]
+    """Of the crops that it was drawn on."""
     prediction: ShownPrediction | None = None
+    """None when there was none."""
 
 
 def approve(

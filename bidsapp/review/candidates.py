@@ -32,21 +32,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SideFacts:
-    """What OUTPUT_DIR says of a side.
-
-    Attributes
-    ----------
-    crops
-        Facts of the crop of each modality; see `read_facts`.
-    prediction
-        Facts of the network's label map; None where there is none, or where it belongs to another crop.
-    """
+    """What OUTPUT_DIR says of a side."""
 
     participant: str
     session: str | None
     hemi: Side
     crops: Mapping[Modality, Mapping[str, Any]]
+    """Facts of the crop of each modality; see `read_facts`."""
     prediction: Mapping[str, Any] | None
+    """Facts of the network's label map; None where there is none, or where it belongs to another crop."""
 
     @property
     def key(self) -> SideKey:

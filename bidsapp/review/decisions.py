@@ -36,30 +36,21 @@ ANEW = "Look again, then edit the row (another date, a comment): that makes it a
 
 @dataclass(frozen=True, eq=False)
 class SideOutcome:
-    """Where the review of one side stands.
-
-    Attributes
-    ----------
-    rater, comment
-        As in the table.
-    source
-        What was or would be approved, in words; empty where nobody drew anything and nothing was predicted.
-    reasons
-        Why it is refused, in words.
-    notes
-        What else a person should know, in words.
-    label
-        The label map that it is about; None: there is none.
-    """
+    """Where the review of one side stands."""
 
     key: SideKey
     state: State
     rater: str = ""
     source: str = ""
+    """What was or would be approved, in words; empty where nobody drew anything and nothing was predicted."""
     reasons: tuple[str, ...] = ()
+    """Why it is refused, in words."""
     notes: tuple[str, ...] = ()
+    """What else a person should know, in words."""
     comment: str = ""
+    """`rater` and `comment`: as in the table."""
     label: Path | None = None
+    """The label map that it is about; None: there is none."""
 
     @property
     def name(self) -> str:

@@ -16,22 +16,15 @@ Names = Mapping[int, str]
 
 @dataclass(frozen=True)
 class LabelDifference:
-    """One label.
-
-    Attributes
-    ----------
-    dice
-        Overlap, 0 to 1; None when neither label map has the label.
-    voxels_changed
-        Voxels that have the label in one of both only.
-    voxels_united
-        Voxels that have the label in either.
-    """
+    """One label."""
 
     name: str
     dice: float | None
+    """Overlap, 0 to 1; None when neither label map has the label."""
     voxels_changed: int
+    """Voxels that have the label in one of both only."""
     voxels_united: int
+    """Voxels that have the label in either."""
 
 
 def share_changed(effort: Iterable[LabelDifference]) -> float | None:

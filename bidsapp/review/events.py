@@ -26,48 +26,36 @@ _APPROVED, _WITHDRAWN = "approved", "withdrawn"
 
 @dataclass(frozen=True)
 class ApprovedEvent:
-    """A person vouched for a label map.
-
-    Attributes
-    ----------
-    when
-        ISO 8601.
-    source, source_sha256
-        What kind of file was approved, and the fingerprint of its bytes.
-    label_sha256, file_sha256
-        Of voxels and affine (`bidsapp.content.image_sha256`), and of the bytes of the approved file that we wrote.
-    crop_sha256, crop_file_sha256, transform_sha256
-        The same of each modality's crop, and of the bytes of its transform; None for crops without one.
-    labels
-        value -> name.
-    accepted
-        Guards that the person overruled.
-    effort
-        From the prediction that was shown to the approved label; empty without a prediction.
-    decision
-        Fingerprint of the row of the review table that said so.
-    """
+    """A person vouched for a label map."""
 
     when: str
+    """ISO 8601."""
     rater: str
     participant: str
     session: str | None
     hemi: Side
     source: LabelSource
     source_sha256: str
+    """What kind of file was approved, and the fingerprint of its bytes."""
     label_sha256: str
     file_sha256: str
+    """Of voxels and affine (`bidsapp.content.image_sha256`), and of the bytes of the approved file that we wrote."""
     crop_sha256: Mapping[Modality, str]
     crop_file_sha256: Mapping[Modality, str]
     transform_sha256: Mapping[Modality, str | None]
+    """The same of each modality's crop, and of the bytes of its transform; None for crops without one."""
     labels: Mapping[int, str]
+    """value -> name."""
     accepted: tuple[str, ...]
+    """Guards that the person overruled."""
     comment: str
     model: str | None
     model_sha256: str | None
     effort: tuple[LabelDifference, ...]
+    """From the prediction that was shown to the approved label; empty without a prediction."""
     version: str
     decision: str = ""
+    """Fingerprint of the row of the review table that said so."""
 
     @property
     def key(self) -> SideKey:
@@ -77,13 +65,7 @@ class ApprovedEvent:
 
 @dataclass(frozen=True)
 class WithdrawnEvent:
-    """A person took an approval back, or what they decided about is gone.
-
-    Attributes
-    ----------
-    decision
-        Fingerprint of the row that counts no longer; empty where it is another decision that took it back.
-    """
+    """A person took an approval back, or what they decided about is gone."""
 
     when: str
     rater: str
@@ -92,6 +74,7 @@ class WithdrawnEvent:
     hemi: Side
     reason: str
     decision: str = ""
+    """Fingerprint of the row that counts no longer; empty where it is another decision that took it back."""
 
     @property
     def key(self) -> SideKey:

@@ -37,26 +37,18 @@ much from it. What is really mirrored, the guard of that name finds against the 
 
 @dataclass(frozen=True, eq=False)
 class LabelFile:
-    """A label map that somebody returned.
-
-    Attributes
-    ----------
-    labels
-        (128, 256, 128) values on the grid of the side's crop, as in the head. None when the file gives none, which no
-        accepted guard makes up for. Where `findings` speak of the header or of the place, the voxels as they lie.
-    affine
-        (4, 4), what the file says: voxel indices to RAS millimetres; None when it cannot be read.
-    normalised
-        In words: what was treated.
-    findings
-        Of the guards file, geometry, header, values and flip.
-    """
+    """A label map that somebody returned."""
 
     path: Path
     labels: IntArray | None = None
+    """(128, 256, 128) values on the grid of the side's crop, as in the head. None when the file gives none, which no
+    accepted guard makes up for. Where `findings` speak of the header or of the place, the voxels as they lie."""
     affine: FloatArray | None = None
+    """(4, 4), what the file says: voxel indices to RAS millimetres; None when it cannot be read."""
     normalised: tuple[str, ...] = ()
+    """In words: what was treated."""
     findings: tuple[Finding, ...] = ()
+    """Of the guards file, geometry, header, values and flip."""
 
 
 @dataclass(frozen=True, eq=False)

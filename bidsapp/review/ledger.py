@@ -22,18 +22,12 @@ PATIENCE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Approvals:
-    """Approved sides of a data set.
-
-    Attributes
-    ----------
-    valid
-        Label, crop and transform are what the ledger says; in order of name.
-    refused
-        ``sub-01[_ses-1]_hemi-L`` -> why an approved label can no longer be used.
-    """
+    """Approved sides of a data set."""
 
     valid: tuple[Approval, ...]
+    """Label, crop and transform are what the ledger says; in order of name."""
     refused: dict[str, str]
+    """``sub-01[_ses-1]_hemi-L`` -> why an approved label can no longer be used."""
 
 
 def labels_lock(layout: OutputLayout) -> AbstractContextManager[None]:

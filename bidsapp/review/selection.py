@@ -18,20 +18,14 @@ _ANY = {"", "n/a"}
 
 @dataclass(frozen=True)
 class Wanted:
-    """Whose approved labels are used; empty means everybody's.
-
-    Attributes
-    ----------
-    participants, exclude, sessions
-        Labels with or without ``sub-`` and ``ses-``.
-    subset
-        A table, see `read_subset`.
-    """
+    """Whose approved labels are used; empty means everybody's."""
 
     participants: Sequence[str] = ()
     exclude: Sequence[str] = ()
     sessions: Sequence[str] = ()
+    """Labels with or without ``sub-`` and ``ses-``."""
     subset: Path | None = None
+    """A table, see `read_subset`."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +40,14 @@ class SubsetRow:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is used, and what is not.
-
-    Attributes
-    ----------
-    chosen
-        Approvals in their order.
-    refused
-        Those among the refused that would have been chosen: name -> reason.
-    left_out
-        name -> which choice left it out.
-    """
+    """What is used, and what is not."""
 
     chosen: tuple[Approval, ...]
+    """Approvals in their order."""
     refused: dict[str, str]
+    """Those among the refused that would have been chosen: name -> reason."""
     left_out: dict[str, str]
+    """name -> which choice left it out."""
 
 
 def read_subset(path: Path) -> tuple[SubsetRow, ...]:

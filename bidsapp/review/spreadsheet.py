@@ -26,44 +26,29 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 @dataclass(frozen=True)
 class SheetLine:
-    """One row.
-
-    Attributes
-    ----------
-    number
-        Line of the file that it begins on; the first is 1.
-    cells
-        Contents, without quotes and without blanks around.
-    """
+    """One row."""
 
     number: int
+    """Line of the file that it begins on; the first is 1."""
     cells: tuple[str, ...]
+    """Contents, without quotes and without blanks around."""
 
 
 @dataclass(frozen=True)
 class Spreadsheet:
-    """The cells of a table, and how to write more of them in the same manner.
-
-    Attributes
-    ----------
-    encoding
-        For bytes behind a byte order mark, if there is one.
-    separator, newline
-        Between cells, and at the end of lines.
-    lines
-        Those that are not blank, the header first.
-    ends_with_newline
-        Whether more lines can be appended as they are.
-    notes
-        What was tolerated that a person may want to know.
-    """
+    """The cells of a table, and how to write more of them in the same manner."""
 
     encoding: str = "utf-8"
+    """For bytes behind a byte order mark, if there is one."""
     separator: str = "\t"
     newline: str = "\n"
+    """Between cells, and at the end of lines."""
     lines: tuple[SheetLine, ...] = ()
+    """Those that are not blank, the header first."""
     ends_with_newline: bool = True
+    """Whether more lines can be appended as they are."""
     notes: tuple[str, ...] = ()
+    """What was tolerated that a person may want to know."""
 
 
 def read_spreadsheet(path: Path, content: bytes, required_columns: Collection[str]) -> Spreadsheet:

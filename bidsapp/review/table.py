@@ -34,32 +34,23 @@ _HINT = f"The first line names the columns, separated by tabs: {', '.join(COLUMN
 
 @dataclass(frozen=True)
 class ReviewRow:
-    """What one person says of one side.
-
-    Attributes
-    ----------
-    participant, session
-        Labels without ``sub-`` and ``ses-``.
-    rater, date, comment
-        As the person wrote them; ``""`` for nothing and for ``n/a``.
-    accept
-        Guards that the person overrules, in lower case.
-    line
-        Where the row begins in the file; the header is line 1.
-    other
-        Columns that we do not know -> content.
-    """
+    """What one person says of one side."""
 
     participant: str
     session: str | None
+    """Labels without ``sub-`` and ``ses-``."""
     hemi: Side
     status: Status
     rater: str
     date: str
     accept: frozenset[str]
+    """Guards that the person overrules, in lower case."""
     comment: str
+    """`rater` and `date` and `comment`: as the person wrote them; ``""`` for nothing and for ``n/a``."""
     line: int
+    """Where the row begins in the file; the header is line 1."""
     other: Mapping[str, str] = field(default_factory=dict)
+    """Columns that we do not know -> content."""
 
     @property
     def key(self) -> SideKey:
@@ -86,46 +77,30 @@ class ReviewRow:
 
 @dataclass(frozen=True)
 class RowProblem:
-    """A row that cannot be used.
-
-    Attributes
-    ----------
-    line
-        Where it begins in the file.
-    words
-        What is wrong with it, with the value that was met.
-    key
-        The side that it is about, where that can be told.
-    """
+    """A row that cannot be used."""
 
     line: int
+    """Where it begins in the file."""
     words: str
+    """What is wrong with it, with the value that was met."""
     key: SideKey | None = None
+    """The side that it is about, where that can be told."""
 
 
 @dataclass(frozen=True)
 class ReviewTable:
-    """The table, and everything that is needed to add to it.
-
-    Attributes
-    ----------
-    rows
-        Those that can be used, in the order of the file.
-    problems
-        Those that cannot, in the order of the file.
-    columns
-        The header as it stands; empty when there is no table yet.
-    content
-        The bytes of the file; None when there is none.
-    sheet
-        How it is written; its `notes` are for people.
-    """
+    """The table, and everything that is needed to add to it."""
 
     rows: tuple[ReviewRow, ...] = ()
+    """Those that can be used, in the order of the file."""
     problems: tuple[RowProblem, ...] = ()
+    """Those that cannot, in the order of the file."""
     columns: tuple[str, ...] = ()
+    """The header as it stands; empty when there is no table yet."""
     content: bytes | None = None
+    """The bytes of the file; None when there is none."""
     sheet: Spreadsheet = field(default_factory=Spreadsheet)
+    """How it is written; its `notes` are for people."""
 
     @property
     def keys(self) -> frozenset[SideKey]:

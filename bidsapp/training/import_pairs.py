@@ -20,22 +20,15 @@ from bidsapp.records import Pair
 
 @dataclass(frozen=True)
 class LoadedPair:
-    """One pair in network space.
-
-    Attributes
-    ----------
-    images
-        (channels, x, y, z), float32, channels in the order of their numbers.
-    label
-        (x, y, z), uint8 or, for values above 255, int16.
-    affine
-        4 x 4, voxel index -> RAS mm of the head; spacings are multiples of 1e-5 mm, directions orthonormal.
-        Axes that were exchanged or reversed are so in the array and in the affine alike.
-    """
+    """One pair in network space."""
 
     images: Array
+    """(channels, x, y, z), float32, channels in the order of their numbers."""
     label: Array
+    """(x, y, z), uint8 or, for values above 255, int16."""
     affine: Affine
+    """4 x 4, voxel index -> RAS mm of the head; spacings are multiples of 1e-5 mm, directions orthonormal. Axes that
+    were exchanged or reversed are so in the array and in the affine alike."""
 
 
 def load_pair(pair: Pair) -> LoadedPair:

@@ -32,18 +32,12 @@ PREFIX = "rehearsal-"
 
 @dataclass(frozen=True)
 class EarlierPairs:
-    """Pairs of an earlier training, with its names.
-
-    Attributes
-    ----------
-    checked
-        Its `annotated` has the names of this training.
-    values
-        Value in their label maps -> value that the network learns; 0 for what is not learned any more.
-    """
+    """Pairs of an earlier training, with its names."""
 
     checked: CheckedPairs
+    """Its `annotated` has the names of this training."""
     values: Mapping[int, int] = field(default_factory=dict)
+    """Value in their label maps -> value that the network learns; 0 for what is not learned any more."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]:

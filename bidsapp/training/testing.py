@@ -31,15 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """A pair to predict, as it lies in nnU-Net's raw data: in network space, with the values that the network learns.
-
-    Attributes
-    ----------
-    annotated
-        Names of the labels that it annotates; None: all.
-    origin
-        How its label came about.
-    """
+    """A pair to predict, as it is in nnU-Net's raw data: in network space, with the values that the network learns."""
 
     case: str
     participant: str
@@ -47,24 +39,20 @@ class ScoredPair:
     images: tuple[Path, ...]
     label: Path
     annotated: tuple[str, ...] | None = None
+    """Names of the labels that it annotates; None: all."""
     origin: LabelOrigin = field(default_factory=LabelOrigin)
+    """How its label came about."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A model with what it says of our labels.
-
-    Attributes
-    ----------
-    values
-        The model's value -> ours; None: they are the same.
-    channels
-        Which of our images it takes, in its order; None: all as they are.
-    """
+    """A model with what it says of our labels."""
 
     predictor: Predictor
     values: Mapping[int, int] | None = None
+    """The model's value -> ours; None: they are the same."""
     channels: tuple[int, ...] | None = None
+    """Which of our images it takes, in its order; None: all as they are."""
 
     def predict(self, pair: ScoredPair, output: Path) -> np.ndarray:
         """Write the model's label map to `output`, and give it with our values."""

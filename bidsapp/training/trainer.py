@@ -59,28 +59,20 @@ MOST_WORKERS = 12  # nnU-Net's own default for its augmentation
 
 @dataclass(frozen=True)
 class Validation:
-    """One line of the training's history.
-
-    Attributes
-    ----------
-    iteration
-        Iterations done so far, over all segments.
-    training_loss
-        Mean over the iterations since the validation before.
-    dice
-        Label name -> Dice over all voxels of the validation patches with corrected, drawn or imported labels; empty
-        where there are none.
-    consistency
-        The same of the patches whose labels were approved as predicted: it says how far the network strays from what
-        another one drew, not how good it is.
-    """
+    """One line of the training's history."""
 
     iteration: int
+    """Iterations done so far, over all segments."""
     training_loss: float
+    """Mean over the iterations since the validation before."""
     validation_loss: float
     dice: dict[str, float]
+    """Label name -> Dice over all voxels of the validation patches with corrected, drawn or imported labels; empty
+    where there are none."""
     learning_rate: float
     consistency: dict[str, float] = field(default_factory=dict)
+    """The same of the patches whose labels were approved as predicted: it says how far the network strays from what
+    another one drew, not how good it is."""
 
     @property
     def mean_dice(self) -> float:
@@ -124,16 +116,11 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the training may use.
-
-    Attributes
-    ----------
-    cores
-        Processor cores, shared between the network (on a CPU) and the workers that prepare batches.
-    """
+    """What the training may use."""
 
     device: torch.device
     cores: int
+    """Processor cores, shared between the network (on a CPU) and the workers that prepare batches."""
 
     @property
     def workers(self) -> int:
@@ -150,32 +137,22 @@ class Machine:
 
 @dataclass(frozen=True)
 class Start:
-    """What a training begins with, as far as the steps depend on it.
-
-    Attributes
-    ----------
-    training, validation
-        Their cases.
-    from_model
-        It goes on from another model, whose weights are the checkpoint of iteration 0.
-    new_labels
-        That model does not know all labels: the heads learn faster.
-    annotated
-        Case -> names of the labels that it annotates, of the cases that do not annotate all.
-    rehearsal
-        Cases of an earlier training; `finetuning.rehearsal_fraction` of the patches are theirs.
-    as_predicted
-        Cases whose labels no person corrected or drew: drawn less often (`training.predicted_weight`), and no measure
-        of the training.
-    """
+    """What a training begins with, as far as the steps depend on it."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
+    """Their cases."""
     from_model: bool = False
+    """It goes on from another model, whose weights are the checkpoint of iteration 0."""
     new_labels: bool = False
+    """That model does not know all labels: the heads learn faster."""
     annotated: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Case -> names of the labels that it annotates, of the cases that do not annotate all."""
     rehearsal: frozenset[str] = frozenset()
+    """Cases of an earlier training; `finetuning.rehearsal_fraction` of the patches are theirs."""
     as_predicted: frozenset[str] = frozenset()
+    """Cases whose labels no person corrected or drew: drawn less often (`training.predicted_weight`), and no measure
+    of the training."""
 
 
 @dataclass
