@@ -300,7 +300,7 @@ def test_other_trainers_images_and_widths_are_refused(v1: Path, tmp_path: Path) 
     with pytest.raises(BadDataError, match="do not fit the network"):
         convert_v1(v1, tmp_path / "new.zip")
     change_plans(v1, lambda plans: plans.update(normalization_schemes={0: "CT"}))
-    with pytest.raises(BadDataError, match="'CT', not as MRI"):
+    with pytest.raises(BadDataError, match=r"normalization_schemes\.0 is 'CT'"):
         convert_v1(v1, tmp_path / "new.zip")
     info = pickle.loads((v1 / f"{CHECKPOINT}.pkl").read_bytes())
     (v1 / f"{CHECKPOINT}.pkl").write_bytes(pickle.dumps(info | {"name": "nnUNetTrainerV2_ReLU"}))
