@@ -34,8 +34,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bidsapp.corobl.grid import reverse_axis_0  # noqa: E402
 from bidsapp.files import read_json, write_json  # noqa: E402
+from bidsapp.images.orientation import NETWORK_SPACE, turn_volume  # noqa: E402
+from bidsapp.images.volumes import read_volume  # noqa: E402
+from bidsapp.images.writing import new_image, write_image  # noqa: E402
 from bidsapp.layout import OutputLayout  # noqa: E402
 from bidsapp.machine import usable_cores  # noqa: E402
 from bidsapp.nnunet_names import NNUNET_CONFIGURATION  # noqa: E402
@@ -182,14 +184,13 @@ def _peer(
         for path in (images, output):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
-        crop = nib.load(session.crop(side, "T1w"))
-        nib.save(reverse_axis_0(crop) if side == "L" else crop, images / "case_0000.nii.gz")
+        crop = turn_volume(read_volume(session.crop(side, "T1w"), "any"), NETWORK_SPACE[side])
+        write_image(images / "case_0000.nii.gz", new_image(crop.data, crop.affine))
         words = [str(predict), "-i", str(images), "-o", str(output), "-d", dataset, "-c", NNUNET_CONFIGURATION]
         cost = _cost([*words, "-f", "0", "--disable_tta", "-device", "cpu"], folder, nnunet)
         seconds, memory = seconds + cost.seconds, max(memory, cost.memory_gb)
-        theirs = nib.load(output / "case.nii.gz")
-        theirs = np.asanyarray((reverse_axis_0(theirs) if side == "L" else theirs).dataobj)
-        same += np.array_equal(theirs, np.asanyarray(nib.load(session.prediction(side)).dataobj))
+        theirs = turn_volume(read_volume(output / "case.nii.gz", "any"), "LAS")
+        same += np.array_equal(theirs.data, read_volume(session.prediction(side), "any").data)
     return Cost(seconds, memory), f"{same} of {len(sides)} label maps are the same"
 
 

@@ -152,7 +152,7 @@ def heads_below(data: Path | None) -> list[Path]:
 
 def real_source(path: Path, threads: int) -> Source:
     """Register the head as it is, print how, and take its hippocampi from the label or the template."""
-    scan = read_volume(path)
+    scan = read_volume(path, "scan")
     registration, cost = register_timed(scan, threads)
     stripped = np.count_nonzero(scan.data) * np.prod(scan.spacing_mm) < STRIPPED_MM3
     name = f"{path.parts[-4] if 'anat' in path.parts else ''}{path.name.split('_')[0].split('.')[0]}"
@@ -180,7 +180,7 @@ def labels_of(path: Path) -> Volume | None:
         return None
     name = path.name.replace("_T1w", "_label-hippocampus_dseg")
     found = sorted(path.parents[2].glob(f"derivatives/*/*/anat/{name}"))
-    return read_volume(found[0]) if found else None
+    return read_volume(found[0], "scan") if found else None
 
 
 def mapped_source(name: str, head: Volume, native_from_template: FloatArray) -> Source:

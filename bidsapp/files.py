@@ -24,7 +24,6 @@ from bidsapp.errors import BadDataError, CannotWriteError, NoInputError, way_to_
 from bidsapp.printable import printable
 
 if TYPE_CHECKING:
-    import nibabel
     from pydantic import ValidationError
 
 DEEPEST_JSON = 100
@@ -281,13 +280,6 @@ def _fill(path: Path, stream: IO[bytes]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` atomically as indented JSON."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_image(path: Path, image: nibabel.Nifti1Image) -> None:
-    """Write a NIfTI file atomically."""
-    import nibabel
-
-    replace_atomically(path, lambda temporary: nibabel.save(image, temporary))
 
 
 def expand_home(path: str | Path) -> Path:

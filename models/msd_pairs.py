@@ -23,8 +23,9 @@ from scipy import ndimage
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bidsapp.corobl.grid import LEFT_FLIPPED_GRID, SHAPE, SPACING_MM  # noqa: E402
+from bidsapp.corobl.grid import GRIDS, SHAPE, SPACING_MM  # noqa: E402
 from bidsapp.corobl.template import load_hippocampus  # noqa: E402
+from bidsapp.images.orientation import NETWORK_SPACE, turned_grid  # noqa: E402
 from demo.simulate import simulate_side  # noqa: E402
 
 Volume = NDArray[np.float32]
@@ -171,8 +172,9 @@ def network_shape(spacing_mm: float) -> tuple[int, int, int]:
 
 def network_affine() -> NDArray[np.float64]:
     """Of the left flipped grid at `GRID_MM`, starting at the same corner."""
-    affine = np.diag([*(np.array(LEFT_FLIPPED_GRID.step_mm) / SPACING_MM * GRID_MM), 1.0])
-    affine[:3, 3] = np.array(LEFT_FLIPPED_GRID.origin_mm) + (GRID_MM - SPACING_MM) / 2
+    flipped = turned_grid(GRIDS["L"], NETWORK_SPACE["L"]).affine
+    affine = np.diag([GRID_MM, GRID_MM, GRID_MM, 1.0])
+    affine[:3, 3] = flipped[:3, 3] + (GRID_MM - SPACING_MM) / 2
     return np.round(affine, 4)
 
 

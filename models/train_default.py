@@ -31,7 +31,7 @@ from bidsapp.exchange.export import write_zip  # noqa: E402
 from bidsapp.exchange.loading import MANIFEST  # noqa: E402
 from bidsapp.files import replace_atomically  # noqa: E402
 from bidsapp.images.orientation import NETWORK_SPACE, turn_volume  # noqa: E402
-from bidsapp.images.pair_volumes import read_volume  # noqa: E402
+from bidsapp.images.volumes import read_volume  # noqa: E402
 from bidsapp.layout import ModelLayout  # noqa: E402
 from bidsapp.model_dir.fingerprints import FINGERPRINTS, describe_fingerprints, fingerprint  # noqa: E402
 from bidsapp.model_dir.split import place_people, write_split  # noqa: E402
@@ -163,8 +163,8 @@ def write_fingerprints(archive: Path, msd: Path) -> None:
     files = {f"sub-{person}": path for person, path in block_files(msd).items()}
     parts = {}
     for row in place_blocks(files).rows:
-        block = turn_volume(read_volume(files[row.participant_id]), NETWORK_SPACE["L"])
-        parts[fingerprint(image_digest(block.array))] = row.split
+        block = turn_volume(read_volume(files[row.participant_id], "pair"), NETWORK_SPACE["L"])
+        parts[fingerprint(image_digest(block.data))] = row.split
     packed = read_export(archive)
     manifest = packed.manifest | {FINGERPRINTS: describe_fingerprints(parts)}
     content = packed.files | {MANIFEST: (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()}

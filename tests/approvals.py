@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from bidsapp.content import image_sha256
-from bidsapp.corobl.grid import reverse_axis_0
 from bidsapp.layout import OutputLayout
 from bidsapp.records import Approval, Modality, Side
 from bidsapp.review.ledger import Approvals
 from demo.simulate import LABELS, simulate_side
+from tests.flip import reverse_axis_0
 
 SHAPE = (6, 7, 8)
 AFFINE = np.array([[-0.5, 0, 0, -2.25], [0, 0.75, 0, -51.0], [0, 0, 1.25, -32.5], [0, 0, 0, 1]])

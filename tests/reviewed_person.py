@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bidsapp.corobl.grid import SHAPE, crop_image
-from bidsapp.files import write_image
+from bidsapp.images.writing import write_image
 from bidsapp.layout import OutputLayout
 from bidsapp.records import LabelSource, SideKey
 from bidsapp.review.approval import ReviewedLabel, ShownPrediction

@@ -10,7 +10,7 @@ from typing import Any
 from bidsapp.content import file_sha256
 from bidsapp.errors import HippoTuneError
 from bidsapp.files import read_json
-from bidsapp.images.fingerprints import read_image
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import sidecar
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def is_changed_by_hand(image: Path) -> bool:
 def is_whole_image(path: Path) -> bool:
     """Whether all voxels of an image can be read."""
     try:
-        read_image(path)
+        read_volume(path, "any")
     except HippoTuneError:
         return False
     return True

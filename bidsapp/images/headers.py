@@ -14,7 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from bidsapp.arrays import FloatArray
 from bidsapp.errors import BadDataError
-from bidsapp.images.grids import greatest_distance_mm
+from bidsapp.images.grids import Grid
 from bidsapp.records import SPACING_LIMITS_MM
 
 AffineSource = Literal["sform", "qform", "pixdim"]
@@ -31,35 +31,32 @@ _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3}
 
 
 @dataclass(frozen=True, eq=False)
-class Geometry:
-    """The voxel-to-RAS matrix of a file.
+class FileGrid(Grid):
+    """Where the voxels of a file are, and what its header says beside that.
 
-    Attributes
-    ----------
-    affine
-        (4, 4), voxel centres to RAS millimetres, with finite entries and an inverse.
-    source
-        The header field that it comes from: sform when its code is set, else qform, else voxel sizes alone.
-    disagreement_mm
-        Greatest distance between the places that qform and sform give a corner; None unless both are set.
-    warnings
-        In words, what a person should know.
-    as_written
-        Whether the header's own numbers say the same to every program: no matrix was passed over, shortened or scaled.
+    The shape leaves out dimensions of length 1 behind the third. The affine has finite entries and an inverse; it may
+    be sheared.
     """
 
-    affine: FloatArray
+    header: nib.Nifti1Header
+    """The header as it was read, without extensions."""
     source: AffineSource
-    disagreement_mm: float | None
-    warnings: tuple[str, ...]
+    """The field that the affine comes from: sform when its code is set, else qform, else voxel sizes alone."""
     as_written: bool
+    """Whether every program finds the same matrices in the header: none was passed over, shortened or scaled."""
+    disagreement_mm: float | None
+    """Greatest distance between the places that qform and sform give a corner; None unless both are set."""
+    warnings: tuple[str, ...]
+    """What a person should know about the header, in words."""
+    compressed: bool
+    """Whether the content is compressed with gzip, whatever the name of the file says."""
 
 
-def read_geometry(header: nib.Nifti1Header, path: Path) -> Geometry:
+def file_grid(header: nib.Nifti1Header, path: Path, *, compressed: bool) -> FileGrid:
     """Choose the matrix of `header` by the NIfTI rule: sform, else qform, else voxel sizes.
 
-    A matrix that cannot be is passed over. Lengths are in the header's unit (``xyzt_units``: m, mm or um) unless only
-    millimetres give voxels of a possible size: some programs write the unit and never look at it. `path` is for
+    A matrix that cannot be used is passed over. Lengths are in the header's unit (``xyzt_units``: m, mm or um) unless
+    only millimetres give voxels of a possible size: some programs write the unit and never look at it. `path` is for
     messages only.
 
     Raises
@@ -75,17 +72,18 @@ def read_geometry(header: nib.Nifti1Header, path: Path) -> Geometry:
             "Convert the scan again from its DICOM files.",
         )
     source = next(iter(usable))
+    shape = tuple(int(length) for length in header.get_data_shape()[:3])
     warnings = [*unit_warnings]
     warnings += [f"the {name} of the header cannot be used" for name in candidates if name not in usable]
     if source == "pixdim":
         warnings.append("the header gives no orientation (qform and sform codes are 0): left and right are a guess")
     disagreement = None
     if "sform" in usable and "qform" in usable:
-        disagreement = greatest_distance_mm(header.get_data_shape()[:3], usable["sform"], usable["qform"])
+        disagreement = Grid(shape, usable["sform"]).distance_mm(Grid(shape, usable["qform"]))
         if disagreement > DISAGREEMENT_LIMIT_MM:
             warnings.append(f"qform and sform disagree by {disagreement:.1f} mm; the sform was used")
     as_written = len(usable) == len(candidates) and _reads_alike(header, usable)
-    return Geometry(usable[source], source, disagreement, tuple(warnings), as_written)
+    return FileGrid(shape, usable[source], header, source, as_written, disagreement, tuple(warnings), compressed)
 
 
 def _reads_alike(header: nib.Nifti1Header, usable: Mapping[AffineSource, FloatArray]) -> bool:

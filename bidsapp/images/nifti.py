@@ -1,7 +1,6 @@
 """Open NIfTI files of strangers: regular files only, whole ones, and never more memory than a file deserves.
 
-Every reader of images (strict for training pairs, tolerant for scans, forgiving for labels that people return) opens
-them here, and judges itself what they hold.
+`bidsapp.images.volumes` reads all images through this module, and judges what they hold.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from bidsapp.arrays import Array
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.files import open_file
 from bidsapp.machine import available_memory_bytes
@@ -62,17 +62,55 @@ _DAMAGE = (
 """What nibabel, numpy and gzip raise for bytes that make no sense."""
 
 
-def read_nifti(path: Path, dtype: type[np.floating[Any]] | None = None) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a whole file of one volume; gzip is told by the first bytes, not by the name, and its checksum is checked.
+class OpenNifti:
+    """A NIfTI file that `open_nifti` opened: its header is read and checked, its voxels are not."""
 
-    Parameters
-    ----------
-    dtype
-        In which scaling is computed; None: that of the file where nothing is scaled, else double precision.
+    def __init__(self, path: Path, stream: io.BufferedReader) -> None:
+        self.path = path
+        self.compressed = _is_gzip(stream)
+        """Told by the first bytes, not by the name."""
+        self._stream, self._file_bytes = stream, os.fstat(stream.fileno()).st_size
+        self._unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if self.compressed else stream
+        self._start, self.header = _read_header(path, self._unpacked)
 
-    Returns
-    -------
-    The header without its extensions, and the values of shape (i, j, k), scaling applied.
+    def read_values(self, dtype: type[np.floating[Any]] | None = None) -> Array:
+        """Read the values, shape (i, j, k), scaling applied; once.
+
+        Parameters
+        ----------
+        dtype
+            In which scaling is computed; None: that of the file where nothing is scaled, else double precision.
+        """
+        _refuse_impossible_size(self.path, self.header, self._file_bytes, compressed=self.compressed)
+        needed = _bytes_needed(self.header)
+        content = self._start + self._unpacked.read(needed - len(self._start))
+        if len(content) < needed:
+            raise BadDataError(
+                f"{self.path} is damaged or truncated: its header asks for {needed} bytes, "
+                f"and {len(content)} are there",
+                _GET_IT,
+            )
+        if self.compressed:
+            _read_to_the_end(self.path, self._unpacked)
+        values = np.asanyarray(ArrayProxy(io.BytesIO(content), self.header, mmap=False), dtype)
+        return values.reshape(values.shape[:3])
+
+    def foresee_values(self) -> None:
+        """Raise what `read_values` would, reading nothing but the file's end where that agrees with the header.
+
+        A file of gzip ends with the length of what it packs, modulo 2^32. Where that is another length than the
+        header's (there may be something behind the voxels, or several pieces), all is read.
+        """
+        _refuse_impossible_size(self.path, self.header, self._file_bytes, compressed=self.compressed)
+        end = os.pread(self._stream.fileno(), _LENGTH_BYTES, self._file_bytes - _LENGTH_BYTES)
+        length = _bytes_needed(self.header) % 2 ** (8 * _LENGTH_BYTES)
+        if self.compressed and int.from_bytes(end, "little") != length:
+            self.read_values()
+
+
+@contextmanager
+def open_nifti(path: Path) -> Iterator[OpenNifti]:
+    """Open a file of one volume, compressed or not; what reads its values inside the block raises the same errors.
 
     Raises
     ------
@@ -83,43 +121,7 @@ def read_nifti(path: Path, dtype: type[np.floating[Any]] | None = None) -> tuple
         truncated, does not hold one volume of real numbers, or asks for more memory than there is.
     """
     with _open(path) as stream, _explain_damage(path):
-        compressed = _is_gzip(stream)
-        unpacked = _unpack(stream)
-        start, header = _read_header(path, unpacked)
-        _refuse_impossible_size(path, header, os.fstat(stream.fileno()).st_size, compressed=compressed)
-        needed = _bytes_needed(header)
-        content = start + unpacked.read(needed - len(start))
-        if len(content) < needed:
-            raise BadDataError(
-                f"{path} is damaged or truncated: its header asks for {needed} bytes, and {len(content)} are there",
-                _GET_IT,
-            )
-        if compressed:
-            _read_to_the_end(path, unpacked)
-        values = np.asanyarray(ArrayProxy(io.BytesIO(content), header, mmap=False), dtype)
-    return header, values.reshape(values.shape[:3])
-
-
-def read_nifti_header(path: Path) -> nib.Nifti1Header:
-    """Read and check the header alone; raises as `read_nifti` does, but for what is wrong behind the header."""
-    with _open(path) as stream, _explain_damage(path):
-        return _read_header(path, _unpack(stream))[1]
-
-
-def foresee_nifti(path: Path) -> None:
-    """Raise what `read_nifti` would, reading the header and the file's end alone where they agree.
-
-    A file of gzip ends with the length of what it packs, modulo 2^32. Where that is another length than the header's
-    (there may be something behind the voxels, or several pieces), the whole file is read.
-    """
-    with _open(path) as stream, _explain_damage(path):
-        compressed = _is_gzip(stream)
-        header = _read_header(path, _unpack(stream))[1]
-        file_bytes = os.fstat(stream.fileno()).st_size
-        _refuse_impossible_size(path, header, file_bytes, compressed=compressed)
-        packed = int.from_bytes(os.pread(stream.fileno(), _LENGTH_BYTES, file_bytes - _LENGTH_BYTES), "little")
-    if compressed and packed != _bytes_needed(header) % 2 ** (8 * _LENGTH_BYTES):
-        read_nifti(path)
+        yield OpenNifti(path, stream)
 
 
 def require_content(path: Path) -> None:
@@ -133,12 +135,6 @@ def require_content(path: Path) -> None:
         When it is no regular file, a git-LFS pointer, empty, or may not be read.
     """
     _open(path).close()
-
-
-def is_compressed(path: Path) -> bool:
-    """Whether the content is compressed with gzip, whatever the name says; raises as `require_content` does."""
-    with _open(path) as stream:
-        return _is_gzip(stream)
 
 
 def by(shape: tuple[int, ...]) -> str:
@@ -182,10 +178,6 @@ def _explain_damage(path: Path) -> Iterator[None]:
 
 def _is_gzip(stream: io.BufferedReader) -> bool:
     return stream.peek(len(_GZIP_MARK)).startswith(_GZIP_MARK)
-
-
-def _unpack(stream: io.BufferedReader) -> IO[bytes]:
-    return cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if _is_gzip(stream) else stream
 
 
 def _read_header(path: Path, unpacked: IO[bytes]) -> tuple[bytes, nib.Nifti1Header]:

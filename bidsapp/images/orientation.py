@@ -11,13 +11,14 @@ Axes are named as nibabel does: ``LAS`` runs to the left, to the front and up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 import nibabel
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from bidsapp.images.pair_volumes import Affine, Array, Grid, Volume
+from bidsapp.arrays import FloatArray
+from bidsapp.images.grids import Grid
+from bidsapp.images.volumes import Volume
 from bidsapp.records import Hemi, LeftIs
 
 Storage = Mapping[Hemi, str]
@@ -74,7 +75,7 @@ def storage_of_right(axes: str, without_side: str = "RAS") -> dict[Hemi, str]:
     return {"R": axes, "L": mirrored_axes(axes), "n/a": without_side}
 
 
-def axes_of(affine: Affine) -> str:
+def axes_of(affine: FloatArray) -> str:
     """Name the axes of an array by its affine (4 x 4, voxel -> RAS mm); oblique ones by what they are nearest to."""
     return "".join(str(code) for code in nibabel.aff2axcodes(affine))
 
@@ -109,17 +110,36 @@ def turn_volume(volume: Volume, axes: str) -> Volume:
 
     Nothing is resampled. Oblique volumes end with the axes nearest to `axes`. ``""`` leaves all as it is.
     """
-    if not axes or axes_of(volume.grid.affine) == axes:
+    if not axes or axes_of(volume.affine) == axes:
         return volume
-    turn = ornt_transform(io_orientation(volume.grid.affine), axcodes2ornt(axes))
-    array = cast(Array, apply_orientation(volume.array, turn))
-    affine = volume.grid.affine @ inv_ornt_aff(turn, volume.grid.shape) + 0.0
-    return Volume(array, Grid(array.shape, cast(Affine, affine)))
+    return _turn(volume, axcodes2ornt(axes))
 
 
 def turned_grid(grid: Grid, axes: str) -> Grid:
     """`turn_volume` for a grid alone."""
-    return turn_volume(Volume(np.broadcast_to(np.uint8(0), grid.shape), grid), axes).grid
+    return turn_volume(Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine), axes).grid
+
+
+def bring_to_grid(volume: Volume, grid: Grid, *, tolerance_mm: float) -> Volume | None:
+    """Exchange and reverse axes until the voxels lie on `grid`, every one where the header has it.
+
+    Nothing is resampled: where the nearest such array has corner voxels farther than `tolerance_mm` from those of the
+    grid, the result is None. A volume that lies on the grid already is returned as it is.
+    """
+    if volume.grid.distance_mm(grid) <= tolerance_mm:
+        return volume
+    orientation = io_orientation(grid.affine)
+    if np.isnan(orientation).any() or np.isnan(io_orientation(volume.affine)).any():
+        return None
+    turned = _turn(volume, orientation)
+    return turned if turned.grid.distance_mm(grid) <= tolerance_mm else None
+
+
+def _turn(volume: Volume, orientation: np.ndarray) -> Volume:
+    """Turn a volume to an orientation of nibabel: shape (3, 2), for each array axis the axis of RAS and its sign."""
+    turn = ornt_transform(io_orientation(volume.affine), orientation)
+    affine = volume.affine @ inv_ornt_aff(turn, volume.data.shape) + 0.0
+    return Volume(apply_orientation(volume.data, turn), affine)
 
 
 def _handedness(axes: str) -> int:

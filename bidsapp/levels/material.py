@@ -14,7 +14,7 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.images.orientation import NETWORK_SPACE, Storage, axes_of, mirrored_axes, network_axes
-from bidsapp.images.pair_volumes import read_grid
+from bidsapp.images.volumes import read_grid
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import ModelLayout, label_table_file, origins_file
@@ -294,7 +294,7 @@ def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
         label = layout.raw_labels("Ts" if known.split == "test" else "Tr") / f"{case}.nii.gz"
         if known.rehearsal or not label.exists():
             continue
-        found[case] = axes_of(read_grid(label).affine)
+        found[case] = axes_of(read_grid(label, "pair").affine)
     # for a reader that turns voxels by their headers those were made to say LAS (`write_nnunet_case`)
     return {case: axes for case, axes in found.items() if not (turned_again and axes == "LAS")}
 

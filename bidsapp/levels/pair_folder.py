@@ -13,7 +13,7 @@ import numpy as np
 from bidsapp.guards.label_guards import WHOLE
 from bidsapp.guards.likeness import MIRRORED, mirrored_gains, take_sample
 from bidsapp.images.orientation import turn_volume
-from bidsapp.images.pair_volumes import Volume, VolumeError, read_volume
+from bidsapp.images.volumes import Volume, VolumeError, read_volume
 from bidsapp.labels.tables import label_table_from_values, read_label_table
 from bidsapp.layout import annotation_file, label_table_file
 from bidsapp.pairs.annotated import Annotated, read_annotated
@@ -73,8 +73,8 @@ def examine_folder(
     pictures: dict[str, Picture] = {}
 
     def draw(pair: Pair, image: Volume, labels: Volume) -> None:
-        values.update(dict.fromkeys(int(value) for value in np.unique(labels.array) if value))
-        pictures[pair.case] = pair_picture(image.array, labels.array, image.grid.spacing_mm, list(values))
+        values.update(dict.fromkeys(int(value) for value in np.unique(labels.data) if value))
+        pictures[pair.case] = pair_picture(image.data, labels.data, image.spacing_mm.tolist(), list(values))
 
     seen = examine_pairs(found, table=table, annotated=annotated, guarded=True, rows=rows, onlooker=draw)
     names = label_table_from_values(values).names | (table.names if table else {})
@@ -91,11 +91,11 @@ def true_headers(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool
     samples = {}
     for pair in lefts:
         try:
-            label = turn_volume(read_volume(pair.label), pair.axes)
+            label = turn_volume(read_volume(pair.label, "pair"), pair.axes)
         except VolumeError:
             continue  # checking the pairs says what is wrong
-        labels = np.nan_to_num(np.rint(label.array)).astype(np.int16)
-        sample = take_sample(labels, labels.astype(np.float32), label.grid.spacing_mm)
+        labels = np.nan_to_num(np.rint(label.data)).astype(np.int16)
+        sample = take_sample(labels, labels.astype(np.float32), label.spacing_mm.tolist())
         if sample is not None:
             samples[pair.case] = sample
     gains = dict(zip(samples, mirrored_gains(list(samples.values())), strict=True))

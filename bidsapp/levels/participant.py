@@ -35,7 +35,7 @@ from bidsapp.errors import (
     explain,
 )
 from bidsapp.files import sweep_unfinished, write_json
-from bidsapp.images.volumes import foresee_volume
+from bidsapp.images.volumes import foresee_scan
 from bidsapp.layout import ModelPlaces, OutputLayout, crash_file
 from bidsapp.logs import add_log_file, log_to, new_run
 from bidsapp.machine import usable_cores
@@ -405,7 +405,7 @@ def _what_is_wrong(session: SessionScans, paths: Sequence[Path]) -> list[str]:
     """What the name of a session, and the headers and sizes of its files, let one foresee, in words."""
     problems = []
     checks: list[Callable[[], object]] = [partial(require_short_name, session)]
-    checks += [partial(foresee_volume, path) for path in paths]
+    checks += [partial(foresee_scan, path) for path in paths]
     for check in checks:
         try:
             check()

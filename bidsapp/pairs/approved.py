@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
 from bidsapp.content import file_sha256, image_sha256, settings_sha256
-from bidsapp.corobl.grid import ALIGNED_CODE, reverse_axis_0
 from bidsapp.errors import BadDataError, NothingMatchesError
-from bidsapp.files import read_json, write_bytes, write_json
-from bidsapp.images.pair_volumes import Array, Volume, VolumeError, read_volume
+from bidsapp.files import read_json, write_json
+from bidsapp.images.orientation import NETWORK_SPACE, turn_volume
+from bidsapp.images.volumes import Volume, VolumeError, read_volume
+from bidsapp.images.writing import new_image, write_image
 from bidsapp.labels.label_map import LabelMap, common_table, read_label_map, renumber, unused_names, value_map
 from bidsapp.labels.tables import read_label_table, write_label_table
 from bidsapp.layout import (
@@ -167,39 +166,34 @@ def case_of(approval: Approval) -> str:
     return f"{approval.name}flip" if approval.hemi == "L" else approval.name
 
 
-def read_crop(approval: Approval, modality: Modality) -> nibabel.Nifti1Image:
-    """A crop as in the head, single precision, with nothing in its header but geometry; raises `VolumeError`."""
-    volume = read_volume(approval.crops[modality])
+def read_crop(approval: Approval, modality: Modality) -> Volume:
+    """A crop as in the head, single precision; raises `VolumeError`."""
+    volume = read_volume(approval.crops[modality], "pair")
     _require_approved(approval, approval.crops[modality], volume, approval.crop_sha256[modality])
-    return _plain_image(volume.array.astype(np.float32), volume)
+    return Volume(volume.data.astype(np.float32), volume.affine)
 
 
-def read_label(approval: Approval, values: Mapping[int, int]) -> nibabel.Nifti1Image:
-    """The approved label map as in the head, with other values, and nothing in its header but geometry.
+def read_label(approval: Approval, values: Mapping[int, int]) -> Volume:
+    """The approved label map as in the head, with other values.
 
     Raises
     ------
     BadDataError
         When it cannot be read, is no label map, or holds a value that `values` does not have.
     """
-    volume = read_volume(approval.label)
+    volume = read_volume(approval.label, "pair")
     _require_approved(approval, approval.label, volume, approval.label_sha256)
-    problems = label_problems(volume.array, None)
+    problems = label_problems(volume.data, None)
     if problems:
         raise VolumeError(approval.label, problems[0])
-    label = renumber(np.rint(volume.array).astype(np.int64), values, file=approval.label)
-    return _plain_image(label, volume)
+    label = renumber(np.rint(volume.data).astype(np.int64), values, file=approval.label)
+    return Volume(label, volume.affine)
 
 
 def _require_approved(approval: Approval, path: Path, volume: Volume, digest: str) -> None:
     """What is read must be what was approved, whatever happened to the file since it was checked."""
-    if approval.decision and image_sha256(volume.array, volume.grid.affine) != digest:
+    if approval.decision and image_sha256(volume.data, volume.affine) != digest:
         raise BadDataError(f"{path} is not what {approval.rater} approved", "Run review: it says what changed.")
-
-
-def nifti_bytes(image: nibabel.Nifti1Image) -> bytes:
-    """Pack an image so that the same content gives the same bytes, without name and time."""
-    return gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
 
 
 def update_training_folder(folder: Path, sides: ApprovedSides, modalities: Sequence[Modality]) -> None:
@@ -261,14 +255,6 @@ def _say_renumbering(approvals: Iterable[Approval], table: LabelTable, values: M
         logger.info("labels brought together by name (%s): %s", changes_text, ", ".join(names))
 
 
-def _plain_image(array: Array, volume: Volume) -> nibabel.Nifti1Image:
-    image = nibabel.Nifti1Image(array, volume.grid.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(volume.grid.affine, ALIGNED_CODE)
-    image.set_qform(volume.grid.affine, ALIGNED_CODE)
-    return image
-
-
 def _source(approval: Approval, sides: ApprovedSides, modalities: Sequence[Modality]) -> str:
     """Fingerprint of everything that a pair is made from."""
     return settings_sha256(
@@ -286,13 +272,12 @@ def _write_pair(
 ) -> dict[str, str]:
     """Write images and label in network space; gives file name -> SHA-256."""
     case = case_of(approval)
-    images = [read_crop(approval, modality) for modality in modalities]
-    images.append(read_label(approval, sides.values[approval.name]))
-    if approval.hemi == "L":
-        images = [reverse_axis_0(image) for image in images]
+    volumes = [read_crop(approval, modality) for modality in modalities]
+    volumes.append(read_label(approval, sides.values[approval.name]))
     paths = (*pair_images(folder, case, len(modalities)), pair_label(folder, case))
-    for path, image in zip(paths, images, strict=True):
-        write_bytes(path, nifti_bytes(image))
+    for path, volume in zip(paths, volumes, strict=True):
+        turned = turn_volume(volume, NETWORK_SPACE[approval.hemi])
+        write_image(path, new_image(turned.data, turned.affine))
     return {path.name: file_sha256(path) for path in paths}
 
 

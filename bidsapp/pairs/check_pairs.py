@@ -11,20 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from bidsapp.arrays import Array
 from bidsapp.errors import BadDataError
 from bidsapp.guards.label_guards import NEVER_ACCEPTED
 from bidsapp.guards.likeness import Orientation
 from bidsapp.guards.pair_guards import FolderFindings, PairFacts, judge_pairs, look_at_pair
-from bidsapp.images.orientation import NETWORK_SPACE, Storage, axes_of, network_axes, turn_volume
-from bidsapp.images.pair_volumes import (
-    Array,
-    Grid,
-    Volume,
-    VolumeError,
-    grid_distance_mm,
-    read_volume,
-    turn_to,
-)
+from bidsapp.images.grids import Grid
+from bidsapp.images.orientation import NETWORK_SPACE, Storage, axes_of, bring_to_grid, network_axes, turn_volume
+from bidsapp.images.volumes import Volume, VolumeError, read_volume
 from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values, well_known_table
 from bidsapp.pairs.annotated import Annotated, table_of_case
 from bidsapp.pairs.pairs import Finding, FoundPairs
@@ -351,7 +345,7 @@ def grid_problems(grid: Grid, reference: Grid) -> list[str]:
     """Say where a grid differs from the one of the image."""
     if grid.shape != reference.shape:
         return [f"is {_times(grid.shape)} voxels, and the image is {_times(reference.shape)}"]
-    distance_mm = grid_distance_mm(grid, reference)
+    distance_mm = grid.distance_mm(reference)
     if distance_mm > GRID_TOLERANCE_MM:
         return [f"lies up to {distance_mm:.4g} mm from the image: their affines differ"]
     return []
@@ -368,7 +362,7 @@ def _examine(
     stored, findings = _read(pair)
     alike = (
         {
-            path: turn_to(volume, stored[pair.images[0]].grid, tolerance_mm=GRID_TOLERANCE_MM)
+            path: bring_to_grid(volume, stored[pair.images[0]].grid, tolerance_mm=GRID_TOLERANCE_MM) or volume
             for path, volume in stored.items()
         }
         if pair.images[0] in stored
@@ -378,18 +372,18 @@ def _examine(
     own_table = table and table_of_case(table, annotated)
     for path, volume in volumes.items():
         is_label = path == pair.label
-        problems = label_problems(volume.array, own_table) if is_label else image_problems(volume.array)
+        problems = label_problems(volume.data, own_table) if is_label else image_problems(volume.data)
         if problems and is_label and annotated is not None:
             problems[-1] += f"; this pair is said to annotate {', '.join(sorted(annotated))} alone"
         if pair.images[0] in volumes:
             problems += grid_problems(volume.grid, volumes[pair.images[0]].grid)
         findings += [Finding(pair.case, path, problem) for problem in problems]
-    digests = {path: image_digest(volumes[path].array) for path in pair.images if path in volumes}
+    digests = {path: image_digest(volumes[path].data) for path in pair.images if path in volumes}
     spacing_mm = _mean_spacing_mm(volumes[pair.images[0]].grid) if pair.images[0] in volumes else None
     if findings:
         return _Examined(findings, digests, spacing_mm)
-    label = np.rint(volumes[pair.label].array)
-    parts = [*digests.values(), _digest(volumes[pair.images[0]].grid.affine, "<f4"), _digest(label, "<i2")]
+    label = np.rint(volumes[pair.label].data)
+    parts = [*digests.values(), _digest(volumes[pair.images[0]].affine, "<f4"), _digest(label, "<i2")]
     parts += sorted(annotated or ())
     content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     further = [digest for path in pair.images for digest in _further_digests(stored[path], volumes[path])]
@@ -397,9 +391,9 @@ def _examine(
     if storage is not None or onlooker is not None:
         axes = network_axes(pair.hemi, truthful=pair.truthful, storage={**NETWORK_SPACE, **_without_side(storage)})
         upright = [turn_volume(alike[path], axes) for path in (pair.images[0], pair.label)]
-        image, labels = upright[0], Volume(np.rint(upright[1].array).astype(np.int16), upright[1].grid)
+        image, labels = upright[0], Volume(np.rint(upright[1].data).astype(np.int16), upright[1].affine)
         if storage is not None:
-            facts = look_at_pair(labels.array, image.array, image.grid.spacing_mm, own_table)
+            facts = look_at_pair(labels.data, image.data, image.spacing_mm.tolist(), own_table)
         if onlooker is not None:
             onlooker(pair, image, labels)
     return _Examined([], digests, spacing_mm, further, frozenset(_count_values(label)), content, facts)
@@ -411,12 +405,12 @@ def _without_side(storage: Storage | None) -> dict[Hemi, str]:
 
 def _further_digests(stored: Volume, turned: Volume) -> list[str]:
     """Of the same image in network space of the other side, and as it is stored, axis 0 reversed too."""
-    axes, spaces = axes_of(turned.grid.affine), set(NETWORK_SPACE.values())
-    arrays = [turn_volume(turned, other).array for other in sorted(spaces - {axes})]
+    axes, spaces = axes_of(turned.affine), set(NETWORK_SPACE.values())
+    arrays = [turn_volume(turned, other).data for other in sorted(spaces - {axes})]
     if turned is not stored:
-        arrays.append(stored.array)
+        arrays.append(stored.data)
     if turned is not stored or axes not in spaces:  # else one space is the other with axis 0 reversed
-        arrays.append(stored.array[::-1])
+        arrays.append(stored.data[::-1])
     return list(dict.fromkeys(map(image_digest, arrays)))
 
 
@@ -426,7 +420,7 @@ def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
     findings = []
     for path in (*pair.images, pair.label):
         try:
-            volume = read_volume(path)
+            volume = read_volume(path, "pair")
         except VolumeError as error:
             findings.append(Finding(pair.case, path, error.problem, error.hint))
         else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from bidsapp.errors import NoInputError, UsageError
 from bidsapp.files import expand_home
 from bidsapp.images.orientation import NETWORK_SPACE, axes_of, is_mirrored, turn_volume
-from bidsapp.images.pair_volumes import read_volume
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.fingerprints import Fingerprints, fingerprint, read_fingerprints
 from bidsapp.model_dir.split import add_places
@@ -117,16 +117,16 @@ def _places(state: ModelState) -> dict[str, SplitName]:
 def _find_image(path: Path, known: ModelState | Fingerprints) -> Membership:
     if not path.exists():
         raise NoInputError(f"{path} does not exist", "Name an image file, or the id of a person (sub-01).")
-    volume = read_volume(path)
-    ways = [(volume.array, False), (volume.array[::-1], True)]
-    stored = axes_of(volume.grid.affine)
+    volume = read_volume(path, "pair")
+    ways = [(volume.data, False), (volume.data[::-1], True)]
+    stored = axes_of(volume.affine)
     storage, people, places, prints = (
         ({}, {}, {}, known.parts)
         if isinstance(known, Fingerprints)
         else (known.storage, known.image_people, _places(known), known.fingerprints)
     )
     for axes in dict.fromkeys([*NETWORK_SPACE.values(), *storage.values()]):
-        ways.append((turn_volume(volume, axes).array, is_mirrored(stored, axes)))
+        ways.append((turn_volume(volume, axes).data, is_mirrored(stored, axes)))
     for voxels, flipped in ways:
         digest = image_digest(voxels)
         person = people.get(digest)

@@ -10,13 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from nibabel.affines import apply_affine
-
 from bidsapp.bids.people import shorten_list
 from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import UsageError
 from bidsapp.files import expand_home
+from bidsapp.images.grids import Grid
 from bidsapp.images.orientation import (
     NETWORK_SPACE,
     Storage,
@@ -29,16 +27,13 @@ from bidsapp.images.orientation import (
     storage_without_side,
     turned_grid,
 )
-from bidsapp.images.pair_volumes import Grid, VolumeError, grid_distance_mm, read_grid, read_volume
+from bidsapp.images.volumes import VolumeError, read_grid, read_volume
 from bidsapp.pairs.folders import CaseFiles, mention, open_pair_folder
 from bidsapp.pairs.names import Name, read_names, say_grouping
 from bidsapp.pairs.pairs_table import PairRow, network_case
 from bidsapp.records import Hemi, LabelTable, LeftIs, Pair
 
 logger = logging.getLogger(__name__)
-
-COROBL_LEFT_GRID = Grid(GRIDS["L"].shape, np.asarray(GRIDS["L"].affine, dtype=np.float64))
-"""HippUnfold's grid of left crops, as in the head (RAS, mm)."""
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@")
 LONGEST_ID_BYTES = 180
@@ -175,7 +170,7 @@ def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage) -> list[Pair]:
     """Pairs as they lie in nnU-Net's raw data of a model, to be turned for another one. Left sides are flipped."""
     described = []
     for pair in pairs:
-        grid = read_grid(pair.label)
+        grid = read_grid(pair.label, "pair")
         described.append(_Described(pair, grid, axes_of(grid.affine), flipped=True, said="flipped"))
     return _orient(described, _storage(described, {}) | dict(storage), {}, None)[0]
 
@@ -330,7 +325,7 @@ def _describe(
     row = rows.get(pair.case)
     said = None if name.flipped and left_is == "as-in-head" else left_is
     try:
-        grid = read_grid(images[0])
+        grid = read_grid(images[0], "pair")
     except VolumeError:  # which the check of the content reports
         grid = None
     findings = [Finding(pair.case, images[0], name.problem)] if name.problem else []
@@ -384,15 +379,14 @@ def _is_true(one: _Described, right: str) -> bool | None:
     """Whether the header of a left side is true; None: name, header and person do not say."""
     if one.grid is None:
         return True
-    center = apply_affine(one.grid.affine, (np.array(one.grid.shape) - 1) / 2)
-    on_left_grid = _is_corobl_left(turned_grid(one.grid, "LAS"))
+    on_left_grid = turned_grid(one.grid, "LAS").distance_mm(GRIDS["L"]) <= _LEFT_GRID_TOLERANCE_MM
     if on_left_grid and one.said == "flipped":
         logger.warning("%s lies in the left CorObl grid; flipped already, as --left-is says", one.pair.images[0].name)
     return left_header_is_true(
         named_flipped=one.flipped,
         said=one.said,
         like_right=not is_mirrored(one.axes, right),
-        left_of_midline=bool(center[0] < 0),
+        left_of_midline=bool(one.grid.centre_mm[0] < 0),
         on_left_grid=on_left_grid,
     )
 
@@ -400,7 +394,7 @@ def _is_true(one: _Described, right: str) -> bool | None:
 def _is_whole(one: _Described) -> bool:
     """Whether the image can be read; what is wrong with it else, the check of the content says."""
     try:
-        read_volume(one.pair.images[0])
+        read_volume(one.pair.images[0], "pair")
     except VolumeError:
         return False
     return True
@@ -421,10 +415,6 @@ def _undecided(one: _Described) -> Finding:
     shape = " x ".join(map(str, one.grid.shape if one.grid else ()))
     problem = f"is a left side, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
     return Finding(one.pair.case, image, problem, _LEFT_HINT)
-
-
-def _is_corobl_left(grid: Grid) -> bool:
-    return grid.shape == COROBL_LEFT_GRID.shape and grid_distance_mm(grid, COROBL_LEFT_GRID) <= _LEFT_GRID_TOLERANCE_MM
 
 
 def _collisions(pairs: list[Pair]) -> list[Finding]:

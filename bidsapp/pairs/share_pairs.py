@@ -18,9 +18,11 @@ from bidsapp import __version__
 from bidsapp.bids.dataset import BIDS_VERSION, HEMI_LINE, TOOL, describe_names
 from bidsapp.bids.sidecars import COROBL_REFERENCE
 from bidsapp.errors import BadDataError, HippoTuneError, UsageError
-from bidsapp.files import create_once, explain_write_errors, read_json, read_text, write_bytes, write_json, write_text
+from bidsapp.files import create_once, explain_write_errors, read_json, read_text, write_json, write_text
+from bidsapp.images.volumes import Volume
+from bidsapp.images.writing import new_image, write_image
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
-from bidsapp.pairs.approved import ApprovedSides, modalities_of, nifti_bytes, read_crop, read_label
+from bidsapp.pairs.approved import ApprovedSides, modalities_of, read_crop, read_label
 from bidsapp.printable import people_text, plural
 from bidsapp.records import Approval
 from bidsapp.tsv import write_tsv
@@ -128,15 +130,19 @@ def _new_session(root: Path, approval: Approval, key: bytes) -> SessionLayout:
     return SessionLayout(root, new_label(key, person), session)
 
 
+def _write_volume(path: Path, volume: Volume) -> None:
+    write_image(path, new_image(volume.data, volume.affine))
+
+
 def _export_side(root: Path, approval: Approval, sides: ApprovedSides, key: bytes) -> None:
     session = _new_session(root, approval, key)
     for modality in modalities_of(approval):
         path = session.crop(approval.hemi, modality)
-        write_bytes(path, nifti_bytes(read_crop(approval, modality)))
+        _write_volume(path, read_crop(approval, modality))
         stripped = _is_skull_stripped(approval.crops[modality])
         write_json(sidecar(path), {"SpatialReference": COROBL_REFERENCE, "SkullStripped": stripped})
     path = session.approved(approval.hemi)
-    write_bytes(path, nifti_bytes(read_label(approval, sides.values[approval.name])))
+    _write_volume(path, read_label(approval, sides.values[approval.name]))
     columns = {
         "index": {"Description": "Value of the label in the image.", "Format": "integer"},
         "name": {"Description": "Name of the label."},

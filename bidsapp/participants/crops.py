@@ -30,9 +30,10 @@ from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.template import TEMPLATE
 from bidsapp.corobl.transforms import read_transform, write_transform
 from bidsapp.errors import BadDataError, HippoTuneError
-from bidsapp.files import copy_file, write_bytes, write_image, write_json
+from bidsapp.files import copy_file, write_bytes, write_json
 from bidsapp.images.nifti import require_content
 from bidsapp.images.volumes import FileVolume, read_volume
+from bidsapp.images.writing import write_image
 from bidsapp.layout import SessionLayout, sidecar
 from bidsapp.logs import log_to
 from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key, has_its_transform, require_short_name
@@ -111,9 +112,9 @@ def _are_made(job: Job, layout: SessionLayout, inputs: dict[Modality, str]) -> b
 def _make(job: Job, inputs: dict[Modality, str]) -> Prepared:
     """Register the scans and make all crops anew."""
     options = job.options
-    volumes = {modality: read_volume(scan.path) for modality, scan in job.scans.scans.items()}
+    volumes = {modality: read_volume(scan.path, "scan") for modality, scan in job.scans.scans.items()}
     for modality, volume in volumes.items():
-        for warning in volume.warnings:
+        for warning in volume.file.warnings:
             log.warning("%s, %s: %s", job.name, modality, warning)
     started = time.monotonic()
     registrations = register_scans(volumes, options.modalities, rigid=options.rigid)
@@ -175,7 +176,7 @@ def _keep(job: Job, inputs: dict[Modality, str]) -> Prepared:
                 _copy_crop(job, modality, side, _fingerprint_crop(job, side, modality))
         elif wanted:
             shared = {name: value for name, value in facts.items() if name not in _OF_ONE_FILE}
-            _write_crops(job, modality, read_volume(job.scans.scans[modality].path), wanted, shared)
+            _write_crops(job, modality, read_volume(job.scans.scans[modality].path, "scan"), wanted, shared)
     log.info("%s: the crops are kept: %s", job.name, job.work_in_words)
     return Prepared({side: job.unfinished if side in again else job.done for side in sides})
 
@@ -245,7 +246,7 @@ def _write_crop(job: Job, modality: Modality, side: Side, array: FloatArray, fac
 
 
 def _header_facts(volume: FileVolume) -> dict[str, Any]:
-    return {"affine_source": volume.affine_source, "warnings": list(volume.warnings)}
+    return {"affine_source": volume.file.source, "warnings": list(volume.file.warnings)}
 
 
 def _scan_facts(job: Job, scan: Scan, digest: str) -> dict[str, Any]:
@@ -327,11 +328,11 @@ def _fingerprint_crop(job: Job, side: Side, modality: Modality) -> str:
 
 def _copy_crop(job: Job, modality: Modality, side: Side, digest: str) -> None:
     scan = job.scans.crops[side][modality]
-    volume, grid = read_volume(scan.path), GRIDS[side]
+    volume, grid = read_volume(scan.path, "scan"), GRIDS[side]
     if volume.data.shape != grid.shape or np.abs(volume.affine - grid.affine).max() > _GRID_TOLERANCE_MM:
         raise BadDataError(
             f"{scan.path} is not on the CorObl grid of hemi-{side}: shape {volume.data.shape}, origin "
-            f"{np.round(volume.affine[:3, 3], 2).tolist()}; expected {grid.shape} at {list(grid.origin_mm)}",
+            f"{np.round(volume.affine[:3, 3], 2).tolist()}; expected {grid.shape} at {grid.affine[:3, 3].tolist()}",
             "Give the whole scan instead: leave --derivatives out.",
         )
     transform = job.unfinished.transform(modality)

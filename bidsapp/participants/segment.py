@@ -20,10 +20,10 @@ from bidsapp.corobl.grid import SPACING_MM, VOXEL_VOLUME_MM3, crop_image
 from bidsapp.corobl.quality import worst_level
 from bidsapp.corobl.resampling import labels_to_native
 from bidsapp.corobl.transforms import read_transform
-from bidsapp.files import write_bytes, write_image, write_json, write_text
+from bidsapp.files import write_bytes, write_json, write_text
 from bidsapp.guards.judgement import judge_label_map
-from bidsapp.images.fingerprints import read_image
-from bidsapp.images.volumes import label_image_like, read_grid
+from bidsapp.images.volumes import read_grid, read_volume
+from bidsapp.images.writing import label_image_like, write_image
 from bidsapp.labels.itksnap import itksnap_label_file
 from bidsapp.labels.tables import hippocampal_values
 from bidsapp.layout import SessionLayout, label_names, sidecar
@@ -114,7 +114,7 @@ def _native(job: Job, layout: SessionLayout, side: Side) -> Path:
 
 
 def _read_crop(layout: SessionLayout, side: Side, modality: Modality) -> FloatArray:
-    return read_image(layout.crop(side, modality))[0]
+    return read_volume(layout.crop(side, modality), "any", np.float32).data
 
 
 def _write_prediction(
@@ -173,8 +173,8 @@ def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, se
     if scan is None or not facts.get("transform_sha256") or not has_its_transform(crops, modality, facts):
         log.warning("%s: no transform to a scan: hemi-%s stays in CorObl space", job.name, side)
         return None
-    grid = read_grid(scan.path)
-    native = labels_to_native(labels, side, read_transform(transform), grid.geometry.affine, grid.shape)
+    grid = read_grid(scan.path, "scan")
+    native = labels_to_native(labels, side, read_transform(transform), grid.affine, grid.shape)
     write_image(path, label_image_like(native, grid))
     digest = file_sha256(path)
     source = job.done.prediction(side).relative_to(job.done.root).as_posix()

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bidsapp.arrays import Array, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[Any]
-Affine = NDArray[np.float64]
 Plane = Literal["sagittal", "coronal", "axial"]
 
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
@@ -53,7 +52,7 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
-def upright(array: Array, affine: Affine) -> tuple[Array, tuple[float, float, float]]:
+def upright(array: Array, affine: FloatArray) -> tuple[Array, tuple[float, float, float]]:
     """Turn and flip the axes of `array` so that they run to the right, the front and the top of the head.
 
     Parameters

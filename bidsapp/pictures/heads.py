@@ -8,10 +8,9 @@ from itertools import combinations, product
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from bidsapp.arrays import BoolArray
+from bidsapp.arrays import Array, BoolArray, FloatArray
 from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.corobl.transforms import apply
@@ -19,8 +18,6 @@ from bidsapp.pictures.drawing import (
     PLANES,
     SIDE_COLOURS,
     SLICE_AXES,
-    Affine,
-    Array,
     Picture,
     Plane,
     as_picture,
@@ -52,7 +49,7 @@ class Landmark:
     """
 
     hippocampus: BoolArray
-    template_from_crop: Affine
+    template_from_crop: FloatArray
 
 
 def template_landmarks() -> dict[Side, Landmark]:
@@ -60,7 +57,7 @@ def template_landmarks() -> dict[Side, Landmark]:
     return {side: Landmark(load_hippocampus(side), TEMPLATE_FROM_COROBL @ GRIDS[side].affine) for side in SIDES}
 
 
-def head_picture(head: Array, affine: Affine, landmarks: Mapping[Side, Landmark]) -> Picture:
+def head_picture(head: Array, affine: FloatArray, landmarks: Mapping[Side, Landmark]) -> Picture:
     """Draw a head in three planes side by side, neurological, boxes in `SIDE_COLOURS`.
 
     The sagittal plane goes through the middle of the right hippocampus (of the left one, when there is no right
@@ -112,12 +109,12 @@ def head_picture(head: Array, affine: Affine, landmarks: Mapping[Side, Landmark]
     return as_picture(figure, "the head in three planes with the boxes of the crops")
 
 
-def box_in_plane(landmark: Landmark, across: int, place_mm: float) -> NDArray[np.float64]:
+def box_in_plane(landmark: Landmark, across: int, place_mm: float) -> FloatArray:
     """Cut the box of a crop, which is pitched against the template, with the plane axis `across` = `place_mm`.
 
     Returns
     -------
-    NDArray
+    FloatArray
         The corners in order around the cut, shape (3 to 6, 3), RAS mm of the template; (0, 3) where the plane misses
         the box.
     """
@@ -148,13 +145,13 @@ def _plane_through(landmarks: Mapping[Side, Landmark], plane: Plane) -> float:
     return float(np.mean(cast(list[Array], shown), axis=0)[SLICE_AXES[plane][0]])
 
 
-def _nearest_slice(place_mm: float, affine: Affine, length: int, axis: int) -> int:
+def _nearest_slice(place_mm: float, affine: FloatArray, length: int, axis: int) -> int:
     return int(np.clip(round((place_mm - affine[axis, 3]) / affine[axis, axis]), 0, length - 1))
 
 
 def _hippocampus_in_plane(
     landmark: Landmark, across: int, place_mm: float, corner_mm: Array, lengths_mm: Array
-) -> NDArray[np.float32]:
+) -> FloatArray:
     """Share of hippocampus over the plane, shape (columns from the left, rows from the bottom)."""
     shape = np.ceil(lengths_mm / _MASK_STEP_MM).astype(int)
     steps_mm = lengths_mm / shape

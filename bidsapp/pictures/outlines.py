@@ -13,16 +13,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bidsapp.arrays import Array, FloatArray
 from bidsapp.labels.colours import label_colours
 from bidsapp.pictures.drawing import (
     PLANES,
     SIDE_COLOURS,
     SIDE_MARKERS,
     SLICE_AXES,
-    Affine,
-    Array,
     Picture,
     Plane,
     as_picture,
@@ -114,7 +112,7 @@ class DotRow:
 
 
 def outline_pictures(
-    image: Array, affine: Affine, reference: Array, prediction: Array | None, labels: Iterable[int]
+    image: Array, affine: FloatArray, reference: Array, prediction: Array | None, labels: Iterable[int]
 ) -> tuple[SlicePicture, ...]:
     """Draw the outlines of label maps over `image`, one picture per plane of `PLANES`, neurological.
 
@@ -157,7 +155,7 @@ def outline_pictures(
 
 
 def coronal_slices_picture(
-    image: Array, affine: Affine, label_map: Array | None, labels: Iterable[int], *, count: int = 10
+    image: Array, affine: FloatArray, label_map: Array | None, labels: Iterable[int], *, count: int = 10
 ) -> Picture:
     """Draw coronal slices with outlines from front to back, five in a row, each with its coordinate in mm.
 
@@ -200,7 +198,7 @@ def coronal_slices_picture(
     return as_picture(figure, f"{len(places)} coronal slices from front to back")
 
 
-def thumbnail_picture(image: Array, affine: Affine, label_map: Array | None, labels: Iterable[int]) -> Picture:
+def thumbnail_picture(image: Array, affine: FloatArray, label_map: Array | None, labels: Iterable[int]) -> Picture:
     """Draw the coronal slice through the middle of the labels, small: 160 pixels at its longest edge.
 
     Parameters
@@ -326,7 +324,7 @@ def _spread_slices(label_map: Array, count: int) -> list[int]:
     return [int(start + (number + 0.5) * (stop - start) / count) for number in reversed(range(count))]
 
 
-def _anterior_coordinates_mm(shape: tuple[int, ...], affine: Affine) -> NDArray[np.float64]:
+def _anterior_coordinates_mm(shape: tuple[int, ...], affine: FloatArray) -> FloatArray:
     """The A coordinate of the middle of every coronal slice, from the back to the front."""
     from nibabel.orientations import inv_ornt_aff, io_orientation
 
@@ -390,7 +388,7 @@ def _draw_slice(
     return as_picture(figure, f"{plane} slice with the outlines of the labels")
 
 
-def _spread(values: Sequence[float]) -> NDArray[np.float64]:
+def _spread(values: Sequence[float]) -> FloatArray:
     """How far dots are moved up or down so that neighbours lie apart; the same every time."""
     places = np.zeros(len(values))
     places[np.argsort(values)] = np.array([0.0, 0.06, -0.06, 0.11, -0.11])[np.arange(len(values)) % 5]

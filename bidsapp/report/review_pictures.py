@@ -9,7 +9,7 @@ import numpy as np
 from bidsapp.content import file_sha256
 from bidsapp.errors import HippoTuneError
 from bidsapp.files import write_bytes
-from bidsapp.images.fingerprints import read_image
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import OutputLayout
 from bidsapp.pictures.outlines import thumbnail_picture
 from bidsapp.records import SideKey
@@ -38,9 +38,9 @@ def _draw(layout: OutputLayout, key: SideKey, label: Path) -> Path | None:
     crop = next((path for modality in ("T1w", "T2w") if (path := files.crop(hemi, modality)).exists()), None)
     if labels is None or crop is None:
         return None
-    data, affine = read_image(crop)
+    image = read_volume(crop, "any")
     values = [int(value) for value in np.unique(labels) if value]
-    drawn = thumbnail_picture(data, affine, labels, values)
+    drawn = thumbnail_picture(image.data, image.affine, labels, values)
     for old in picture.parent.glob(layout.review_picture(key, "*").name):
         old.unlink(missing_ok=True)
     write_bytes(picture, drawn.png)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bidsapp.evaluation.scores import FEWEST_PEOPLE, say_of_scores
 from bidsapp.files import write_text
-from bidsapp.images.pair_volumes import read_volume
+from bidsapp.images.volumes import read_volume
 from bidsapp.labels.colours import LABEL_COLOURS, label_colours
 from bidsapp.nnunet_names import NNUNET_CONFIGURATION
 from bidsapp.pairs.origins import KIND_WORDS
@@ -151,8 +151,8 @@ def cases_to_show(cases: Sequence[ScoredCase]) -> list[tuple[str, ScoredCase]]:
 
 
 def _show(role: str, case: ScoredCase, report: TrainingReport) -> ShownCase:
-    image, reference, prediction = (read_volume(path) for path in (case.image, case.reference, case.prediction))
-    slices = outline_pictures(image.array, image.grid.affine, reference.array, prediction.array, report.labels)
+    image, reference, prediction = (read_volume(path, "pair") for path in (case.image, case.reference, case.prediction))
+    slices = outline_pictures(image.data, image.affine, reference.data, prediction.data, report.labels)
     return ShownCase(role, case, slices)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bidsapp.arrays import IntArray
-from bidsapp.images.fingerprints import is_same_image, read_image
+from bidsapp.images.fingerprints import is_same_image
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import OutputLayout
 from bidsapp.records import SideKey
 from bidsapp.review.effort import LabelDifference, label_differences
@@ -75,4 +76,4 @@ def _read_version(layout: OutputLayout, event: ApprovedEvent) -> IntArray | None
     digests = {"bytes_sha256": event.file_sha256, "voxels_sha256": event.label_sha256}
     is_present = present.exists() and is_same_image(present, **digests)
     path = present if is_present else find_superseded(layout, present, event.label_sha256)
-    return None if path is None else np.rint(read_image(path)[0]).astype(np.int32)
+    return None if path is None else np.rint(read_volume(path, "any").data).astype(np.int32)

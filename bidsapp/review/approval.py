@@ -16,8 +16,9 @@ from bidsapp.bids.sidecars import approved_sidecar
 from bidsapp.content import file_sha256, image_sha256
 from bidsapp.corobl.grid import GRIDS, crop_image
 from bidsapp.errors import BadDataError, NoInputError
-from bidsapp.files import explain_write_errors, write_image, write_json
+from bidsapp.files import explain_write_errors, write_json
 from bidsapp.images.fingerprints import is_same_image
+from bidsapp.images.writing import write_image
 from bidsapp.labels.tables import write_label_table
 from bidsapp.layout import OutputLayout, label_names, sidecar
 from bidsapp.records import Approval, LabelSource, LabelTable, Modality, Side, SideKey

@@ -18,7 +18,8 @@ from bidsapp.corobl.grid import VOXEL_VOLUME_MM3
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import read_json, write_json
 from bidsapp.guards.label_guards import Finding, GuardLimits, accept, check_label
-from bidsapp.images.fingerprints import read_image, read_image_sha256
+from bidsapp.images.fingerprints import read_image_sha256
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import OutputLayout
 from bidsapp.records import Approval, LabelTable, Side, SideKey
 from bidsapp.review.agreement import agreement
@@ -407,4 +408,4 @@ def _state_of(row: ReviewRow) -> State:
 
 
 def _read_labels(path: Path) -> IntArray:
-    return np.rint(read_image(path)[0]).astype(np.int32)
+    return np.rint(read_volume(path, "any").data).astype(np.int32)

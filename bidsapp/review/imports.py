@@ -14,8 +14,9 @@ from bidsapp.bids.sidecars import imported_sidecar
 from bidsapp.content import file_sha256
 from bidsapp.corobl.grid import crop_image
 from bidsapp.errors import BadDataError, HippoTuneError, NothingMatchesError
-from bidsapp.files import write_image, write_json
+from bidsapp.files import write_json
 from bidsapp.images.fingerprints import read_image_sha256
+from bidsapp.images.writing import write_image
 from bidsapp.labels.tables import read_label_table, write_label_table
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
 from bidsapp.records import LabelTable, SideKey

@@ -14,13 +14,15 @@ from bidsapp.arrays import FloatArray, IntArray
 from bidsapp.corobl.grid import GRIDS, SHAPE, crop_image
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.errors import BadDataError, HippoTuneError
-from bidsapp.files import explain_write_errors, read_bytes, sync, write_image
+from bidsapp.files import explain_write_errors, read_bytes, sync
 from bidsapp.guards.judgement import SIDE_NAMES
 from bidsapp.guards.label_guards import Finding
 from bidsapp.guards.placement import aligned_dice, best_mirrored, fit
-from bidsapp.images.grids import bring_to_grid, greatest_distance_mm
-from bidsapp.images.headers import read_geometry
-from bidsapp.images.nifti import by, is_compressed, read_nifti
+from bidsapp.images.grids import Grid
+from bidsapp.images.nifti import by
+from bidsapp.images.orientation import bring_to_grid
+from bidsapp.images.volumes import Volume, read_volume
+from bidsapp.images.writing import write_image
 from bidsapp.labels.tables import LARGEST_VALUE
 from bidsapp.records import Side
 
@@ -130,7 +132,8 @@ def _as_int(values: np.ndarray, usable: bool) -> IntArray | None:
 
 
 def _on_grid(values: np.ndarray, affine: FloatArray, side: Side) -> np.ndarray | None:
-    return bring_to_grid(values, affine, SHAPE, GRIDS[side].affine, tolerance_mm=SAME_PLACE_MM)
+    turned = bring_to_grid(Volume(values, affine), GRIDS[side], tolerance_mm=SAME_PLACE_MM)
+    return None if turned is None else turned.data
 
 
 def _misplaced(values: np.ndarray, affine: FloatArray, side: Side) -> Finding:
@@ -142,7 +145,7 @@ def _misplaced(values: np.ndarray, affine: FloatArray, side: Side) -> Finding:
     fits = _lies_as_in_crop(values > 0, side, mirror_gain=0.0 if from_other_side else _MIRROR_GAIN)
     if from_other_side and not fits:
         return Finding("flip", f"it lies on the grid of the {SIDE_NAMES[other]} crop: another side's file")
-    apart_mm = greatest_distance_mm(SHAPE, affine, GRIDS[side].affine)
+    apart_mm = Grid(SHAPE, affine).distance_mm(GRIDS[side])
     if not fits:
         return Finding("geometry", f"its voxels lie up to {apart_mm:.1f} mm from where the crop's are")
     words = "the other side's" if from_other_side else "another"
@@ -176,11 +179,12 @@ def _whole_values(values: np.ndarray) -> tuple[IntArray | None, Finding | None]:
 
 def _read_content(path: Path) -> _Content:
     """Read a whole file. Raises `BadDataError` or `NoInputError`."""
-    header, values = read_nifti(path)
+    volume = read_volume(path, "any")
+    header, values = volume.file.header, volume.data
     normalised = []
-    compressed = is_compressed(path)
-    if compressed != path.name.endswith(".gz"):
-        normalised.append("it is compressed under a name without .gz" if compressed else "it is not compressed")
+    if volume.file.compressed != path.name.endswith(".gz"):
+        words = "it is compressed under a name without .gz" if volume.file.compressed else "it is not compressed"
+        normalised.append(words)
     if len(header.get_data_shape()) > 3:
         normalised.append(f"its shape was {by(header.get_data_shape())}")
     slope, intercept = header.get_slope_inter()
@@ -189,4 +193,4 @@ def _read_content(path: Path) -> _Content:
     stored = header.get_data_dtype()
     if stored.kind == "f":
         normalised.append(f"its values are stored as {stored.name}")
-    return _Content(values, read_geometry(header, path).affine, tuple(normalised))
+    return _Content(values, volume.affine, tuple(normalised))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from bidsapp.arrays import Array, FloatArray
 from bidsapp.errors import BadDataError
-from bidsapp.files import replace_atomically
-from bidsapp.images.orientation import turn_volume
-from bidsapp.images.pair_volumes import Affine, Array, Volume, VolumeError, read_volume, straighten, turn_to
+from bidsapp.images.grids import straighten
+from bidsapp.images.orientation import bring_to_grid, turn_volume
+from bidsapp.images.volumes import Volume, VolumeError, read_volume
+from bidsapp.images.writing import SCANNER_CODE, new_image, write_image
 from bidsapp.pairs.check_pairs import GRID_TOLERANCE_MM, grid_problems, image_problems, label_problems
 from bidsapp.records import Pair
 
@@ -26,7 +27,7 @@ class LoadedPair:
     """(channels, x, y, z), float32, channels in the order of their numbers."""
     label: Array
     """(x, y, z), uint8 or, for values above 255, int16."""
-    affine: Affine
+    affine: FloatArray
     """4 x 4, voxel index -> RAS mm of the head; spacings are multiples of 1e-5 mm, directions orthonormal. Axes that
     were exchanged or reversed are so in the array and in the affine alike."""
 
@@ -41,14 +42,14 @@ def load_pair(pair: Pair) -> LoadedPair:
     """
     *images, label = _read(pair)
     for path, volume in zip((*pair.images, pair.label), (*images, label), strict=True):
-        problems = label_problems(volume.array, None) if volume is label else image_problems(volume.array)
+        problems = label_problems(volume.data, None) if volume is label else image_problems(volume.data)
         problems += grid_problems(volume.grid, images[0].grid)
         if problems:
             raise VolumeError(path, problems[0])
     return LoadedPair(
-        images=np.stack([volume.array.astype(np.float32) for volume in images]),
-        label=_as_smallest_integers(label.array),
-        affine=straighten(images[0].grid.affine),
+        images=np.stack([volume.data.astype(np.float32) for volume in images]),
+        label=_as_smallest_integers(label.data),
+        affine=straighten(images[0].affine),
     )
 
 
@@ -90,11 +91,11 @@ def write_nnunet_case(
     label = loaded.label if values is None else _map_values(pair, loaded.label, values)
     affine = _to_the_left(loaded.affine) if as_las else loaded.affine
     for channel, image in enumerate(loaded.images):
-        _write_nifti(images_dir / f"{pair.case}_{channel:04d}.nii.gz", image, affine)
-    _write_nifti(labels_dir / f"{pair.case}.nii.gz", label, affine)
+        _write(images_dir / f"{pair.case}_{channel:04d}.nii.gz", image, affine)
+    _write(labels_dir / f"{pair.case}.nii.gz", label, affine)
 
 
-def _to_the_left(affine: Affine) -> Affine:
+def _to_the_left(affine: FloatArray) -> FloatArray:
     """The affine in a mirrored world where axis 0 runs to the right; the voxels stay."""
     if nibabel.aff2axcodes(affine)[0] != "R":
         return affine
@@ -103,8 +104,9 @@ def _to_the_left(affine: Affine) -> Affine:
 
 def _read(pair: Pair) -> list[Volume]:
     """The images and, last, the label of a pair, all turned as the pair is to be."""
-    volumes = [read_volume(path) for path in (*pair.images, pair.label)]
-    alike = [turn_to(volume, volumes[0].grid, tolerance_mm=GRID_TOLERANCE_MM) for volume in volumes]
+    volumes = [read_volume(path, "pair") for path in (*pair.images, pair.label)]
+    grid = volumes[0].grid
+    alike = [bring_to_grid(volume, grid, tolerance_mm=GRID_TOLERANCE_MM) or volume for volume in volumes]
     return [turn_volume(volume, pair.axes) for volume in alike]
 
 
@@ -124,10 +126,5 @@ def _map_values(pair: Pair, label: Array, values: Mapping[int, int]) -> Array:
     return _as_smallest_integers(lookup[label])
 
 
-def _write_nifti(path: Path, array: Array, affine: Affine) -> None:
-    image = nibabel.Nifti1Image(array, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    content = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
-    replace_atomically(path, lambda temporary: temporary.write_bytes(content))
+def _write(path: Path, array: Array, affine: FloatArray) -> None:
+    write_image(path, new_image(array, affine, code=SCANNER_CODE))

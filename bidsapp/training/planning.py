@@ -17,7 +17,7 @@ import numpy as np
 from bidsapp.config import TrainingSettings
 from bidsapp.errors import BadDataError, InterruptedRunError, UsageError
 from bidsapp.files import explain_write_errors, read_json, write_json
-from bidsapp.images.pair_volumes import VolumeError, read_volume
+from bidsapp.images.volumes import VolumeError, read_volume
 from bidsapp.layout import DATASET, ModelLayout
 from bidsapp.logs import prints_to_log
 from bidsapp.model_dir.nnunet_files import RESTORE, read_dataset, read_plans
@@ -190,6 +190,6 @@ def _preprocess_case(layout: ModelLayout, case: str, digest: str) -> None:
 def _check_raw(path: Path) -> None:
     """Name a damaged file as ours are named: nnU-Net's readers would end with an error of their library."""
     try:
-        read_volume(path)
+        read_volume(path, "pair")
     except VolumeError as error:  # which does not travel between processes
         raise BadDataError(error.message, error.hint or RESTORE) from None

@@ -14,7 +14,7 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.comparison import Comparison, compare, drawn_by
 from bidsapp.evaluation.scores import score_case
-from bidsapp.images.pair_volumes import read_volume
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.lineage import parts_by_fingerprint
 from bidsapp.model_dir.nnunet_files import RESTORE
@@ -58,9 +58,9 @@ class Contender:
         """Write the model's label map to `output`, and give it with our values."""
         images = pair.images if self.channels is None else [pair.images[channel] for channel in self.channels]
         for path in images:
-            read_volume(path)  # names a damaged file, which nnU-Net's reader would not
+            read_volume(path, "pair")  # names a damaged file, which nnU-Net's reader would not
         self.predictor.predict_files(images, output)
-        return _renumber(read_volume(output).array, self.values)
+        return _renumber(read_volume(output, "pair").data, self.values)
 
 
 def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> list[ScoredPair]:
@@ -127,13 +127,13 @@ def predict_and_score(
     scores: list[CaseScore] = []
     for pair in progress_over(list(pairs), what):
         prediction = contender.predict(pair, folder / f"{pair.case}_dseg.nii.gz")
-        reference = read_volume(pair.label)
-        if reference.array.shape != prediction.shape:
-            raise BadDataError(f"{pair.label} is {reference.array.shape}, its image {prediction.shape}", RESTORE)
+        reference = read_volume(pair.label, "pair")
+        if reference.data.shape != prediction.shape:
+            raise BadDataError(f"{pair.label} is {reference.data.shape}, its image {prediction.shape}", RESTORE)
         scores += score_case(
             prediction,
-            reference.array,
-            reference.grid.spacing_mm,
+            reference.data,
+            reference.spacing_mm.tolist(),
             labels,
             participant=pair.participant,
             case=pair.case,

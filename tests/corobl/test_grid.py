@@ -8,13 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import (
-    GRIDS,
-    LEFT_FLIPPED_GRID,
-    TEMPLATE_FROM_COROBL,
-    crop_image,
-    reverse_axis_0,
-)
+from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL, crop_image
 from bidsapp.corobl.template import hippocampus_points, load_hippocampus
 from bidsapp.corobl.transforms import apply
 from bidsapp.records import SIDES, Side
@@ -44,23 +38,6 @@ def test_the_pitch_is_36_degrees_about_the_left_right_axis() -> None:
 @pytest.mark.parametrize(("side", "sign"), [("L", -1), ("R", 1)])
 def test_the_left_crop_holds_the_left_of_the_head(side: Side, sign: int) -> None:
     assert np.all(sign * hippocampus_points(side)[:, 0] > 0)
-
-
-def test_reversing_the_left_crop_is_an_array_flip_with_a_true_header() -> None:
-    data = np.random.default_rng(0).random(GRIDS["L"].shape, dtype=np.float32)
-    crop = crop_image(data, "L")
-    flipped = reverse_axis_0(crop)
-    np.testing.assert_array_equal(np.asanyarray(flipped.dataobj), data[::-1])
-    np.testing.assert_allclose(flipped.affine, LEFT_FLIPPED_GRID.affine, atol=1e-6)
-    np.testing.assert_allclose(flipped.get_qform(), flipped.affine, atol=1e-5)
-    # Voxel (127 - i, j, k) lies where voxel (i, j, k) lay.
-    np.testing.assert_allclose(
-        apply(flipped.affine, np.array([120.0, 3, 5])), apply(crop.affine, np.array([7.0, 3, 5])), atol=1e-5
-    )
-    twice = reverse_axis_0(flipped)
-    np.testing.assert_array_equal(np.asanyarray(twice.dataobj), data)
-    np.testing.assert_allclose(twice.affine, crop.affine, atol=1e-6)
-    assert (int(twice.header["sform_code"]), int(twice.header["qform_code"])) == (2, 2)
 
 
 def test_a_crop_survives_the_disk_and_simpleitk_sees_the_same_place(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_label_outside_the_target_is_left_out() -> None:
 
 def test_a_real_label_returns_unchanged(shared_data: Path) -> None:
     path = next((shared_data / "aomic_piop2").glob("derivatives/*/*/anat/*_dseg.nii.gz"))
-    volume = read_volume(path)
+    volume = read_volume(path, "scan")
     rotation = np.array([[0.98, -0.17, 0, 2], [0.17, 0.98, 0, -21], [0, 0, 1.02, 18], [0, 0, 0, 1]])
     native = np.where(volume.data == 1, 1, 0).astype(np.uint8)
     native_from_corobl = rotation.copy()

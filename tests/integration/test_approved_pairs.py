@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from bidsapp.cli import main
-from bidsapp.corobl.grid import GRIDS, LEFT_FLIPPED_GRID, SHAPE
+from bidsapp.corobl.grid import GRIDS, SHAPE
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.split import read_split
 from bidsapp.models_cli import main as hippotune_models
 from tests.approvals import ApprovedLabels
+from tests.flip import LEFT_FLIPPED_AFFINE
 from tests.validation import errors_of
 
 PEOPLE = 6
@@ -160,7 +161,7 @@ def test_real_size_crops_are_exported_on_their_grids_and_flipped_for_training(
     update_training_folder(tmp_path / "training", gather_approved(approved.layout, Wanted()), ("T1w",))
     for kind in ("img", "lbl"):
         image = nib.load(tmp_path / "training" / f"sub-P01_hemi-Lflip_{kind}.nii.gz")
-        np.testing.assert_allclose(image.affine, LEFT_FLIPPED_GRID.affine, atol=1e-5)
+        np.testing.assert_allclose(image.affine, LEFT_FLIPPED_AFFINE, atol=1e-5)
 
 
 def test_an_export_without_a_refused_label_ends_with_1(

@@ -18,13 +18,14 @@ import nibabel as nib
 import pytest
 
 from bidsapp.cli import main as hippotune
-from bidsapp.corobl.grid import crop_image, reverse_axis_0
+from bidsapp.corobl.grid import crop_image
 from bidsapp.layout import ModelLayout, OutputLayout, label_names
 from bidsapp.models_cli import main as hippotune_models
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.conftest import ROOT, run_py
 from tests.drawn import draw, run_drawn
+from tests.flip import reverse_axis_0
 from tests.integration.test_participant import make_data_set
 from tests.test_documented import LINES, commands
 from tests.validation import errors_of

@@ -11,12 +11,12 @@ import nibabel as nib
 import pytest
 
 from bidsapp import __version__
-from bidsapp.corobl.grid import reverse_axis_0
 from bidsapp.layout import OutputLayout
 from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.boxes import Box
 from tests.conftest import ROOT, Finished
+from tests.flip import reverse_axis_0
 from tests.integration.test_participant import make_data_set
 from tests.validation import complaints, errors_of
 

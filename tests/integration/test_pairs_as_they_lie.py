@@ -11,7 +11,7 @@ import pytest
 
 from bidsapp.config import preset_settings
 from bidsapp.images.orientation import turn_volume, turned_grid
-from bidsapp.images.pair_volumes import Volume, read_volume
+from bidsapp.images.volumes import Volume, read_volume
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.split import read_split
 from bidsapp.model_dir.state import read_state
@@ -40,7 +40,7 @@ def cases_of(folder: Path) -> list[str]:
 
 def save(volume: Volume, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(np.asarray(volume.array), volume.grid.affine), path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(volume.data), volume.affine), path)
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_pairs_in_five_storages_are_trained_voxel_for_voxel_as_in_one(twelve: Pa
     mixed = tmp_path / "mixed"
     for number, case in enumerate(cases_of(twelve)):
         for shift, kind in enumerate(("img", "lbl")):  # image and label each in axes of its own
-            volume = turn_volume(read_volume(twelve / f"{case}_{kind}.nii.gz"), STORAGES[(number + shift) % 5])
+            volume = turn_volume(read_volume(twelve / f"{case}_{kind}.nii.gz", "pair"), STORAGES[(number + shift) % 5])
             save(volume, mixed / f"{case.replace('Lflip', 'L')}_{kind}.nii.gz")
     one, other = ModelLayout(tmp_path / "one"), ModelLayout(tmp_path / "other")
     expected, got = prepare(twelve, one), prepare(mixed, other, left_is="as-in-head")
@@ -88,7 +88,7 @@ def test_real_pairs_of_unknown_sides_are_turned_alike(shared_data: Path, tmp_pat
     names = sorted(path.name for path in (source / "labelsTr").glob("[!.]*.nii.gz"))[:12]
     for number, name in enumerate(names):
         for folder, kind in (("imagesTr", "img"), ("labelsTr", "lbl")):
-            volume = read_volume(source / folder / name)
+            volume = read_volume(source / folder / name, "pair")
             save(volume, one / name.replace(".nii.gz", f"_{kind}.nii.gz"))
             save(turn_volume(volume, STORAGES[number % 5]), mixed / name.replace(".nii.gz", f"_{kind}.nii.gz"))
     expected, got = (prepare(folder, ModelLayout(tmp_path / f"m-{folder.name}")) for folder in (one, mixed))
@@ -102,8 +102,8 @@ def test_nnunets_raw_data_are_trained_as_they_lie(twelve: Path, tmp_path: Path) 
     for case in cases_of(twelve):
         person, side = case.removeprefix("sub-").split("_hemi-")
         ids[case] = f"hcp_{person}{side[0]}"
-        save(read_volume(twelve / f"{case}_img.nii.gz"), raw / "imagesTr" / f"{ids[case]}_0000.nii.gz")
-        save(read_volume(twelve / f"{case}_lbl.nii.gz"), raw / "labelsTr" / f"{ids[case]}.nii.gz")
+        save(read_volume(twelve / f"{case}_img.nii.gz", "pair"), raw / "imagesTr" / f"{ids[case]}_0000.nii.gz")
+        save(read_volume(twelve / f"{case}_lbl.nii.gz", "pair"), raw / "labelsTr" / f"{ids[case]}.nii.gz")
     names = {"background": 0, "head": 1, "tail": 2}
     (raw / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1w"}, "labels": names}))
     done = train(raw, tmp_path / "model", iterations=1)
@@ -125,9 +125,9 @@ def test_autotops_tree_is_trained_as_it_lies(twelve: Path, tmp_path: Path) -> No
     for case in cases_of(twelve):
         person, side = case.split("_hemi-")
         for kind, name in (("img", "img"), ("lbl", "niftynet_lbl")):
-            volume = read_volume(twelve / f"{case}_{kind}.nii.gz")
+            volume = read_volume(twelve / f"{case}_{kind}.nii.gz", "pair")
             if side == "Lflip":  # c3d -flip: the voxels are reversed, the header is that of the crop as in the head
-                volume = Volume(volume.array, turned_grid(volume.grid, "LAS"))
+                volume = Volume(volume.data, turned_grid(volume.grid, "LAS").affine)
             save(volume, tree / person / f"hemi-{side[0]}" / f"{name}.nii.gz")
     done = train(tree, tmp_path / "model", iterations=1)
     assert done.run.code == 0, done.run.output

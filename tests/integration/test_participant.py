@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from bidsapp.corobl.grid import SHAPE, VOXEL_VOLUME_MM3, reverse_axis_0
+from bidsapp.corobl.grid import SHAPE, VOXEL_VOLUME_MM3
 from bidsapp.corobl.transforms import read_transform
 from bidsapp.exchange.loading import load_model
 from bidsapp.layout import ModelPlaces, OutputLayout, SessionLayout, label_names, sidecar
@@ -28,6 +28,7 @@ from bidsapp.prediction import Predictor
 from bidsapp.records import SIDES, Side
 from bidsapp.tsv import read_tsv
 from tests.conftest import ROOT, Finished, run_py
+from tests.flip import reverse_axis_0
 from tests.validation import errors_of
 
 HEAD = ROOT / "demo" / "data" / "colin27" / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz"

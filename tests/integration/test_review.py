@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from bidsapp.content import file_sha256
-from bidsapp.corobl.grid import reverse_axis_0
 from bidsapp.layout import ModelLayout, OutputLayout, label_names, sidecar
 from bidsapp.records import SIDES, Side, SideKey
 from bidsapp.review.events import read_events
@@ -19,6 +18,7 @@ from demo.recorded_review import DESCRIPTION
 from demo.simulate import simulate_side
 from tests.conftest import Finished, run_py
 from tests.drawn import run_drawn
+from tests.flip import reverse_axis_0
 from tests.integration.test_participant import make_data_set
 from tests.validation import complaints, errors_of
 

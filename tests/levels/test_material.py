@@ -13,7 +13,7 @@ import pytest
 
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError
-from bidsapp.images.pair_volumes import read_volume
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import ModelLayout, OutputLayout
 from bidsapp.levels.material import Material, PairSource, check_material
 from bidsapp.levels.request import GroupRequest
@@ -95,7 +95,7 @@ IMAGES = {1: "train", 2: "test", 3: "validation"}
 def lineage_by_images(folder: TrainingFolder) -> Lineage:
     """What an export says of these people's images, mirrored and in another number type."""
     parts = {
-        fingerprint(image_digest(read_volume(folder.path / f"sub-{number}_hemi-R_img.nii.gz").array[::-1])): part
+        fingerprint(image_digest(read_volume(folder.path / f"sub-{number}_hemi-R_img.nii.gz", "pair").data[::-1])): part
         for number, part in IMAGES.items()
     }
     return Lineage(fingerprints=parts)  # type: ignore[arg-type]

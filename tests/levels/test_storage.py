@@ -13,8 +13,8 @@ import pytest
 
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError
+from bidsapp.images.grids import Grid
 from bidsapp.images.orientation import axes_of, turned_grid
-from bidsapp.images.pair_volumes import Grid
 from bidsapp.layout import ModelLayout, OutputLayout
 from bidsapp.levels import material as material_module
 from bidsapp.levels.material import Material, PairSource, check_material, trained_cases

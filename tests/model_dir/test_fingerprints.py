@@ -13,7 +13,7 @@ import pytest
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.images.orientation import NETWORK_SPACE, turn_volume
-from bidsapp.images.pair_volumes import Volume, read_volume
+from bidsapp.images.volumes import Volume, read_volume
 from bidsapp.model_dir.fingerprints import (
     FINGERPRINTS,
     MOST_FINGERPRINTS,
@@ -47,14 +47,14 @@ def turned(axes: str) -> Storing:
 
     def store(folder: TrainingFolder, image: nibabel.Nifti1Image) -> Path:
         volume = turn_volume(_volume(folder, image), axes)
-        return as_stored(folder, "turned.nii.gz", volume.array, volume.grid.affine)
+        return as_stored(folder, "turned.nii.gz", volume.data, volume.affine)
 
     return store
 
 
 def _volume(folder: TrainingFolder, image: nibabel.Nifti1Image) -> Volume:
     nibabel.save(image, folder.path / "original.nii.gz")
-    return read_volume(folder.path / "original.nii.gz")
+    return read_volume(folder.path / "original.nii.gz", "pair")
 
 
 STORED: dict[str, Storing] = {

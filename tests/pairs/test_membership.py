@@ -12,7 +12,7 @@ import pytest
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.exchange.export import write_zip
 from bidsapp.exchange.loading import MANIFEST
-from bidsapp.images.pair_volumes import read_volume
+from bidsapp.images.volumes import read_volume
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.fingerprints import FINGERPRINTS, describe_fingerprints, fingerprint
 from bidsapp.model_dir.state import ModelState, Segment, write_state
@@ -85,7 +85,7 @@ def test_a_name_and_a_header_say_nothing_and_another_grid_is_not_recognised(
     folder: TrainingFolder, model_dir: Path
 ) -> None:
     state = known_training(model_dir)
-    voxels = read_volume(folder.path / "sub-02_hemi-R_img.nii.gz").array
+    voxels = read_volume(folder.path / "sub-02_hemi-R_img.nii.gz", "pair").data
     same = folder.write("copy.nii", voxels.astype(np.float64), np.diag([1.0, 1.0, 1.0, 1.0]))
     assert find_in_training(str(same), state) == Membership("sub-02", "validation")
     cropped = folder.write("cropped.nii.gz", voxels[1:], OBLIQUE)
@@ -152,7 +152,10 @@ def test_an_export_with_fingerprints_knows_images_and_no_ids(
     folder: TrainingFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known, new = folder.path / "sub-03_hemi-Lflip_img.nii.gz", folder.path / "sub-02_hemi-R_img.nii.gz"
-    parts: dict[str, SplitName] = {fingerprint(image_digest(read_volume(known).array)): "test", "a" * 64: "train"}
+    parts: dict[str, SplitName] = {
+        fingerprint(image_digest(read_volume(known, "pair").data)): "test",
+        "a" * 64: "train",
+    }
     model = export(tmp_path / "theirs.zip", describe_fingerprints(parts))
     assert main(["contains", str(model), str(known), str(new)]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -194,7 +197,7 @@ def test_a_model_that_began_with_such_an_export(
     """Its own people have names; of the export's, images alone are known."""
     state = known_training(model_dir)
     assert isinstance(state, ModelState)
-    label = image_digest(read_volume(folder.path / "sub-02_hemi-R_lbl.nii.gz").array)
+    label = image_digest(read_volume(folder.path / "sub-02_hemi-R_lbl.nii.gz", "pair").data)
     write_state(ModelLayout(model_dir), replace(state, fingerprints={fingerprint(label): "validation"}))
     code = main(["contains", str(model_dir), what.format(pairs=folder.path)])
     out = capsys.readouterr().out

@@ -8,10 +8,11 @@ import nibabel
 import numpy as np
 import pytest
 
+from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import BadDataError, NoInputError, UsageError
+from bidsapp.images.grids import Grid
 from bidsapp.images.orientation import axes_of, turned_grid
-from bidsapp.images.pair_volumes import Grid
-from bidsapp.pairs.pairs import COROBL_LEFT_GRID, find_pairs
+from bidsapp.pairs.pairs import find_pairs
 from tests.training_folder import SHAPE
 
 COROBL_RIGHT = np.array([[-0.3, 0, 0, 41.5], [0, 0.3, 0, -50.5], [0, 0, 0.3, -31.5], [0, 0, 0, 1]])
@@ -220,7 +221,7 @@ def left_pair(folder, affine, shape, left_is=None):
 
 
 def test_a_left_crop_as_in_the_head_is_flipped_and_renamed(folder):
-    pair, findings = left_pair(folder, COROBL_LEFT_GRID.affine, COROBL_LEFT_GRID.shape)
+    pair, findings = left_pair(folder, GRIDS["L"].affine, GRIDS["L"].shape)
     assert (pair.case, pair.hemi, pair.axes) == ("sub-01_ses-1_hemi-Lflip_T1w", "L", "RAS")
     assert findings == ()
 
@@ -228,10 +229,10 @@ def test_a_left_crop_as_in_the_head_is_flipped_and_renamed(folder):
 @pytest.mark.parametrize(
     ("affine", "shape"),
     [
-        (COROBL_LEFT_GRID.affine, (128, 256, 127)),
-        (COROBL_LEFT_GRID.affine + np.diag([0, 0, 0.001, 0]), COROBL_LEFT_GRID.shape),
-        (np.diag([-1.0, 1, 1, 1]) @ COROBL_LEFT_GRID.affine, COROBL_LEFT_GRID.shape),
-        (COROBL_RIGHT, COROBL_LEFT_GRID.shape),
+        (GRIDS["L"].affine, (128, 256, 127)),
+        (GRIDS["L"].affine + np.diag([0, 0, 0.001, 0]), GRIDS["L"].shape),
+        (np.diag([-1.0, 1, 1, 1]) @ GRIDS["L"].affine, GRIDS["L"].shape),
+        (COROBL_RIGHT, GRIDS["L"].shape),
         (np.eye(4), (5, 6, 7)),
     ],
 )
@@ -250,7 +251,7 @@ def test_the_user_says_what_left_files_are(folder, left_is, flip):
 
 
 def test_the_users_word_counts_for_the_corobl_grid_too_and_is_repeated(folder, caplog):
-    pair, _ = left_pair(folder, COROBL_LEFT_GRID.affine, COROBL_LEFT_GRID.shape, "flipped")
+    pair, _ = left_pair(folder, GRIDS["L"].affine, GRIDS["L"].shape, "flipped")
     assert not turned(pair) and "left CorObl grid" in caplog.text
 
 

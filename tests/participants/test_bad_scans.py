@@ -101,6 +101,6 @@ def test_what_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     from bidsapp.images.volumes import read_grid, read_volume
 
     _terabytes(tmp_path / "a.nii.gz")
-    assert read_grid(tmp_path / "a.nii.gz").shape == (2000, 2000, 2000)
+    assert read_grid(tmp_path / "a.nii.gz", "scan").shape == (2000, 2000, 2000)
     with pytest.raises(BadDataError, match="its header asks for 2000 x 2000 x 2000 voxels"):
-        read_volume(tmp_path / "a.nii.gz")
+        read_volume(tmp_path / "a.nii.gz", "scan")

@@ -22,7 +22,7 @@ from PIL import Image
 from bidsapp import config
 from bidsapp.errors import BadDataError
 from bidsapp.evaluation.scores import summarise
-from bidsapp.images.pair_volumes import VolumeError
+from bidsapp.images.volumes import VolumeError
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.state import ModelState, Segment, TrainedCase
 from bidsapp.records import CaseScore, LabelKind, LabelOrigin, Split, Vouched

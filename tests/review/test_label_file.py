@@ -9,10 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import GRIDS, LEFT_FLIPPED_GRID, SHAPE, crop_image
+from bidsapp.corobl.grid import GRIDS, SHAPE, crop_image
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.errors import BadDataError
 from bidsapp.review.label_file import fix_header, read_label_file
+from tests.flip import LEFT_FLIPPED_AFFINE
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_other_axes_with_a_truthful_header_are_reordered(
 ) -> None:
     array, affine = good, GRIDS["L"].affine
     if reverse:
-        array, affine = good[::-1], LEFT_FLIPPED_GRID.affine
+        array, affine = good[::-1], LEFT_FLIPPED_AFFINE
     turn = np.eye(4)[:, [*axes, 3]]
     read = read_label_file(save(tmp_path / "a.nii.gz", array.transpose(axes), affine @ turn), "L")
     assert read.findings == ()
@@ -80,14 +81,14 @@ def test_other_axes_with_a_truthful_header_are_reordered(
 
 
 def test_single_precision_is_no_other_place(tmp_path: Path, good: np.ndarray) -> None:
-    affine = GRIDS["L"].affine
+    affine = GRIDS["L"].affine.copy()
     affine[:3, 3] += 0.002
     assert guards(save(tmp_path / "a.nii.gz", good, affine)) == []
 
 
 @pytest.mark.parametrize("name", ["identity", "sign of x", "origin", "other side"])
 def test_only_the_header_differs_and_can_be_mended(tmp_path: Path, good: np.ndarray, name: str) -> None:
-    affine = GRIDS["L"].affine
+    affine = GRIDS["L"].affine.copy()
     if name == "identity":
         affine = np.eye(4)
     if name == "sign of x":
@@ -108,7 +109,7 @@ def test_only_the_header_differs_and_can_be_mended(tmp_path: Path, good: np.ndar
 
 
 def test_the_words_say_how_far_off_a_header_is(tmp_path: Path, good: np.ndarray) -> None:
-    affine = GRIDS["L"].affine
+    affine = GRIDS["L"].affine.copy()
     affine[1, 3] += 7
     (finding,) = read_label_file(save(tmp_path / "a.nii.gz", good, affine), "L").findings
     assert "off by 7.0 mm" in finding.words

@@ -15,7 +15,7 @@ import pytest
 from bidsapp.content import file_sha256, image_sha256
 from bidsapp.corobl.grid import GRIDS, crop_image
 from bidsapp.errors import BadDataError, NoInputError
-from bidsapp.files import write_image
+from bidsapp.images.writing import write_image
 from bidsapp.labels.tables import read_label_table
 from bidsapp.layout import OutputLayout, label_names, sidecar
 from bidsapp.review import approval

@@ -9,9 +9,11 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import BadDataError
-from bidsapp.images.pair_volumes import VolumeError, straighten
-from bidsapp.pairs.pairs import COROBL_LEFT_GRID, find_pairs
+from bidsapp.images.grids import straighten
+from bidsapp.images.volumes import VolumeError
+from bidsapp.pairs.pairs import find_pairs
 from bidsapp.records import Pair
 from bidsapp.training.import_pairs import load_pair, write_nnunet_case
 from tests.training_folder import OBLIQUE, SHAPE
@@ -60,7 +62,7 @@ def test_scaled_labels_are_rounded_and_not_cut(folder):
 
 
 def test_the_corobl_left_grid_is_flipped_with_a_truthful_header(folder):
-    folder.pair("sub-01_hemi-L", COROBL_LEFT_GRID.affine, COROBL_LEFT_GRID.shape)
+    folder.pair("sub-01_hemi-L", GRIDS["L"].affine, GRIDS["L"].shape)
     stored = np.asarray(nibabel.load(folder.path / "sub-01_hemi-L_img.nii.gz").dataobj)
     loaded = load_pair(only_pair(folder))
     # FACTS 7: the flipped grid has spacing +.3 and origin -40.4 in x
