@@ -18,7 +18,7 @@ from bidsapp.images.volumes import read_grid
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import ModelLayout, label_table_file, origins_file
-from bidsapp.levels.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored, true_headers
+from bidsapp.levels.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored
 from bidsapp.levels.request import GroupRequest
 from bidsapp.model_dir.lineage import Lineage, parts_by_fingerprint, places_by_image, refuse_leaks
 from bidsapp.model_dir.nnunet_files import read_plans
@@ -29,6 +29,7 @@ from bidsapp.nnunet_names import TURNS_TO_RAS
 from bidsapp.pairs.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
 from bidsapp.pairs.channels import default_channel_names
 from bidsapp.pairs.check_pairs import CheckedPairs, ExaminedPairs, choose_pairs, examine_pairs
+from bidsapp.pairs.left_headers import true_headers
 from bidsapp.pairs.names import people_kept_apart
 from bidsapp.pairs.origins import judge_corrections, read_origins, with_origins
 from bidsapp.pairs.pairs import ByContent, FoundPairs, find_pairs, is_kept_otherwise, say_pairs
@@ -81,7 +82,8 @@ class Material:
     @property
     def left_out(self) -> list[str]:
         """Pairs and approvals that a user expects and that are not used."""
-        return [*self.checked.left_out, *(f"{name} ({reason})" for name, reason in self.source.refused.items())]
+        refused = (f"{name} ({reason})" for name, reason in self.source.refused.items())
+        return [*self.checked.left_out, *refused, *(self.rehearsal.left_out if self.rehearsal else ())]
 
 
 @contextmanager
@@ -362,6 +364,8 @@ def others_pairs(
         part=part, storage=storage, people=people,
         participant_pattern=request.participant_pattern, left_is=request.left_is,
         least_changed=settings.training.least_changed,
+        rows=read_pairs_tables(request.layout.pairs_table, request.output.pairs_table),
+        skip_bad_pairs=request.skip_bad_pairs,
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def open_segment(
         material = check_material(request, source, state, settings, base=base, lineage=lineage)
     checked, split = material.checked, material.split
     # everything that can be refused is refused before anything is written, and before hours of training
-    source_test_pairs(request, settings, checked.table, material.channels, material.storage, split)
+    others = source_test_pairs(request, settings, checked.table, material.channels, material.storage, split)
     if said := say_leakage(lineage):
         log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
     begin = match_parent(request, base, material) if base is not None else None
@@ -79,8 +79,9 @@ def open_segment(
     _log_parts(parts)
     _prepare_data(layout, state, settings, material, parts, begin)
     segment = Segment(
-        start, target, "training", config.as_overrides(settings), material.left_out, vouched=source.vouched,
-        pairs=say_pairs(material.found),
+        start, target, "training", config.as_overrides(settings),
+        [*material.left_out, *(f"{case} (--source-test)" for case in (others.left_out if others else ()))],
+        vouched=source.vouched, pairs=say_pairs(material.found),
     )  # fmt: skip
     new_state = _state_with(segment, layout, state, material, parts, lineage, begin)
     write_state(layout, new_state)

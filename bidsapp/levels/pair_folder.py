@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.guards.label_guards import WHOLE
-from bidsapp.guards.likeness import MIRRORED, mirrored_gains, take_sample
-from bidsapp.images.orientation import turn_volume
-from bidsapp.images.volumes import Volume, VolumeError, read_volume
+from bidsapp.guards.likeness import MIRRORED
+from bidsapp.images.volumes import Volume
 from bidsapp.labels.tables import label_table_from_values, read_label_table
 from bidsapp.layout import annotation_file, label_table_file
 from bidsapp.pairs.annotated import Annotated, read_annotated
@@ -27,8 +26,6 @@ from bidsapp.report.pairs_page import PairLine, pair_picture, write_pairs_page
 log = logging.getLogger(__name__)
 
 WHOLE_VALUE = 0
-_TELLING_GAIN = 0.03
-"""Cosine by which a label must fit the template better in one of two ways; 95 of 100 real ones do."""
 
 
 @dataclass(frozen=True)
@@ -81,31 +78,6 @@ def examine_folder(
     _show(shown, folder, seen, {value: names[value] for value in values}, pictures)
     log.info("every pair, with what was found: %s", shown.page)
     return seen
-
-
-def true_headers(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool]:
-    """Tell by the shapes of labels whether the headers of left sides are true: `bidsapp.pairs.pairs.ByContent`.
-
-    Where all that can be told lie alike, those that cannot be told are taken to lie so too.
-    """
-    samples = {}
-    for pair in lefts:
-        try:
-            label = turn_volume(read_volume(pair.label, "pair"), pair.axes)
-        except VolumeError:
-            continue  # checking the pairs says what is wrong
-        labels = np.nan_to_num(np.rint(label.data)).astype(np.int16)
-        sample = take_sample(labels, labels.astype(np.float32), label.spacing_mm.tolist())
-        if sample is not None:
-            samples[pair.case] = sample
-    gains = dict(zip(samples, mirrored_gains(list(samples.values())), strict=True))
-    told = {case: gain < 0 for case, gain in gains.items() if abs(gain) >= _TELLING_GAIN}
-    if told:
-        log.info("%d of %d left sides were told by their shapes to be flipped under the header of before",
-                 len(told) - sum(told.values()), len(told))  # fmt: skip
-    if len(set(told.values())) == 1:
-        return dict.fromkeys(samples, next(iter(told.values())))
-    return told
 
 
 def labels_of_folder(folder: Path, found: FoundPairs, table: LabelTable | None) -> tuple[LabelTable | None, Annotated]:

@@ -97,8 +97,9 @@ def run(request: ReviewRequest) -> None:
 def _review_pairs(request: ReviewRequest, folder: Path) -> None:
     """Look at a folder of pairs: table and page, and what keeps pairs from being trained on."""
     from bidsapp.images.orientation import mirrored_axes
-    from bidsapp.levels.pair_folder import ShownPairs, examine_folder, lies_mirrored, true_headers
+    from bidsapp.levels.pair_folder import ShownPairs, examine_folder, lies_mirrored
     from bidsapp.pairs.check_pairs import format_findings
+    from bidsapp.pairs.left_headers import true_headers
     from bidsapp.pairs.pairs import find_pairs, say_pairs
     from bidsapp.pairs.pairs_table import read_pairs_tables
 

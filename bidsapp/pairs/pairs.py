@@ -166,13 +166,21 @@ def find_pairs(
     )
 
 
-def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage) -> list[Pair]:
-    """Pairs as they lie in nnU-Net's raw data of a model, to be turned for another one. Left sides are flipped."""
+def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage, by_content: ByContent) -> list[Pair]:
+    """Pairs as they lie in nnU-Net's raw data of a model, to be turned for another one. Left sides are flipped.
+
+    Those that lie on the left and are stored like right ones were flipped under the header of before, unless
+    `by_content` tells that HippoTune 0.1.0 took left ones as in the head.
+    """
     described = []
     for pair in pairs:
         grid = read_grid(pair.label, "pair")
-        described.append(_Described(pair, grid, axes_of(grid.affine), flipped=True, said="flipped"))
-    return _orient(described, _storage(described, {}) | dict(storage), {}, None)[0]
+        described.append(_Described(pair, grid, axes_of(grid.affine), flipped=True, said=None))
+
+    def tell(lefts: Sequence[Pair], others: Sequence[Pair]) -> dict[str, bool]:
+        return {pair.case: False for pair in lefts} | dict(by_content(lefts, others))
+
+    return _orient(described, _storage(described, {}) | dict(storage), {}, tell)[0]
 
 
 def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:

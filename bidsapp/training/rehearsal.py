@@ -17,12 +17,14 @@ from bidsapp.model_dir.nnunet_files import network_labels
 from bidsapp.model_dir.state import ModelState, read_state
 from bidsapp.pairs.annotated import read_annotated
 from bidsapp.pairs.channels import default_channel_names
-from bidsapp.pairs.check_pairs import CheckedPairs, check_pairs
+from bidsapp.pairs.check_pairs import CheckedPairs, choose_pairs, examine_pairs
+from bidsapp.pairs.left_headers import true_headers
 from bidsapp.pairs.names import read_names
 from bidsapp.pairs.origins import judge_corrections, read_origins, with_origins
 from bidsapp.pairs.pairs import FoundPairs, find_pairs, turn_pairs_of_model
+from bidsapp.pairs.pairs_table import PairRow, read_pairs_tables
 from bidsapp.printable import people_text, plural
-from bidsapp.records import LabelTable, LeftIs, Pair, Split, SplitName
+from bidsapp.records import Hemi, LabelTable, LeftIs, Pair, Split, SplitName
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,11 @@ class EarlierPairs:
         """In the order of their ids."""
         return self.checked.pairs
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Ids of the pairs that are not fit for use."""
+        return self.checked.left_out
+
     def without(self, cases: Collection[str]) -> EarlierPairs:
         """The same without some pairs."""
         return replace(
@@ -64,8 +71,12 @@ def earlier_pairs(
     participant_pattern: str | None = None,
     left_is: LeftIs | None = None,
     least_changed: float = 0.0,
+    rows: Mapping[str, PairRow] | None = None,
+    skip_bad_pairs: bool = False,
 ) -> EarlierPairs:
     """Read the pairs of a MODEL_DIR (those of one `part`) or of a folder of pairs (all).
+
+    They are checked, and held against each other and the template, as this training's own are.
 
     Parameters
     ----------
@@ -79,6 +90,10 @@ def earlier_pairs(
         Of a folder of pairs, as `bidsapp.pairs.pairs.find_pairs` takes them.
     least_changed
         Of a folder of pairs: see `bidsapp.pairs.origins.judge_corrections`.
+    rows
+        What a person accepts, by case; what was accepted of the pairs of a MODEL_DIR there, stays so.
+    skip_bad_pairs
+        Leave out pairs that are not fit for use.
 
     Raises
     ------
@@ -122,7 +137,9 @@ def earlier_pairs(
             f"no label of {folder} ({', '.join(own_table.names.values())}) is one of {', '.join(learned)}",
             "--label-map FILE says which is which.",
         )
-    checked = check_pairs(found, table=own_table, annotated=drawn)
+    accepted = dict(rows or {}) | (_accepted_there(layout, state) if state is not None else {})
+    seen = examine_pairs(found, table=own_table, annotated=drawn, guarded=True, rows=accepted)
+    checked = choose_pairs(seen, skip_bad_pairs=skip_bad_pairs)
     annotated = {pair.case: _annotates(own_table, targets, drawn.get(pair.case), learned) for pair in checked.pairs}
     partly_drawn = {case: names for case, names in annotated.items() if names != frozenset(learned)}
     return EarlierPairs(replace(checked, annotated=partly_drawn), values)
@@ -176,7 +193,7 @@ def choose_rehearsal(
             table=checked.table,
             content={new: f"{checked.content[old]} {sorted(earlier.values.items())}" for old, new in renamed.items()},
             images={new: checked.images[old] for old, new in renamed.items()},
-            findings=(),
+            findings=tuple(replace(one, case=PREFIX + one.case) for one in checked.findings),
             annotated={new: checked.annotated[old] for old, new in renamed.items() if old in checked.annotated},
             values={new: checked.values[old] for old, new in renamed.items() if old in checked.values},
         ),
@@ -195,6 +212,15 @@ def _annotates(
         if target in learned:
             parts.setdefault(str(target), []).append(drawn is None or own_table.names[value] in drawn)
     return frozenset(name for name, of_parts in parts.items() if all(of_parts))
+
+
+def _accepted_there(layout: ModelLayout, state: ModelState) -> dict[str, PairRow]:
+    """What a model's own table accepts of the pairs that it was trained on, whatever nnU-Net's copies look like."""
+    return {
+        case: replace(row, content="")
+        for case, row in read_pairs_tables(layout.pairs_table).items()
+        if case in state.cases and row.accepts(state.cases[case].content)
+    }
 
 
 def _refuse_other_channels(
@@ -233,4 +259,6 @@ def _pairs_of_model(
             by_sense = names[case].participant
             participant = by_sense if by_sense in people else known.participant
             pairs.append(Pair(case, participant, known.hemi, images, label, origin=known.origin))
-    return FoundPairs(tuple(turn_pairs_of_model(pairs, storage)), ())
+    turned = turn_pairs_of_model(pairs, storage, true_headers)
+    without_side: dict[Hemi, str] = {pair.hemi: pair.axes for pair in turned if pair.hemi == "n/a"}
+    return FoundPairs(tuple(turned), (), {**storage, **without_side})
