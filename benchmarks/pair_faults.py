@@ -29,6 +29,7 @@ from models.msd_pairs import Block, in_network_space, read_blocks  # noqa: E402
 TABLE = LabelTable({1: "Anterior", 2: "Posterior", 3: "Head", 4: "Body", 5: "Tail"})
 FIRST, SECOND = frozenset({"Anterior", "Posterior"}), frozenset({"Head", "Body", "Tail"})
 CROP_MM = 0.3
+SIZES = {"few": 8, "five": 5, "four": 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,16 +181,18 @@ def main() -> None:
     parser.add_argument("--msd", type=Path, default=ROOT.parent / "shared" / "data" / "msd_hippocampus")
     parser.add_argument("--plants", type=int, default=40, help="of each fault in each kind of folder")
     parser.add_argument("--crops", type=int, default=30, help="crops of 0.3 mm, made for the mixed folder")
-    parser.add_argument("--kinds", nargs="+", default=["blocks", "few", "protocols", "grids"])
+    parser.add_argument("--kinds", nargs="+", default=["blocks", "few", "five", "four", "protocols", "grids"])
+    parser.add_argument("--half", choices=["all", "odd", "even"], default="all", help="every second block alone")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     blocks = read_blocks(arguments.msd)
+    blocks = {"all": blocks, "odd": blocks[1::2], "even": blocks[::2]}[arguments.half]
     plain = [Loaded(block.image, block.label, 1.0) for block in blocks]
     for kind in arguments.kinds:
         start = time.process_time()
         pairs, size = plain, min(200, len(plain))
-        if kind == "few":
-            size = min(8, len(plain))
+        if kind in SIZES:
+            size = min(SIZES[kind], len(plain))
         elif kind == "protocols":
             pairs = [second_protocol(pair) if index % 2 else pair for index, pair in enumerate(plain)]
         elif kind == "grids":

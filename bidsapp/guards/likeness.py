@@ -29,7 +29,7 @@ EDGE = 32
 TYPICAL_MM3 = 2800.0
 """Labels are scaled to this volume before their shapes are compared."""
 
-LEAST_PAIRS = 8
+LEAST_PAIRS = 5
 """A consensus of fewer pairs says nothing about one of them."""
 
 LEAST_MM3 = 100.0
@@ -452,7 +452,7 @@ def _compare_images(samples: Sequence[Sample], shapes: _Shapes) -> dict[int, _Im
     """Find by how much each image lies off its label, and how it lies, against the images of the other pairs."""
     usual = ORIENTATIONS[shapes.usual_index]
     right = [index for index in range(len(samples)) if shapes.verdict(index)[0] == ORIENTATIONS[0]]
-    if len(right) < LEAST_PAIRS // 2:
+    if len(right) < LEAST_PAIRS - 1:
         return {}
     around = np.mean([turn(samples[index].around, usual) for index in right], axis=0, dtype=np.float32)
     window = ndimage.distance_transform_edt(around < 128, sampling=GRID_MM) <= _WINDOW_MM

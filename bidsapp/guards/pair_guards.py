@@ -37,11 +37,15 @@ from bidsapp.labels.tables import hippocampal_values
 from bidsapp.records import LabelTable
 
 AS_IT_LIES = ORIENTATIONS[0]
-FLIP_GAIN, FLIP_GAIN_AGAINST_IMAGE = 0.04, 0.06
-"""Cosine by which another orientation must fit better; the second where the image lies under its label as others do."""
+FLIP_GAIN, FLIP_GAIN_AGAINST_IMAGE = 0.04, 0.1
+"""Cosine by which another orientation must fit better; the second where the image lies under its label as others do.
 
-FLIP_GAIN_TEMPLATE = 0.12
-"""The same where only the template speaks: people differ more from one atlas than from the mean of many."""
+Turned hippocampi, and labels turned on their images, leave an image that does not; unusual ones that nobody turned have
+one that does, and gain up to .07.
+"""
+
+FLIP_GAIN_TEMPLATE = 0.06
+"""The same where only the template speaks: 1 in 100 good pairs comes so far, and no image can be asked."""
 
 TURNED_GAIN = 0.06
 """The same for the median of a folder against the template."""
@@ -50,7 +54,12 @@ SHIFT_MM = 2.8
 SHIFT_GAIN = 0.13
 """Moves of an image under its label that count: how far, and what they gain in correlation."""
 
+MANY_PAIRS = 8
+SHIFT_GAIN_FEW = 0.25
+"""The same among fewer pairs: the mean of four other images is a poor guide."""
+
 SWAP_GAIN = 0.2
+
 BORDER_MM2 = 30.0
 """Labels that only graze the border of their image are no fault; a cut hippocampus shows more."""
 
@@ -207,7 +216,8 @@ def _of_likeness(one: Likeness, compared: Comparison, table: LabelTable) -> list
         words = "its label lies as the others do, and its image does so only with {}: was one of them flipped alone?"
         return [Finding("flip", words.format(orientation_words(one.image_orientation or AS_IT_LIES)))]
     findings = []
-    if one.shift_mm >= SHIFT_MM and one.shift_gain >= SHIFT_GAIN:
+    least = SHIFT_GAIN if len(compared.pairs) >= MANY_PAIRS else SHIFT_GAIN_FEW
+    if one.shift_mm >= SHIFT_MM and one.shift_gain >= least:
         words = f"its label lies about {one.shift_mm:.0f} mm from where the others lie in their images"
         findings.append(Finding("shift", words))
     if one.swapped and one.swap_gain >= SWAP_GAIN:
@@ -267,7 +277,7 @@ def _check_volumes(
             if value or annotated.get(case, everything) == everything:
                 volumes.setdefault(value, {})[case] = volume
     for value, of_cases in volumes.items():
-        if len(of_cases) < LEAST_PAIRS or float(np.median(list(of_cases.values()))) < limits.label_mm3:
+        if len(of_cases) < MANY_PAIRS or float(np.median(list(of_cases.values()))) < limits.label_mm3:
             continue
         for case, volume in of_cases.items():
             others = [one for other, one in of_cases.items() if other != case]

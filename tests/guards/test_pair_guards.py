@@ -23,7 +23,7 @@ from bidsapp.layout import ModelPlaces
 from bidsapp.models.shelf import locate_model
 from bidsapp.records import LabelTable, Pair
 from bidsapp.training.parent_fit import ParentFit, ask_parent, fit_parent, refuse_mirrored
-from demo.simulate import simulate_people
+from demo.simulate import simulate_people, simulate_side
 from models.msd_pairs import block_files
 from models.train_default import place_blocks
 
@@ -142,6 +142,24 @@ def test_few_pairs_are_held_against_the_template_alone(people: Path, facts: dict
     said = judge_pairs(three | {FAULTY: look(image[::-1], labels[::-1])}, TABLE, {})
     assert [one.guard for one in said.pairs[FAULTY]] == ["flip"]
     assert "too few to compare with each other" in said.notes[0]
+
+
+def test_an_unusual_shape_is_no_flip_where_its_image_lies_as_the_others_do(facts: dict[str, PairFacts]) -> None:
+    """This one's front looks like a back; mirrored, its image tells."""
+    (image,), labels = simulate_side(21, "L", 42, ("T1w",), 1.0)
+    arrays = image.get_fdata(dtype=np.float32), np.asanyarray(labels.dataobj).astype(np.int16)
+    assert "unusual" not in judge_pairs(facts | {"unusual": look(*arrays)}, TABLE, {}).pairs
+    found = judge_pairs(facts | {"unusual": look(*(array[::-1] for array in arrays))}, TABLE, {}).pairs
+    assert [one.guard for one in found["unusual"]] == ["flip"]
+
+
+def test_five_pairs_are_held_against_each_other(people: Path, facts: dict[str, PairFacts]) -> None:
+    five = dict(list(facts.items())[:5])
+    assert judge_pairs(five, TABLE, {}).pairs == {}
+    case = next(iter(five))
+    image, labels = load(people, case)
+    found = judge_pairs(five | {case: look(image, np.where(labels > 0, 3 - labels, 0))}, TABLE, {}).pairs
+    assert [one.guard for one in found[case]] == ["swapped"]
 
 
 def test_specks_and_other_shapes_say_nothing() -> None:
