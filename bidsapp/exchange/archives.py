@@ -1,7 +1,11 @@
 """Model files as a mapping name -> bytes: a folder, a zip or a tar, and nothing of it is written to the disk.
 
-An archive is somebody else's word: every name is checked before anything is read, and every read has a limit that
-holds whatever the archive declares.
+Whoever made an archive decided what it declares: every name is checked before anything is read, and every read has a
+limit that holds whatever the archive says of its sizes.
+
+A zip has its directory at the end, and any file in it can be read alone. A tar that is compressed can only be read from
+the start: going back means to decompress it all again. So a tar is gone through once to learn its names, small files
+that are needed first are kept on the way, and checkpoints are read in the order in which they come.
 """
 
 from __future__ import annotations
@@ -38,15 +42,10 @@ DAMAGED = (
 
 
 class Members(Protocol):
-    """Files by their names (relative, with ``/``), in the order in which they are best read.
-
-    Attributes
-    ----------
-    origin
-        What they come from, for messages.
-    """
+    """Files by their names (relative, with ``/``), in the order in which they are best read."""
 
     origin: Path
+    """What they come from, for messages."""
     names: tuple[str, ...]
 
     def read(self, name: str, limit: int) -> bytes:
@@ -108,10 +107,10 @@ class TarMembers:
     def __init__(self, path: Path, stream: IO[bytes], keep: Callable[[str], bool], keep_limit: int) -> None:
         self.origin = path
         self._stream = stream
-        self._places: dict[str, tuple[int, int]] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
         self._kept: dict[str, bytes] = {}
         names: list[str] = []
-        places: list[tuple[int, int]] = []
+        spans: list[tuple[int, int]] = []
         with explain_damage(path):
             archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - the stream outlives it
             for count, info in enumerate(archive):
@@ -120,7 +119,7 @@ class TarMembers:
                 if info.isdir():
                     continue
                 names.append(name)
-                places.append((info.offset_data, info.size))
+                spans.append((info.offset_data, info.size))
                 if keep(name) and info.size <= keep_limit:
                     self._kept[name] = self._read_at(info.offset_data, info.size, name)
             stream.seek(archive.offset)
@@ -128,15 +127,15 @@ class TarMembers:
                 raise BadDataError(f"{path} is cut off: the end of the tar is missing", HINT)
             while stream.read(CHUNK_BYTES):  # the checksum of the compressed stream comes last
                 pass
-        _check_total([size for _, size in places], path)
+        _check_total([size for _, size in spans], path)
         self.names = tuple(check_names(names, path))
-        self._places = dict(zip(self.names, places, strict=True))
+        self._spans = dict(zip(self.names, spans, strict=True))
 
     def read(self, name: str, limit: int) -> bytes:
         """See `Members`."""
         if name in self._kept and len(self._kept[name]) <= limit:
             return self._kept[name]
-        offset, size = self._places[name]
+        offset, size = self._spans[name]
         if size > limit:
             raise _too_large(f"{name} in {self.origin}", limit)
         with explain_damage(self.origin):
@@ -166,22 +165,22 @@ class CappedStream:
         if size < 0 or size > MAX_HEADER_BYTES:
             raise BadDataError(f"{self._path} has a header of {size} bytes", HINT)
         content = self._stream.read(size)
-        self._check(self._stream.tell())
+        self._check_end(self._stream.tell())
         return content
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place, from the start only."""
+        """Go to `offset` from the start."""
         if whence:
-            raise ValueError("only absolute places")
-        self._check(offset)
+            raise ValueError("only from the start")
+        self._check_end(offset)
         return self._stream.seek(offset)
 
     def tell(self) -> int:
         """Where the stream is."""
         return self._stream.tell()
 
-    def _check(self, place: int) -> None:
-        if place > self._limit:
+    def _check_end(self, end: int) -> None:
+        if end > self._limit:
             raise BadDataError(
                 f"{self._path} holds or declares more than {_amount(self._limit)} and is not unpacked", HINT
             )
@@ -311,7 +310,7 @@ def _check_total(sizes: list[int], path: Path) -> None:
 
 
 def _read_all(stream: IO[bytes], limit: int, name: str, declared: int | None = None) -> bytes:
-    """Read to the end; `limit` holds while reading, for declared sizes may lie."""
+    """Read to the end; `limit` holds while reading, for what is declared may be false."""
     parts: list[bytes] = []
     total = 0
     if declared is not None and declared > limit:

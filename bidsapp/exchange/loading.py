@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from shlex import quote
-from typing import TYPE_CHECKING, Any
 
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.exchange.archives import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, FolderMembers, Members, open_archive
@@ -30,9 +29,6 @@ from bidsapp.exchange.weights import (
 )
 from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION, TRAINER
 from bidsapp.printable import printable
-
-if TYPE_CHECKING:
-    import torch
 
 log = logging.getLogger(__name__)
 
@@ -54,50 +50,37 @@ FOLDER_DEPTH = 4  # nnUNet_results / Dataset / trainer__plans__configuration, or
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a predictor needs.
+    """A network, its weights, and what is known of both.
 
     What the network saw in training is part of the model. Files of others do not say how it saw left sides: every
     model, HippUnfold's of both versions of nnU-Net too, is taken to have seen them flipped, in HippUnfold's crop.
-    SimpleITKIO and NibabelIO both hand over the voxels as they lie in the file, as (z, y, x) with the spacing in the
+    SimpleITKIO and NibabelIO both hand over the voxels in the order of the file, as (z, y, x) with the spacing in the
     same order: for one file they give the same array. NibabelIOWithReorient first turns the voxels to RAS. A crop of
     the network grid runs from lateral to medial along x, which is LAS; such a network saw it the other way round, and
     `bidsapp.prediction.Predictor` turns arrays for it. Readers of pictures and TIFF know no spacing and are refused.
-
-    Attributes
-    ----------
-    plans
-        Checked, with the one `configuration` that the weights are of.
-    dataset_json
-        Checked; labels are numbered 0, 1, 2, ...
-    weights
-        One set per fold; several are averaged at prediction.
-    mirroring_axes
-        Axes that the network saw mirrored in training; None: none.
-    name
-        The data set's name without ``Dataset<NNN>_``.
-    digest
-        sha256 over plans, dataset.json and weights: the same however the model is packed.
-    source
-        Where it was loaded from.
-    reader
-        nnU-Net's reader, which decides how the voxels of a file reach the network.
-    channels
-        Names of the images that the network takes, in order.
-    facts
-        What its ``hippotune.json`` says of its training, licence and parents; empty without one.
     """
 
-    plans: dict[str, Any]
-    dataset_json: dict[str, Any]
-    weights: tuple[dict[str, torch.Tensor], ...]
+    plans: Json
+    """Checked, with the one `configuration` that the weights are of."""
+    dataset_json: Json
+    """Checked; labels are numbered 0, 1, 2, ..."""
+    weights: tuple[Weights, ...]
+    """One set per fold; several are averaged at prediction."""
     mirroring_axes: tuple[int, ...] | None
+    """Axes that the network saw mirrored in training; None: none."""
     name: str
+    """The data set's name without ``Dataset<NNN>_``."""
     digest: str
+    """sha256 over plans, dataset.json and weights: the same however the model is packed."""
     source: Path
+    """Where it was loaded from."""
     reader: str
+    """nnU-Net's reader, which decides how the voxels of a file reach the network."""
     channels: tuple[str, ...]
+    """Names of the images that the network takes, in order."""
     configuration: str = NNUNET_CONFIGURATION
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Json = field(default_factory=dict)
+    """What its ``hippotune.json`` says of its training, licence and parents; empty without one."""
 
     @property
     def labels(self) -> dict[int, str]:
@@ -106,11 +89,13 @@ class LoadedModel:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A model among members: its folder (``""``: the top) and the checkpoints to load, one per fold."""
+class _ModelFiles:
+    """One model among the files of a folder or an archive."""
 
     folder: str
+    """The one with plans.json; ``""``: the top."""
     checkpoints: tuple[str, ...]
+    """One per fold, in the order in which the archive is best read."""
 
     def file(self, name: str) -> str:
         return _join(self.folder, name)
@@ -163,10 +148,11 @@ def load_model(path: Path, *, checkpoint: str | None = None) -> LoadedModel:
     wanted = checkpoint.removesuffix(".pth") if checkpoint else None
     with _open_members(path) as members:
         if path.is_file() and path.suffix in CHECKPOINT_SUFFIXES:
-            place = _Place(_folder_of_checkpoint(members, path), (path.relative_to(members.origin).as_posix(),))
+            checkpoint_name = path.relative_to(members.origin).as_posix()
+            model = _ModelFiles(_folder_of_checkpoint(members, path), (checkpoint_name,))
         else:
-            place = _find_model(members, path, wanted)
-        return _load(members, place, path)
+            model = _find_model(members, path, wanted)
+        return _load(members, model, path)
 
 
 @contextmanager
@@ -224,7 +210,7 @@ def _folder_of_checkpoint(members: Members, path: Path) -> str:
     return next(one.as_posix() for one in inside.parents if (one / PLANS).as_posix() in members.names)
 
 
-def _find_model(members: Members, path: Path, wanted: str | None) -> _Place:
+def _find_model(members: Members, path: Path, wanted: str | None) -> _ModelFiles:
     """The one model among `members`; ``3d_fullres`` where there are several configurations."""
     checkpoints: dict[str, dict[str, set[str]]] = {}  # model folder -> fold -> checkpoints
     for name in members.names:
@@ -245,7 +231,7 @@ def _find_model(members: Members, path: Path, wanted: str | None) -> _Place:
         log.info("%s: using %s of %d models", path, folder, len(models))
     chosen = _choose_checkpoints(checkpoints[folder], wanted, path)
     files = {_join(folder, f"{fold}/{name}.pth") for fold, name in chosen.items()}
-    return _Place(folder, tuple(name for name in members.names if name in files))
+    return _ModelFiles(folder, tuple(name for name in members.names if name in files))
 
 
 def _is_v1(path: Path) -> BadDataError:
@@ -283,16 +269,16 @@ def _choose_checkpoints(folds: dict[str, set[str]], wanted: str | None, path: Pa
 
 
 class _VerifiedMembers:
-    """Members that must be what the manifest beside the model says, no more and no less."""
+    """Members that must be what the manifest beside the model says, no more and no less.
 
-    def __init__(self, members: Members, root: str, manifest: Json) -> None:
-        hashes = manifest["sha256"]
-        self.facts = {key: value for key, value in manifest.items() if key not in NO_FACTS}
+    Files are held to their sha256 when they are read, and those that loading does not need at the end: an archive is
+    gone through once, and no checkpoint of a gigabyte is read only to be hashed.
+    """
+
+    def __init__(self, members: Members, hashes: dict[str, str]) -> None:
         self.origin, self.names = members.origin, members.names
-        self._members = members
-        self._hashes = {_join(root, name): digest for name, digest in hashes.items()}
-        self._unread = set(self._hashes)
-        self.listed = frozenset(self._hashes)
+        self._members, self._hashes = members, hashes
+        self._unread = set(hashes)
 
     def read(self, name: str, limit: int) -> bytes:
         """See `Members`; refuses a file whose sha256 is another."""
@@ -303,81 +289,72 @@ class _VerifiedMembers:
         return content
 
     def read_rest(self) -> None:
-        """Verify what nobody read."""
+        """Verify what was not read before."""
         for name in [name for name in self.names if name in self._unread]:
             self.read(name, MAX_MEMBER_BYTES)
 
 
-def _load(members: Members, place: _Place, path: Path) -> LoadedModel:
-    verified = _verified(members, place, path)
-    raw_dataset, raw_plans = (_read_json(verified, place.file(name), path) for name in (DATASET_JSON, PLANS))
+def _load(members: Members, model: _ModelFiles, path: Path) -> LoadedModel:
+    """Read and check in this order: what was promised, what the network is, and whether the weights are its.
+
+    Nothing is built before the plans are known to be harmless, and no weight is used before its name, shape and values
+    were held against the network that the plans describe. The network itself is built without memory: a plans file
+    that asks for a huge one is refused before anything is allocated.
+    """
+    manifest, verified = _verified(members, model, path)
+    raw_dataset, raw_plans = (_read_json(verified, model.file(name), path) for name in (DATASET_JSON, PLANS))
     dataset = check_dataset(raw_dataset, f"{DATASET_JSON} in {path}")
-    network: _Network | None = None
     folds: dict[str, Weights] = {}
-    for name in place.checkpoints:
+    for name in model.checkpoints:
         origin = f"{name} in {members.origin}"
         checkpoint = read_checkpoint(verified.read(name, MAX_MEMBER_BYTES), origin, path)
-        configuration = _configuration(checkpoint, place, origin)
+        trained_as = _configuration(checkpoint, model, origin)
         _note_trainer(checkpoint, origin)
-        if network is None:
-            network = _network(raw_plans, configuration, dataset, f"{PLANS} in {path}")
-            axes = _mirroring_axes(checkpoint, origin)
-        elif network.configuration != configuration:
-            raise BadDataError(f"{origin} is of {configuration}, other folds are of {network.configuration}")
-        folds[name] = check_weights(checkpoint["network_weights"], network.shapes, origin)
-    if isinstance(verified, _VerifiedMembers):
-        verified.read_rest()
-    if network is None:
+        if not folds:
+            configuration, axes = trained_as, _mirroring_axes(checkpoint, origin)
+            plans = check_plans(raw_plans, configuration, len(dataset["channel_names"]), f"{PLANS} in {path}")
+            shapes = expected_shapes(plans, configuration, dataset, f"{PLANS} in {path}")
+        elif trained_as != configuration:
+            raise BadDataError(f"{origin} is of {trained_as}, other folds are of {configuration}", DOES_NOT_BELONG)
+        folds[name] = check_weights(checkpoint["network_weights"], shapes, origin)
+    verified.read_rest()
+    if not folds:
         raise BadDataError(f"{path} has no checkpoint", EXPECTED)
     weights = tuple(folds[name] for name in sorted(folds))
     return LoadedModel(
-        plans=network.plans,
+        plans=plans,
         dataset_json=dataset,
         weights=weights,
         mirroring_axes=axes,
-        name=re.sub(r"^Dataset\d+_", "", network.plans["dataset_name"]),
+        name=re.sub(r"^Dataset\d+_", "", plans["dataset_name"]),
         digest=_digest(raw_plans, raw_dataset, weights),
         source=path,
-        reader=network.plans["image_reader_writer"],
+        reader=plans["image_reader_writer"],
         channels=tuple(dataset["channel_names"].values()),
-        configuration=network.configuration,
-        facts=verified.facts if isinstance(verified, _VerifiedMembers) else {},
+        configuration=configuration,
+        facts={key: value for key, value in manifest.items() if key not in NO_FACTS},
     )
 
 
-@dataclass(frozen=True)
-class _Network:
-    """What every fold must fit."""
-
-    plans: Json
-    configuration: str
-    shapes: dict[str, tuple[int, ...]]
-
-
-def _network(plans: Json, configuration: str, dataset: Json, origin: str) -> _Network:
-    checked = check_plans(plans, configuration, len(dataset["channel_names"]), origin)
-    return _Network(checked, configuration, expected_shapes(checked, configuration, dataset, origin))
-
-
-def _verified(members: Members, place: _Place, path: Path) -> Members:
-    """`members`, held to the manifest in the Dataset folder if there is one."""
-    root = PurePosixPath(place.folder).parent.as_posix() if place.folder else "."
+def _verified(members: Members, model: _ModelFiles, path: Path) -> tuple[Json, _VerifiedMembers]:
+    """The manifest in the Dataset folder, and `members` held to it; without one, nothing was promised."""
+    root = PurePosixPath(model.folder).parent.as_posix() if model.folder else "."
     root = "" if root == "." else root
     name = _join(root, MANIFEST)
     if name not in members.names:
-        return members
+        return {}, _VerifiedMembers(members, {})
     manifest = _read_json(members, name, path)
-    hashes = manifest.get("sha256")
-    if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
+    stated = manifest.get("sha256")
+    if not isinstance(stated, dict) or not all(isinstance(value, str) for value in stated.values()):
         raise BadDataError(f"{name} in {path} lists no sha256 of its files", CHANGED)
-    verified = _VerifiedMembers(members, root, manifest)
+    hashes = {_join(root, file): digest for file, digest in stated.items()}
     inside = [one for one in members.names if path.is_file() or not root or one.startswith(f"{root}/")]
-    unknown = [one for one in inside if one not in verified.listed and one != name]
-    missing = sorted(verified.listed - set(members.names))
+    unknown = [one for one in inside if one not in hashes and one != name]
+    missing = sorted(hashes.keys() - set(members.names))
     for what, names in (("holds files that are not in", unknown), ("lacks files of", missing)):
         if names:
             raise BadDataError(f"{path} {what} {MANIFEST}: {printable(', '.join(names[:5]))}", CHANGED)
-    return verified
+    return manifest, _VerifiedMembers(members, hashes)
 
 
 def _read_json(members: Members, name: str, path: Path) -> Json:
@@ -386,15 +363,15 @@ def _read_json(members: Members, name: str, path: Path) -> Json:
     return parse_object(members.read(name, MAX_JSON_BYTES), f"{name} in {path}")
 
 
-def _configuration(checkpoint: Json, place: _Place, origin: str) -> str:
+def _configuration(checkpoint: Json, model: _ModelFiles, origin: str) -> str:
     """What a checkpoint was trained as; the folder's name must agree."""
     arguments = checkpoint.get("init_args")
     trained = arguments.get("configuration") if isinstance(arguments, dict) else None
     if trained is not None and not isinstance(trained, str):
         raise BadDataError(f"{origin} names no configuration")
-    if trained and place.configuration and trained != place.configuration:
+    if trained and model.configuration and trained != model.configuration:
         raise BadDataError(f"{origin} is of the configuration {trained!r}", DOES_NOT_BELONG)
-    return trained or place.configuration or NNUNET_CONFIGURATION
+    return trained or model.configuration or NNUNET_CONFIGURATION
 
 
 def _note_trainer(checkpoint: Json, origin: str) -> None:
@@ -414,5 +391,6 @@ def _mirroring_axes(checkpoint: Json, origin: str) -> tuple[int, ...] | None:
 
 
 def _digest(plans: Json, dataset: Json, weights: tuple[Weights, ...]) -> str:
+    """Of content, not of files: zips, tars and torch's container differ each time that they are written."""
     parts = [json.dumps(content, sort_keys=True) for content in (plans, dataset)]
     return hashlib.sha256("\n".join([*parts, weights_digest(weights)]).encode()).hexdigest()

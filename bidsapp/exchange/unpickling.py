@@ -1,8 +1,16 @@
 """Pickles of nnU-Net v1 (plans.pkl, *.model.pkl) as plain values, without running anything that they ask for.
 
-A pickle is a program. Of its instructions only those that build plain values are known here, and of the functions that
-it may call only the five with which numpy and `collections` write data. Not even these are called: arrays stay bytes
-until a number is asked for.
+A pickle is a program for a small machine: it pushes values on a stack, takes them off again, imports any name of any
+module (GLOBAL), and calls what it imported (REDUCE). Whoever unpickles a stranger's file runs a stranger's program.
+
+So the machine is replaced. Python's own is written in Python too, with a table from instruction to method; here that
+table is filled anew:
+
+- Instructions that build plain values are Python's own. All others, those of later versions too, are refused.
+- GLOBAL looks a name up among five with which numpy and `collections` write data, and gives a mark, not the function.
+- REDUCE and BUILD, which would call, put down a record of what the call would make: arrays stay bytes until a number
+  is asked for, and only then are kind, shape and size held against each other.
+- Keys of dicts must be flat: hashing one that is nested a million times deep would crash the interpreter.
 """
 
 from __future__ import annotations
@@ -70,7 +78,7 @@ class PickledDtype:
 
 @dataclass(eq=False)
 class PickledArray:
-    """An array, or with no shape a number of numpy, that nobody has looked into."""
+    """An array, or with no shape a number of numpy, as the pickle spells it; nothing of it is checked yet."""
 
     dtype: object = None
     shape: object = ()
@@ -136,7 +144,9 @@ def _numbers(array: PickledArray) -> Any:
     return np.frombuffer(content, kind).reshape(shape, order="F" if array.fortran else "C").tolist()
 
 
-class _PlainUnpickler(pickle._Unpickler):  # the one in C takes memory that the file asks for
+class _PlainUnpickler(pickle._Unpickler):
+    """The machine. The one in C has no table to fill, and allocates whatever size a file declares."""
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {}
 
     def __init__(self, content: bytes, origin: str) -> None:

@@ -1,7 +1,8 @@
 """Checkpoints as tensors only, and whether they fit the network that their plans describe.
 
-A checkpoint is a pickle and can carry code. Nothing but tensors and plain values is rebuilt, and there is no switch
-to do otherwise.
+A checkpoint is a pickle and can carry code. Torch's own reader of tensors only rebuilds nothing else, and there is no
+switch to do otherwise. That reader was not made for files that want to harm: so the container is looked at before, for
+sizes that it declares and checksums that torch ignores, and the tensors after, for what is no plain tensor in memory.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def _load_tensors_only(content: bytes, origin: str) -> object:
     import torch
     from numpy._core.multiarray import scalar
 
+    # nnU-Net keeps its losses as numbers of numpy beside the weights; torch must be told that those are harmless
     known: list[Any] = [
         scalar,
         (scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 spells it
@@ -121,7 +123,7 @@ def expected_shapes(plans: Json, configuration: str, dataset: Json, origin: str)
 
     architecture = plans["configurations"][configuration]["architecture"]
     try:
-        with torch.device("meta"), prints_to_log():
+        with torch.device("meta"), prints_to_log():  # shapes without memory, whatever the sizes
             network = get_network_from_plans(
                 architecture["network_class_name"],
                 architecture["arch_kwargs"],
@@ -163,6 +165,8 @@ def check_weights(weights: Mapping[str, object], shapes: Mapping[str, tuple[int,
         more = len(differences) - MAX_DIFFERENCES
         shown = printable("; ".join(differences[:MAX_DIFFERENCES])) + (f"; and {more} more" if more > 0 else "")
         raise BadDataError(f"the weights in {origin} do not fit the network of plans.json: {shown}", DOES_NOT_BELONG)
+    # A sparse or expanded tensor can have the right shape and declare more than it holds; one on another device would
+    # need that device; a quantised one computes differently. Values that are no numbers make every prediction empty.
     floating = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
     finite: dict[tuple[object, ...], bool] = {}
     for name, tensor in tensors.items():
@@ -171,7 +175,7 @@ def check_weights(weights: Mapping[str, object], shapes: Mapping[str, tuple[int,
             raise BadDataError(
                 f"{name} in {origin} is a tensor of {tensor.dtype}, {tensor.layout}, on {tensor.device}", HINT
             )
-        key = _place(tensor)
+        key = _memory_of(tensor)
         if key not in finite:
             finite[key] = bool(torch.isfinite(tensor).all())
         if not finite[key]:
@@ -184,7 +188,7 @@ def check_weights(weights: Mapping[str, object], shapes: Mapping[str, tuple[int,
 
 def count_parameters(weights: Weights) -> int:
     """How many numbers a network learned; tensors that are listed twice count once."""
-    return sum({_place(one): one.numel() for one in weights.values() if one.is_floating_point()}.values())
+    return sum({_memory_of(one): one.numel() for one in weights.values() if one.is_floating_point()}.values())
 
 
 def weights_digest(folds: Iterable[Weights]) -> str:
@@ -194,7 +198,7 @@ def weights_digest(folds: Iterable[Weights]) -> str:
         known: dict[tuple[object, ...], bytes] = {}
         for name in sorted(weights):
             tensor = weights[name]
-            key = _place(tensor)
+            key = _memory_of(tensor)
             if key not in known:
                 known[key] = _tensor_digest(tensor)
             digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode() + known[key])
@@ -202,8 +206,8 @@ def weights_digest(folds: Iterable[Weights]) -> str:
     return digest.hexdigest()
 
 
-def _place(tensor: torch.Tensor) -> tuple[object, ...]:
-    """What two names of the same tensor have in common."""
+def _memory_of(tensor: torch.Tensor) -> tuple[object, ...]:
+    """What two names of the same tensor have in common: nnU-Net lists its layers under several names."""
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
