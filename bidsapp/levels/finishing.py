@@ -40,7 +40,6 @@ from bidsapp.records import LabelTable
 from bidsapp.tsv import write_tsv
 
 if TYPE_CHECKING:
-    from bidsapp.sharing.packing import Packed
     from bidsapp.training.testing import Contender, ScoredPair
 
 from bidsapp.levels.opening import reader_of, source_test_pairs
@@ -91,12 +90,12 @@ def finish_segment(
     write_scores(layout.scores, scores)
     write_summary(layout.summary, summary, iterations=iteration)
     comparisons = _compare_with_parent(request, state, settings, model)
-    packed = pack_model(layout, state, folder, iteration)
+    archive, leaks = pack_model(layout, state, folder, iteration)
     shutil.rmtree(layout.export_staging)
     gate = comparisons.get("validation")
     worse = gate is not None and gate.verdict == "worse" and not request.accept_worse
-    if not packed.leaks and not worse:
-        copy_file(packed.archive, layout.current_export)
+    if not leaks and not worse:
+        copy_file(archive, layout.current_export)
     digest = model.predictor.digest
     state = state.with_result(_result(state, summary, comparisons, accepted=not worse, digest=digest))
     report = gather_training_report(
@@ -107,31 +106,32 @@ def finish_segment(
         source_dice=checkpoint.get("source_dice", {}),
         scores=scores,
         summary=summary,
-        archive=packed.archive,
+        archive=archive,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
     try:
         write_training_report(layout.report, report)
     except CannotWriteError as error:  # only for looking; the model is there
         log.warning("%s; --iterations 0 writes it again", error.message)
-    _show_scores(layout, summary, packed.archive, iteration)
-    return state, _trouble(layout, packed, gate if worse else None)
+    _show_scores(layout, summary, archive, iteration)
+    return state, _trouble(layout, archive, leaks, gate if worse else None)
 
 
-def _trouble(layout: ModelLayout, packed: Packed, worse: Comparison | None) -> HippoTuneError | None:
+def _trouble(
+    layout: ModelLayout, archive: Path, leaks: Sequence[str], worse: Comparison | None
+) -> HippoTuneError | None:
     """What a finished run must still say: kept back for what it holds, or for being worse than the one before."""
-    if packed.leaks:
+    if leaks:
         return PartialFailureError(
-            "the model is trained and tested, but not exported: it holds what must not leave: "
-            f"{shorten_list(packed.leaks)}",
-            f"It lies in {packed.archive}: look there, do not share it. Where the name of a model or label is at "
+            f"the model is trained and tested, but not exported: it holds what must not leave: {shorten_list(leaks)}",
+            f"It lies in {archive}: look there, do not share it. Where the name of a model or label is at "
             "fault, change it (a MODEL_DIR may be renamed), then give the same command again; the training is safe.",
         )
     if worse is not None:
         stays = f"{layout.current_export} stays what it was" if layout.current_export.exists() else "it is not current"
         return WorseModelError(
             f"the new model is worse than the one before on the validation people: {_say_difference(worse)}; {stays}",
-            f"It lies in {packed.archive}. Look at the report and at the new labels. To take it all the same, give the "
+            f"It lies in {archive}. Look at the report and at the new labels. To take it all the same, give the "
             "command with --iterations 0 --accept-worse.",
         )
     return None

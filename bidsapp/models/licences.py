@@ -40,23 +40,17 @@ _SHARE_ALIKE = re.compile(r"-SA-|^A?GPL-|^ODbL-")
 
 @dataclass(frozen=True)
 class Parent:
-    """A model that this one was trained from.
-
-    Attributes
-    ----------
-    licence
-        SPDX id; None where it is not known.
-    people
-        How many it was trained on; None where that is not known.
-    labels, channels
-        What it segmented, in which images.
-    """
+    """A model that this one was trained from, as exports list it."""
 
     name: str
-    licence: str | None = None
-    people: int | None = None
-    labels: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
+    license: str | None = None
+    """SPDX id; None where it is not known."""
+    people: dict[str, int] | None = None
+    """Part of the split -> how many people it was trained, validated and tested on; None where that is not known."""
+    labels: tuple[str, ...] | None = None
+    """What it segmented; None where that is not known."""
+    channels: tuple[str, ...] | None = None
+    """In which images."""
 
 
 def check_licence(licence: str) -> str:
@@ -103,14 +97,14 @@ def demands(licence: str | None) -> tuple[Demand, ...]:
 def check_parents(licence: str, parents: tuple[Parent, ...]) -> None:
     """Raise `UsageError` when `licence` breaks what a parent's licence asks."""
     for parent in parents:
-        for demand in demands(parent.licence):
-            kept = (demand == "the same licence" and licence == parent.licence) or (
+        for demand in demands(parent.license):
+            kept = (demand == "the same licence" and licence == parent.license) or (
                 demand == "no commercial use" and demand in demands(licence)
             )
             if not kept:
                 raise UsageError(
-                    f"{licence} conflicts with the licence of {parent.name}, {parent.licence}, which asks for {demand}",
+                    f"{licence} conflicts with the licence of {parent.name}, {parent.license}, which asks for {demand}",
                     "This model was trained from it and cannot be shared."
                     if demand == "no derivatives"
-                    else f"Share it under {parent.licence}, or ask the owner of {parent.name}.",
+                    else f"Share it under {parent.license}, or ask the owner of {parent.name}.",
                 )

@@ -17,7 +17,7 @@ from bidsapp.errors import BadDataError, UsageError
 from bidsapp.exchange.loading import load_model
 from bidsapp.files import create_bytes_once
 from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
-from bidsapp.sharing.share import CARD, CITATION, Packed, read_export
+from bidsapp.sharing.share import CARD, CITATION, Export, read_export
 
 RESULTS = "nnunet_v2"
 CHECKPOINT = "checkpoint_best.pth"
@@ -38,7 +38,7 @@ def export_for_hippunfold(
     name
         Of the entry; None: the model's own.
     url
-        Where the tar will lie.
+        The address that the tar will have.
 
     Returns
     -------
@@ -54,15 +54,15 @@ def export_for_hippunfold(
     """
     check_tar_name(destination_tar)
     loaded = load_model(archive)  # verifies every file
-    packed = read_export(archive)
+    export = read_export(archive)
     if loaded.configuration != NNUNET_CONFIGURATION:
         raise BadDataError(f"{archive} is of {loaded.configuration}", f"HippUnfold takes {NNUNET_CONFIGURATION}.")
-    content = _tar(_renamed(packed, archive))
+    content = _tar(_renamed(export, archive))
     if not destination_tar.name.endswith(".tar"):
         content = gzip.compress(content, mtime=0)
     if not create_bytes_once(destination_tar, content):
         raise UsageError(f"{destination_tar} exists", "Name a new file.")
-    return config_entry(packed.dataset, name or loaded.name, url)
+    return config_entry(export.dataset, name or loaded.name, url)
 
 
 def check_tar_name(destination_tar: Path) -> None:
@@ -89,19 +89,19 @@ def config_entry(dataset: str, name: str, url: str) -> str:
     return "\n".join(("nnunet_models:", f"  {json.dumps(name)}:", *lines)) + "\n"
 
 
-def _renamed(packed: Packed, archive: Path) -> dict[str, bytes]:
-    """Name in the tar -> content; the card travels along, the manifest not: it speaks of other names."""
+def _renamed(export: Export, archive: Path) -> dict[str, bytes]:
+    """Name in the tar -> content, with the card and without the manifest, which lists other names."""
     folder = f"{EXPORTED_TRAINER}__{NNUNET_PLANS}__{NNUNET_CONFIGURATION}"
     names = {
         f"{folder}/plans.json": f"{folder}/plans.json",
         f"{folder}/dataset.json": f"{folder}/dataset.json",
         f"{folder}/fold_0/checkpoint_final.pth": f"{folder}/fold_0/{CHECKPOINT}",
     }
-    missing = [name for name in names if name not in packed.files]
+    missing = [name for name in names if name not in export.files]
     if missing:
         raise BadDataError(f"{archive} has no {', '.join(missing)}", "Export it with the group level.")
-    names |= {name: name for name in (CARD, CITATION) if name in packed.files}
-    return {f"{RESULTS}/{packed.dataset}/{new}": packed.files[old] for old, new in names.items()}
+    names |= {name: name for name in (CARD, CITATION) if name in export.files}
+    return {f"{RESULTS}/{export.dataset}/{new}": export.files[old] for old, new in names.items()}
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bidsapp.evaluation.scores import MeasureSummary
 from bidsapp.models.licences import HUGGING_FACE, OTHER, Parent
 from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION
 from bidsapp.printable import people_text
@@ -33,87 +34,45 @@ LIMITS = (
 
 
 @dataclass(frozen=True)
-class Score:
-    """A mean over the test people with its 95 % interval, where there is one."""
-
-    mean: float | None
-    interval_95: tuple[float, float] | None = None
-
-    def __str__(self) -> str:
-        if self.mean is None:
-            return "n/a"
-        interval = self.interval_95
-        return f"{self.mean:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """Scores of one label."""
-
-    label: str
-    dice: Score
-    hd95_mm: Score
-
-
-@dataclass(frozen=True)
 class SharedModel:
-    """All that the texts say.
-
-    Attributes
-    ----------
-    dataset
-        ``Dataset<NNN>_<name>``.
-    people
-        Part of the split -> number of people.
-    channels, labels
-        Names, in the order of the network.
-    spacing_mm
-        Voxel size (x, y, z) that the network works at.
-    labels_from
-        Who answers for the labels.
-    label_kinds
-        How many of those trained on were corrected, drawn, ...; empty: not known.
-    scores
-        Per label and over all; empty: none are known.
-    score_notes
-        What must be said with the scores, or in their place.
-    demographics
-        Lines about ages and sex; empty where not asked for.
-    parents
-        Models that it was trained from, the nearest first; empty: from scratch.
-    leakage
-        What is known of people whom both it and they knew.
-    pairs
-        How its pairs were grouped, stored and turned.
-    storage
-        Side -> axes of the images that it was trained on; empty: not known.
-    fingerprints
-        How many images it can be asked for.
-    about
-        Markdown of those who share it: which data, for whom, where it ends.
-    """
+    """All that the texts say."""
 
     title: str
     dataset: str
+    """``Dataset<NNN>_<name>``."""
     licence: str
     authors: tuple[str, ...]
     people: Mapping[str, int]
+    """Part of the split -> number of people."""
     iterations: int | None
     channels: tuple[str, ...]
+    """Names, in the order of the network; `labels` likewise."""
     labels: tuple[str, ...]
     spacing_mm: tuple[float, float, float]
+    """Voxel size (x, y, z) that the network works at."""
     space: str
     labels_from: str
-    scores: tuple[LabelScores, ...] = ()
+    """Who answers for the labels."""
+    scores: Mapping[str, Mapping[str, MeasureSummary]] = field(default_factory=dict)
+    """Label, and ``all labels`` -> measure -> its scores over the test people; empty: none are known."""
     score_notes: tuple[str, ...] = ()
+    """What must be said with the scores, or in their place."""
     demographics: tuple[str, ...] = ()
+    """Lines about ages and sex; empty where not asked for."""
     parents: tuple[Parent, ...] = ()
+    """Models that it was trained from, the nearest first; empty: from scratch."""
     about: str = ""
+    """Markdown of those who share it: which data, for whom, where it ends."""
     leakage: str = ""
+    """What is known of people whom both it and its parents were given."""
     fingerprints: int = 0
+    """How many images it can be asked for."""
     label_kinds: str = ""
+    """How many of those trained on were corrected, drawn, ...; empty: not known."""
     pairs: tuple[str, ...] = ()
+    """How its pairs were grouped, stored and turned."""
     storage: Mapping[str, str] = field(default_factory=dict)
+    """Side -> axes of the images that it was trained on; empty: not known."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -245,7 +204,10 @@ def _scores(model: SharedModel) -> list[str]:
     notes = [line for note in model.score_notes for line in ("", f"{_inline(note)[:1].upper()}{_inline(note)[1:]}.")]
     if not model.scores:
         return notes[1:] or ["Not stated: no test of exactly these weights is known."]
-    rows = (f"| {_inline(one.label)} | {one.dice} | {one.hd95_mm} |" for one in model.scores)
+    rows = (
+        f"| {_inline(name)} | {_score(measures['dice'])} | {_score(measures['hd95_mm'])} |"
+        for name, measures in model.scores.items()
+    )
     return [
         "Means over the held-out test people and sides whose label was corrected, drawn or imported, with 95 % "
         "intervals (bootstrap by person).",
@@ -257,6 +219,14 @@ def _scores(model: SharedModel) -> list[str]:
     ]
 
 
+def _score(measure: MeasureSummary) -> str:
+    """The mean with its 95 % interval, where there is one."""
+    if measure.mean is None:
+        return "n/a"
+    interval = measure.interval_95
+    return f"{measure.mean:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
 def _parents(model: SharedModel) -> list[str]:
     if not model.parents:
         return ["Trained from scratch, from no other model."]
@@ -266,10 +236,11 @@ def _parents(model: SharedModel) -> list[str]:
 
 
 def _parent_line(parent: Parent) -> str:
-    people = "on a number of people that is not known" if parent.people is None else f"on {people_text(parent.people)}"
+    trained = (parent.people or {}).get("train")
+    people = "on a number of people that is not known" if trained is None else f"on {people_text(trained)}"
     what = f" for {_listed(parent.labels)}" if parent.labels else ""
     images = f" in {_listed(parent.channels)}" if parent.channels else ""
-    return f"{_inline(parent.name)}, licence: {_inline(parent.licence or NOT_KNOWN)}; trained {people}{what}{images}"
+    return f"{_inline(parent.name)}, licence: {_inline(parent.license or NOT_KNOWN)}; trained {people}{what}{images}"
 
 
 def _listed(names: Iterable[str]) -> str:

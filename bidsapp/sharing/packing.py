@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -19,16 +18,14 @@ from bidsapp.sharing.privacy import known_secrets, scan_archive
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A packed model, and what it holds that must not leave, with the places."""
+def pack_model(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) -> tuple[Path, tuple[str, ...]]:
+    """Pack the model in `folder` and search it; one that must not leave lies where nobody takes it for an export.
 
-    archive: Path
-    leaks: tuple[str, ...]
-
-
-def pack_model(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) -> Packed:
-    """Pack the model in `folder` and search it; with a finding it lies where nobody takes it for an export."""
+    Returns
+    -------
+    tuple of Path and tuple of str
+        The archive, and what it holds that must not leave, each with its place.
+    """
     staged = layout.staged_export(iteration)
     zip_model(folder, staged)
     leaks = tuple(str(leak) for leak in scan_archive(staged, known_secrets(layout, state)))
@@ -37,7 +34,7 @@ def pack_model(layout: ModelLayout, state: ModelState, folder: Path, iteration: 
     date = datetime.now().strftime("%Y-%m-%d")
     archive = layout.refused_export(iteration, date) if leaks else layout.exported_model(iteration)
     copy_file(staged, archive)
-    return Packed(archive, leaks)
+    return archive, leaks
 
 
 def public_facts(layout: ModelLayout, state: ModelState, iteration: int) -> dict[str, object]:

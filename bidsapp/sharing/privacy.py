@@ -74,19 +74,13 @@ FORMAT_WORDS = frozenset(_FORMAT_TEXT.split())
 
 @dataclass(frozen=True)
 class Leak:
-    """One thing that must not leave.
-
-    Attributes
-    ----------
-    place
-        File (inside which file), and the field where there are fields.
-    text
-        What was found there, cut where it is long.
-    """
+    """One thing that must not leave."""
 
     place: str
+    """File (inside which file), and the field where there are fields."""
     kind: LeakKind
     text: str
+    """What was found there, cut where it is long."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.kind} {self.text!r}"
@@ -94,28 +88,22 @@ class Leak:
 
 @dataclass(frozen=True)
 class KnownSecrets:
-    """What is known of this place.
-
-    Attributes
-    ----------
-    people
-        Ids of people and names of their pairs, with or without ``sub-``.
-    paths
-        Folders of this machine, as text.
-    """
+    """What is known of the people of a model and of this machine."""
 
     people: frozenset[str] = frozenset()
+    """Ids of people and names of their pairs, with or without ``sub-``."""
     hosts: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
     paths: frozenset[str] = frozenset()
+    """Folders of this machine, as text."""
 
     def without(self, words: Iterable[str]) -> KnownSecrets:
-        """The same but for hosts and users that are told on purpose, as authors are."""
-        told = {word.casefold() for word in words}
+        """The same but for hosts and users that are published on purpose, as authors are."""
+        public = {word.casefold() for word in words}
         return replace(
             self,
-            hosts=frozenset(host for host in self.hosts if host.casefold() not in told),
-            users=frozenset(user for user in self.users if user.casefold() not in told),
+            hosts=frozenset(host for host in self.hosts if host.casefold() not in public),
+            users=frozenset(user for user in self.users if user.casefold() not in public),
         )
 
 

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Annotated, get_args
+
+from pydantic import BaseModel, BeforeValidator
 
 from bidsapp.bids.people import shorten_list
 from bidsapp.errors import BadDataError, NoInputError, UsageError
@@ -19,14 +21,15 @@ from bidsapp.evaluation.scores import MeasureSummary
 from bidsapp.exchange.archives import MAX_MEMBER_BYTES, open_archive
 from bidsapp.exchange.export import write_zip
 from bidsapp.exchange.loading import MANIFEST, LoadedModel, load_model
-from bidsapp.files import check_values, create_bytes_once, parse_json, read_json
+from bidsapp.exchange.plans import Json
+from bidsapp.files import check_values, create_bytes_once, parse_json, read_json, typed_json
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.fingerprints import FINGERPRINTS, fingerprints_of_training, read_fingerprints
 from bidsapp.model_dir.state import SCRATCH, ModelState, read_state
 from bidsapp.models.licences import Parent, check_licence, check_parents
 from bidsapp.pairs.origins import say_kinds
 from bidsapp.records import LabelKind
-from bidsapp.sharing.model_card import LabelScores, Score, SharedModel, citation, model_card
+from bidsapp.sharing.model_card import SharedModel, citation, model_card
 from bidsapp.sharing.privacy import known_secrets, scan_for_leaks
 from bidsapp.tsv import read_tsv
 
@@ -34,52 +37,51 @@ log = logging.getLogger(__name__)
 
 CARD, CITATION = "MODEL_CARD.md", "CITATION.cff"
 EXPORT_AGAIN = "Export it with the group level, --iterations 0."
-FEWEST_PEOPLE = 5  # ages of fewer say too much of each
-_PARENT = {
-    "name": str,
-    "license": str | None,
-    "people": dict[str, int] | None,
-    "labels": list[str] | None,
-    "channels": list[str] | None,
-}
-_MANIFEST = {
-    "hippotune": str,
-    "nnunetv2": str,
-    "iterations": int | None,
-    "people": dict[str, int],
-    "space": str,
-    "labels_from": dict[str, Any],
-    "label_kinds": dict[str, dict[str, int]],
-    "leakage": str,
-    "pairs": list[str],
-    "storage": dict[str, str],
-    "parents": list[dict[str, Any]],
-}
-"""What the card reads of hippotune.json; older versions said less, and there may be more."""
 _SUMMARY = {
     "labels": dict[str, dict[str, MeasureSummary]],
     "all_labels": dict[str, MeasureSummary],
     "too_few": bool,
     "notes": list[str],
 }
-"""The same of summary.json."""
+"""What the card reads of summary.json."""
+FEWEST_PEOPLE = 5  # ages of fewer say too much of each
+
+
+def _statement(labels_from: object) -> object:
+    if not isinstance(labels_from, dict):
+        raise ValueError(f"is {ascii(labels_from)[:80]}, not an object")
+    return labels_from.get("statement", "how the labels came is not known")
+
+
+class Manifest(BaseModel):
+    """What the card reads of hippotune.json; older versions said less, and there may be more."""
+
+    hippotune: str
+    nnunetv2: str
+    iterations: int | None = None
+    people: dict[str, int] = {}
+    """Part of the split -> number of people."""
+    space: str = "network space"
+    labels_from: Annotated[str, BeforeValidator(_statement)] = "how the labels came is not known"
+    label_kinds: dict[str, dict[str, int]] = {}
+    """Part of the split -> kind of label -> how many; empty in exports of older versions."""
+    leakage: str = ""
+    pairs: list[str] = []
+    storage: dict[str, str] = {}
+    parents: tuple[Parent, ...] = ()
 
 
 @dataclass(frozen=True)
-class Packed:
-    """An export as files in memory.
-
-    Attributes
-    ----------
-    dataset
-        The one folder at the top.
-    files
-        Name below `dataset` -> content, without the manifest.
-    """
+class Export:
+    """One of our exports, in memory."""
 
     dataset: str
-    manifest: dict[str, Any]
+    """The one folder at the top."""
+    manifest: Json
+    """hippotune.json as it is: what it says beyond `stated` is passed on."""
+    stated: Manifest
     files: dict[str, bytes]
+    """Name below `dataset` -> content, without the manifest."""
 
 
 def export_model(
@@ -136,20 +138,20 @@ def export_model(
     if not layout.current_export.is_file():
         raise NoInputError(f"{layout.current_export} does not exist", "Train and export with the group level first.")
     loaded = load_model(layout.current_export)  # verifies every file
-    packed, state = read_export(layout.current_export), read_state(layout)
-    parents = _parents(packed.manifest, state)
+    export, state = read_export(layout.current_export), read_state(layout)
+    parents = _parents(export.stated, state)
     check_parents(licence, parents)
     for parent in parents:
-        if parent.licence is None:
+        if parent.license is None:
             log.warning("%s, from which this model was trained, states no licence: ask its owner first", parent.name)
     demographics = _demographics(participants, state) if include_demographics and participants else ()
     if with_fingerprints:
-        packed.manifest[FINGERPRINTS] = _fingerprints(layout, state)
+        export.manifest[FINGERPRINTS] = _fingerprints(layout, state)
     model = _describe(
-        packed, loaded, layout, state, licence=licence, title=title, authors=tuple(authors), parents=parents,
+        export, loaded, layout, state, licence=licence, title=title, authors=tuple(authors), parents=parents,
         demographics=demographics, about=about,
     )  # fmt: skip
-    files = _files(packed, model)
+    files = _files(export, model)
     _refuse_leaks(files, layout, state, destination, model.authors)
     _write(files, destination)
     return destination
@@ -161,7 +163,7 @@ def _fingerprints(layout: ModelLayout, state: ModelState | None) -> dict[str, ob
     return fingerprints_of_training(state)
 
 
-def read_export(archive: Path) -> Packed:
+def read_export(archive: Path) -> Export:
     """The files of one of our exports.
 
     Raises
@@ -179,36 +181,34 @@ def read_export(archive: Path) -> Packed:
     except (KeyError, BadDataError) as error:
         raise BadDataError(f"{archive} is no export of HippoTune", EXPORT_AGAIN) from error
     try:
-        check_values(manifest, _MANIFEST, needed=("hippotune", "nnunetv2"))
-        check_values(manifest.get("labels_from", {}), {"statement": str})
-        for parent in manifest.get("parents", ()):
-            check_values(parent, _PARENT, needed=("name",))
+        stated = typed_json(Manifest, manifest, more=True)
     except ValueError as error:
         raise BadDataError(f"{name} in {archive} cannot be used: {error}", EXPORT_AGAIN) from error
     inside = {name.removeprefix(f"{dataset}/"): one for name, one in content.items()}
     del inside[MANIFEST]
-    return Packed(dataset, manifest, inside)
+    return Export(dataset, manifest, stated, inside)
 
 
-def _files(packed: Packed, model: SharedModel) -> dict[str, bytes]:
+def _files(export: Export, model: SharedModel) -> dict[str, bytes]:
     """Name in the archive -> content, the manifest included."""
-    files = packed.files | {CARD: model_card(model).encode(), CITATION: citation(model).encode()}
-    manifest = packed.manifest | {
+    files = export.files | {CARD: model_card(model).encode(), CITATION: citation(model).encode()}
+    manifest = export.manifest | {
         "license": model.licence,
         "title": model.title,
         "authors": list(model.authors),
-        "parents": packed.manifest.get("parents") or [_stated(parent) for parent in model.parents],
+        "parents": export.manifest.get("parents")
+        or [{"name": parent.name, "license": parent.license} for parent in model.parents],
     }
     manifest["sha256"] = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     files[MANIFEST] = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
-    return {f"{packed.dataset}/{name}": files[name] for name in sorted(files)}
+    return {f"{export.dataset}/{name}": files[name] for name in sorted(files)}
 
 
 def _refuse_leaks(
     files: Mapping[str, bytes], layout: ModelLayout, state: ModelState | None, destination: Path, authors: Iterable[str]
 ) -> None:
-    told = [word for author in authors for word in (author, *author.replace(",", " ").split())]
-    known = known_secrets(layout, state).without(told)
+    public = [word for author in authors for word in (author, *author.replace(",", " ").split())]
+    known = known_secrets(layout, state).without(public)
     leaks = [*scan_for_leaks(files, known), *scan_for_leaks({destination.name: b""}, known)]
     if leaks:
         raise BadDataError(
@@ -225,31 +225,15 @@ def _write(files: Mapping[str, bytes], destination: Path) -> None:
         raise UsageError(f"{destination} exists", "Name a new file; nothing that may be published is overwritten.")
 
 
-def _parents(manifest: Mapping[str, Any], state: ModelState | None) -> tuple[Parent, ...]:
+def _parents(stated: Manifest, state: ModelState | None) -> tuple[Parent, ...]:
     """What the export says of the models that it was trained from, else what state.json says."""
-    listed = manifest.get("parents", [])
-    if listed:
-        return tuple(_parent(one) for one in listed)
-    if state is not None and state.base != SCRATCH:
+    if not stated.parents and state is not None and state.base != SCRATCH:
         return (Parent(f"a model with the digest {state.base}"),)
-    return ()
-
-
-def _stated(parent: Parent) -> dict[str, str | None]:
-    return {"name": parent.name, "license": parent.licence}
-
-
-def _parent(facts: Mapping[str, Any]) -> Parent:
-    people = facts.get("people")
-    trained = people.get("train") if isinstance(people, dict) else None
-    labels, channels = (tuple(map(str, facts.get(key) or ())) for key in ("labels", "channels"))
-    return Parent(
-        str(facts["name"]), facts.get("license"), trained if isinstance(trained, int) else None, labels, channels
-    )
+    return stated.parents
 
 
 def _describe(
-    packed: Packed,
+    export: Export,
     loaded: LoadedModel,
     layout: ModelLayout,
     state: ModelState | None,
@@ -261,31 +245,32 @@ def _describe(
     demographics: tuple[str, ...],
     about: str,
 ) -> SharedModel:
-    manifest = packed.manifest
-    scores, notes = _scores(layout, state, manifest)
+    stated = export.stated
+    scores, notes = _scores(layout, state, stated)
+    known = read_fingerprints(export.manifest, loaded.source)
     return SharedModel(
         title=title or f"{loaded.name}: hippocampus on {', '.join(loaded.channels)}",
-        dataset=packed.dataset,
+        dataset=export.dataset,
         licence=licence,
         authors=authors,
-        people=manifest.get("people", {}),
-        iterations=manifest.get("iterations"),
+        people=stated.people,
+        iterations=stated.iterations,
         channels=loaded.channels,
         labels=tuple(name for _, name in sorted(loaded.labels.items())),
         spacing_mm=_spacing_mm(loaded),
-        space=manifest.get("space", "network space"),
-        labels_from=manifest.get("labels_from", {}).get("statement", "how the labels came is not known"),
+        space=stated.space,
+        labels_from=stated.labels_from,
         scores=scores,
         score_notes=notes,
-        label_kinds=_label_kinds(manifest),
+        label_kinds=_label_kinds(stated),
         demographics=demographics,
         parents=parents,
         about=about,
-        leakage=str(manifest.get("leakage", "")),
-        fingerprints=len(known.parts) if (known := read_fingerprints(manifest, loaded.source)) else 0,
-        pairs=tuple(map(str, manifest.get("pairs", ()))),
-        storage={str(side): str(axes) for side, axes in manifest.get("storage", {}).items()},
-        versions={"HippoTune": manifest["hippotune"], "nnunetv2": manifest["nnunetv2"]},
+        leakage=stated.leakage,
+        fingerprints=len(known.parts) if known else 0,
+        pairs=tuple(stated.pairs),
+        storage=stated.storage,
+        versions={"HippoTune": stated.hippotune, "nnunetv2": stated.nnunetv2},
     )
 
 
@@ -296,40 +281,35 @@ def _spacing_mm(loaded: LoadedModel) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _label_kinds(manifest: Mapping[str, Any]) -> str:
+def _label_kinds(stated: Manifest) -> str:
     """How the labels to train on came about, in words; empty for exports of older versions."""
-    counts = manifest.get("label_kinds", {}).get("train", {})
-    return say_kinds({kind: counts[kind] for kind in get_args(LabelKind) if isinstance(counts.get(kind), int)})
+    counts = stated.label_kinds.get("train", {})
+    return say_kinds({kind: counts[kind] for kind in get_args(LabelKind) if kind in counts})
 
 
 def _scores(
-    layout: ModelLayout, state: ModelState | None, manifest: Mapping[str, Any]
-) -> tuple[tuple[LabelScores, ...], tuple[str, ...]]:
-    """The test of exactly these weights, and what must be said with it.
+    layout: ModelLayout, state: ModelState | None, stated: Manifest
+) -> tuple[dict[str, dict[str, MeasureSummary]], tuple[str, ...]]:
+    """The test of exactly these weights, by label and over all, and what must be said with it.
 
     Nothing where the model was trained or tested again since, and no numbers of too few people.
     """
     current = state.current if state is not None else None
-    of_these = current is not None and (current.stage, current.target) == ("exported", manifest.get("iterations"))
+    of_these = current is not None and (current.stage, current.target) == ("exported", stated.iterations)
     if not of_these or not layout.summary.is_file():
         log.warning("the card states no scores: %s holds none of exactly this export", layout.test)
-        return (), ()
+        return {}, ()
     summary = read_json(layout.summary)
     try:
         check_values(summary, _SUMMARY, needed=("labels", "all_labels"))
-        notes = tuple(summary.get("notes", ()))
-        if summary.get("too_few"):
-            return (), notes
-        measured = [*summary["labels"].items(), ("all labels", summary["all_labels"])]
-        scores = tuple(LabelScores(name, *(_score(of[key]) for key in ("dice", "hd95_mm"))) for name, of in measured)
-        return scores, notes
+        measured = {**summary["labels"], "all labels": summary["all_labels"]}
+        scores: dict[str, dict[str, MeasureSummary]] = {
+            name: {key: typed_json(MeasureSummary, measures[key], name=f"{name}.{key}") for key in ("dice", "hd95_mm")}
+            for name, measures in measured.items()
+        }
     except (KeyError, ValueError) as error:
         raise BadDataError(f"{layout.summary} cannot be used: {error}", "Test again with --iterations 0.") from error
-
-
-def _score(measure: Mapping[str, Any]) -> Score:
-    interval = measure["interval_95"]
-    return Score(measure["mean"], (interval[0], interval[1]) if interval else None)
+    return {} if summary.get("too_few") else scores, tuple(summary.get("notes", ()))
 
 
 def _demographics(table: Path, state: ModelState | None) -> tuple[str, ...]:

@@ -386,7 +386,7 @@ def change_manifest(layout: ModelLayout, changed: Json) -> None:
         ({"people": "many"}, "people is 'many'"),
         ({"people": {"train": None}}, "people.train is None"),
         ({"labels_from": 3}, "labels_from is 3"),
-        ({"labels_from": {"statement": []}}, "statement is []"),
+        ({"labels_from": {"statement": []}}, "labels_from is []"),
         ({"label_kinds": {"train": []}}, "label_kinds.train is []"),
         ({"pairs": True}, "pairs is True"),
         ({"storage": 1.5}, "storage is 1.5"),
