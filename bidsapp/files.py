@@ -443,7 +443,7 @@ def _in_words(error: ValidationError, name: str) -> str:
     place = printable(".".join(map(str, (*filter(None, [name]), *first["loc"]))))[:200] or "it"
     if first["type"] == "missing":
         return f"{place} is missing"
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place} is not known"
     if first["type"] == "value_error":  # a check of ours says what is wrong
         return f"{place} {first['ctx']['error']}"

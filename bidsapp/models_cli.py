@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 _EPILOG = """\
 examples
-  hippotune-models list                       the models that have a name, and where each stands
-  hippotune-models show neonateT2w_v2         what is known of one
-  hippotune-models fetch NAME                 bring it here; nothing else in HippoTune touches the network
-  hippotune-models check models/ours.zip      would it load, and what is in it? nothing in it is run
+  hippotune-models list                       the models in the registries, and which are here
+  hippotune-models show neonateT2w_v2         what the registries say of one
+  hippotune-models fetch NAME                 download it; nothing else in HippoTune touches the network
+  hippotune-models check models/ours.zip      does it load, and what is in it? nothing in it is run
   hippotune-models export models/ours ours.zip --license CC-BY-4.0
                                               the archive to publish, with a model card
   hippotune-models contains models/ours sub-01 scans/sub-02_T1w.nii.gz
-                                              did the training know this person, this image? in which part?
+                                              was this person, this image in the training? in which part?
   hippotune-models contains default scans/sub-02_T1w.nii.gz
                                               an export with fingerprints knows images, but no ids
   hippotune-models convert-v1 OLD.tar NEW.zip make a model of nnU-Net v1 one of v2
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = Parser(
         prog="hippotune-models",
-        description="Models by name: which there are, where they are, and whether a file is one.",
+        description="Models by name: list them, download them, check them, publish your own.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -105,7 +105,7 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, metavar="DIR", help="the folder to put it in (default: --models-dir)")
     add_flag(
         parser, "--accept-unverified", action="store_true",
-        help="take a file although nobody stated its checksum; what came is noted beside it",
+        help="take a file whose checksum is not known; the sha256 of what was fetched is written beside it",
     )  # fmt: skip
 
 
@@ -231,12 +231,14 @@ def _contains(arguments: argparse.Namespace, places: ModelPlaces) -> None:
             log.info("%s: %s", what, not_there)
     if any(map(is_image, unknown)):
         also = "" if isinstance(known, Fingerprints) else ", ask for its person too"
-        log.info("images are told by their voxels: a scan that was resampled in another way is not recognised%s", also)
+        log.info(
+            "images are compared by their voxels: a scan that was resampled in another way is not recognised%s", also
+        )
     if (unknown or unasked) and known.unchecked:
         raise NoInputError(
             f"could not be checked: {', '.join(unknown + unasked)}; the training began with "
-            f"{', '.join(known.unchecked)}, and whom that knew is not known here",
-            "Ask the MODEL_DIR in which that was trained too.",
+            f"{', '.join(known.unchecked)}, and the people of that training are not known here",
+            "Ask the MODEL_DIR of that training too.",
         )
     if unasked:
         which = "an export" if isinstance(known, Fingerprints) else "the training began with an export, which"
@@ -256,14 +258,14 @@ def _path_of(model: str, places: ModelPlaces) -> Path:
 
 def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
     from bidsapp.models.registry import load_registry
-    from bidsapp.models.shelf import names, state
+    from bidsapp.models.shelf import availability, names
 
     registry = load_registry(places)
-    rows = [("NAME", "CHANNELS", "STANDS", "LICENCE", "TITLE")]
+    rows = [("NAME", "CHANNELS", "STATUS", "LICENCE", "TITLE")]
     for name in names(registry, places):
         entry = registry.get(name)
         known = (entry.modality, entry.licence, entry.title) if entry else ("?", "?", "not in a registry")
-        rows.append((name, known[0], state(name, entry, places), *known[1:]))
+        rows.append((name, known[0], availability(name, entry, places), *known[1:]))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         log.info("  ".join([*(word.ljust(width) for word, width in zip(row[:4], widths, strict=True)), row[4]]))
@@ -276,10 +278,10 @@ def _list(_arguments: argparse.Namespace, places: ModelPlaces) -> None:
 
 def _show(arguments: argparse.Namespace, places: ModelPlaces) -> None:
     from bidsapp.models.registry import load_registry
-    from bidsapp.models.shelf import how_to_fetch, read_record, state
+    from bidsapp.models.shelf import availability, how_to_fetch, read_record
 
     entry = _entry(arguments.name, load_registry(places), places)
-    stands = state(entry.name, entry, places)
+    here = availability(entry.name, entry, places)
     facts = {
         "name": entry.name,
         "title": entry.title,
@@ -294,7 +296,7 @@ def _show(arguments: argparse.Namespace, places: ModelPlaces) -> None:
         "verified": "yes, by those who wrote the list" if entry.verified else "not verified here",
         "note": entry.note,
         "listed in": str(entry.listed_in),
-        "stands": stands,
+        "status": here,
     }
     record = read_record(entry.name, places)
     if record and not entry.path:
@@ -302,7 +304,7 @@ def _show(arguments: argparse.Namespace, places: ModelPlaces) -> None:
     for title, value in facts.items():
         if value:
             log.info("%-13s %s", title, value)
-    if stands in ("not fetched", "get it by hand"):
+    if here in ("not fetched", "get it by hand"):
         log.info("%-13s %s", "to get it", how_to_fetch(entry, places))
 
 
@@ -356,16 +358,18 @@ def _entry(name: str, registry: Registry, places: ModelPlaces) -> RegistryEntry:
         return registry[name]
     file = find_file(name, places)
     if file:
-        raise NoInputError(f"no registry says anything of {name}", f"Look at it with: hippotune-models check {file}")
-    raise UsageError(f"no model is called {name}", f"Choose one: {', '.join(registry)}.")
+        raise NoInputError(f"{name} is in no registry", f"Look at it with: hippotune-models check {file}")
+    raise UsageError(f"no model has the name {name}", f"Choose one: {', '.join(registry)}.")
 
 
 COMMANDS = {
-    "list": Command("the models that have a name, and where each stands", _add_nothing, _list),
-    "show": Command("what is known of one model", _add_name, _show),
-    "fetch": Command("bring a model here", _add_fetch, _fetch),
+    "list": Command("the models in the registries, and which are here", _add_nothing, _list),
+    "show": Command("what the registries say of one model", _add_name, _show),
+    "fetch": Command("download a model to the models folder", _add_fetch, _fetch),
     "check": Command("whether a file or folder is a model that loads here, and what is in it", _add_file, _check),
-    "contains": Command("whether a model's training knew a person or an image, and where", _add_contains, _contains),
+    "contains": Command(
+        "whether a person or an image was in a model's training, and in which part", _add_contains, _contains
+    ),
     "export": Command(
         "make the archive to publish: licence, card, citation, searched for people", _add_export, _export
     ),

@@ -1,4 +1,4 @@
-"""nnU-Net finds its folders and its number of workers in the environment: ours for the time of a run."""
+"""nnU-Net reads its folders and its number of workers from the environment: ours for the time of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bidsapp.machine import usable_cores
 
 @contextlib.contextmanager
 def nnunet_environment(layout: ModelLayout) -> Iterator[None]:
-    """Point nnU-Net at `layout`; the user's own nnUNet_* variables are put aside and restored afterwards."""
+    """Point nnU-Net at `layout`; the user's own nnUNet_* variables are removed before and restored afterwards."""
     users = {name: value for name, value in os.environ.items() if name.lower().startswith("nnunet_")}
     ours = {
         "nnUNet_raw": str(layout.nnunet_raw),

@@ -1,6 +1,7 @@
 """The one predictor: for first passes, for test people and for new people alike.
 
-It gives what `nnUNetv2_predict` gives, voxel for voxel, in one process and with the model loaded once.
+It gives what `nnUNetv2_predict` gives, voxel for voxel, in one process and with the model loaded once: nnU-Net's own
+preprocessor, sliding window and export run here, without the processes and files that its command line puts between.
 """
 
 from __future__ import annotations
@@ -53,12 +54,15 @@ class Predictor:
 
     Parameters
     ----------
-    model
-        See `bidsapp.exchange.loading`.
     tta
-        Average over the mirrored axes that the model was trained with, if any.
+        Average over the mirrored axes that the model was trained with, if any (test-time augmentation).
     cores
         Threads of the network on a CPU; None: what the process may use.
+
+    Raises
+    ------
+    BadDataError
+        When the weights do not fit the network of the plans.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Predictor:
         self._label_manager = self._plans.get_label_manager(model.dataset_json)
         self.channels = determine_num_input_channels(self._plans, self._configuration, model.dataset_json)
         self._preprocessor = self._configuration.preprocessor_class(verbose=False)
-        self._turned = model.reader == TURNS_TO_RAS
+        self._reversed_x = model.reader == TURNS_TO_RAS
         with prints_to_log():
             network = nnUNetTrainer.build_network_architecture(
                 self._plans,
@@ -93,7 +97,7 @@ class Predictor:
                 network.to(device),
                 self._plans,
                 self._configuration,
-                list(model.weights),
+                list(model.weights),  # of all folds: nnU-Net averages their logits
                 model.dataset_json,
                 nnUNetTrainer.__name__,
                 model.mirroring_axes,
@@ -119,9 +123,9 @@ class Predictor:
     def predict_array(self, images: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         """Segment images (channels, x, y, z) with voxels of `spacing_mm` (x, y, z).
 
-        Network space: x runs from lateral to medial on both sides (LAS in the right hemisphere), as crops lie in
-        their files. A network whose reader turns voxels to RAS is given them, and gives them back, the other way
-        round.
+        Network space: x runs from lateral to medial on both sides (LAS in the right hemisphere), as in the files of
+        crops. A network whose reader turns voxels to RAS saw x the other way round in training: its images are
+        reversed along x, and its labels are reversed back.
 
         Returns
         -------
@@ -129,7 +133,7 @@ class Predictor:
             Label values (x, y, z).
         """
         properties = {"spacing": [float(edge) for edge in spacing_mm[::-1]]}
-        x = slice(None, None, -1) if self._turned else slice(None)
+        x = slice(None, None, -1) if self._reversed_x else slice(None)
         return self._predict(images[:, x].transpose(0, 3, 2, 1), properties).transpose(2, 1, 0)[x]
 
     def _predict(self, data: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
@@ -138,7 +142,7 @@ class Predictor:
         from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
         threads = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._threads)  # of the whole process, so it is set back
         try:
             with prints_to_log(), torch.no_grad():
                 prepared, _, properties = self._preprocessor.run_case_npy(

@@ -17,10 +17,9 @@ from typing import IO, Any
 import torch
 
 from bidsapp import __version__
+from bidsapp.exchange.weights import Weights
 from bidsapp.files import read_json, replace_atomically, write_json
 from bidsapp.nnunet_names import EXPORTED_TRAINER, NNUNET_CONFIGURATION, NNUNET_PLANS
-
-Weights = dict[str, torch.Tensor]
 
 FIRST_DATASET_ID, DATASET_IDS = 500, 400
 SHARED_DATASET_KEYS = ("channel_names", "labels", "numTraining", "file_ending", "overwrite_image_reader_writer")

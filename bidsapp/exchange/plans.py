@@ -129,7 +129,7 @@ NETWORKS = {
 class _Record(BaseModel):
     """What is not named in a record is left behind, unless the record says otherwise."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(extra="ignore")
 
 
 class _ResamplingArguments(TypedDict, total=False):

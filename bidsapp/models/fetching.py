@@ -1,4 +1,4 @@
-"""Bringing a model here: the only module of HippoTune that touches the network."""
+"""Fetch a model: the only module of HippoTune that touches the network."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import urllib3
 from pooch import HTTPDownloader
 
 from bidsapp import __version__
+from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, CannotWriteError, NoInputError, UsageError
 from bidsapp.exchange.archives import MAX_TOTAL_BYTES, MIB
 from bidsapp.files import replace_atomically, sweep_unfinished, write_json
@@ -32,7 +33,6 @@ from bidsapp.models.shelf import (
     find_file,
     locate_model,
     read_record,
-    sha256_of,
 )
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,14 @@ SECONDS_WITHOUT_A_BYTE = 60.0
 
 
 def fetch_model(entry: RegistryEntry, places: ModelPlaces, *, accept_unverified: bool = False) -> Path:
-    """Bring the model's file to the models folder, check it, note where it came from; a good one is not fetched again.
+    """Fetch the model's file to the models folder, check it, and write beside it where it came from.
+
+    A good file that is there already is not fetched again.
 
     Parameters
     ----------
     accept_unverified
-        Take a file whose checksum nobody stated.
+        Take a file for which no checksum is known.
 
     Returns
     -------
@@ -58,9 +60,9 @@ def fetch_model(entry: RegistryEntry, places: ModelPlaces, *, accept_unverified:
     NoInputError
         When its address is not known, or it cannot be reached, or the connection is cut.
     UsageError
-        When nobody stated a checksum and `accept_unverified` was not given.
+        When no checksum is known and `accept_unverified` was not given.
     BadDataError
-        When what came, or what lies there, is not the model.
+        When what was fetched, or a file that is there already, is not the model.
     CannotWriteError
         When the models folder cannot be written.
     """
@@ -78,8 +80,8 @@ def fetch_model(entry: RegistryEntry, places: ModelPlaces, *, accept_unverified:
         )
     if entry.sha256 is None and not accept_unverified:
         raise UsageError(
-            f"nobody stated a checksum for {entry.name}: whether {entry.url} still gives what its authors put there "
-            "cannot be told",
+            f"no checksum is known for {entry.name}: nobody can tell whether {entry.url} still gives what its authors "
+            "put there",
             f"If you trust it: {fetch_line(entry, places)}",
         )
     if there:
@@ -94,10 +96,10 @@ def _is_good(there: Path, entry: RegistryEntry, places: ModelPlaces) -> bool:
     """Whether it is the model; False where it may be replaced."""
     record = read_record(entry.name, places)
     expected = entry.sha256 or (record.sha256 if record else None)
-    if there.is_file() and expected and sha256_of(there) == expected:
+    if there.is_file() and expected and file_sha256(there) == expected:
         return True
     if entry.sha256 is None or not there.is_file():
-        raise BadDataError(f"{there} is there, and nobody noted what it is", "Move it away, or use it as it is.")
+        raise BadDataError(f"{there} is there, and no checksum says what it is", "Move it away, or use it as it is.")
     return False
 
 
@@ -111,7 +113,7 @@ def _suffix(url: str) -> str:
 
 
 def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces) -> None:
-    """Let pooch bring the file; `pooch.retrieve` would leave it unsynced and readable for its owner alone."""
+    """Let pooch fetch the file; `pooch.retrieve` would leave it unsynced and readable for its owner alone."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file, _explain_network(url, entry, places):
@@ -121,8 +123,8 @@ def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces)
                 f"{url} gave a file whose sha256 is {digest}, the registry says {entry.sha256}; nothing was kept",
                 "Try again; if it stays so, ask those who wrote the registry entry, and do not use the file.",
             )
-        noted = FetchRecord(url, digest, datetime.now(UTC).isoformat(timespec="seconds"), entry.sha256 is not None)
-        write_json(places.fetch_record(entry.name), {"name": entry.name, **asdict(noted)})
+        record = FetchRecord(url, digest, datetime.now(UTC).isoformat(timespec="seconds"), entry.sha256 is not None)
+        write_json(places.fetch_record(entry.name), {"name": entry.name, **asdict(record)})
         log.info("sha256 %s (%s)", digest, "as the registry says" if entry.sha256 else "noted, not verified")
 
     sweep_unfinished(target.parent, alone=False, below=False)
@@ -134,30 +136,30 @@ def _download(entry: RegistryEntry, url: str, target: Path, places: ModelPlaces)
 
 
 def _transfer(url: str, file: IO[bytes]) -> str:
-    """Write what comes; returns its sha256."""
-    guarded = _Guarded(file, url)
-    bring = HTTPDownloader(
+    """Write what the server gives; returns its sha256."""
+    limited = _LimitedFile(file, url)
+    download = HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=MIB,
         timeout=SECONDS_WITHOUT_A_BYTE,
         headers={"User-Agent": f"hippotune/{__version__}", "Accept-Encoding": "identity"},
         hooks={"response": check_answer},
     )
-    bring(url, guarded, None)
-    if guarded.size == 0:
+    download(url, limited, None)
+    if limited.size == 0:
         raise BadDataError(f"{url} gave an empty file", "Look at the address in the registry.")
-    return guarded.sha256.hexdigest()
+    return limited.sha256.hexdigest()
 
 
-class _NotGivenError(Exception):
-    """What a server says instead of giving the file."""
+class _RefusedError(Exception):
+    """A server answers with an error instead of the file."""
 
     def __init__(self, code: int, reason: str) -> None:
         self.code, self.reason = code, reason
 
 
-class _Guarded:
-    """A file that takes no more than a model may have, and the fingerprint of what it takes."""
+class _LimitedFile:
+    """A file that takes no more bytes than a model may have, and the fingerprint of what was written."""
 
     def __init__(self, file: IO[bytes], url: str) -> None:
         self.size, self.sha256 = 0, hashlib.sha256()
@@ -176,9 +178,9 @@ class _Guarded:
 
 
 def check_answer(response: requests.Response, **_how_it_was_asked: object) -> None:
-    """Look at what a server says before a byte is taken; called at every redirect too.
+    """Look at the answer of a server before a byte is taken; called at every redirect too.
 
-    From https nobody is led to an address that anyone on the way could answer for.
+    A redirect from https to http is refused: anyone on the way could answer for that address.
     """
     url, headers = response.url, response.headers
     if response.is_redirect:
@@ -190,7 +192,7 @@ def check_answer(response: requests.Response, **_how_it_was_asked: object) -> No
             )
         return
     if response.status_code != requests.codes.ok:
-        raise _NotGivenError(response.status_code, response.reason)
+        raise _RefusedError(response.status_code, response.reason)
     if headers.get("Content-Type", "").lower().startswith("text/html"):
         raise BadDataError(f"{url} gave a web page, not a model", "Is there a login page on the way? Open it once.")
     declared = headers.get("Content-Length", "")
@@ -206,10 +208,10 @@ def _too_large(url: str) -> BadDataError:
 
 @contextmanager
 def _explain_network(url: str, entry: RegistryEntry, places: ModelPlaces) -> Iterator[None]:
-    """Say which address failed and how; refusals of the disk pass."""
+    """Say which address failed and how; errors of the disk are left to the caller."""
     try:
         yield
-    except _NotGivenError as error:
+    except _RefusedError as error:
         raise NoInputError(
             f"{url} was not found or not given: the server says {error.code} {error.reason}",
             f"Look at the address in {entry.listed_in}." if error.code < 500 else "Try again later.",
@@ -221,7 +223,7 @@ def _explain_network(url: str, entry: RegistryEntry, places: ModelPlaces) -> Ite
 
 
 def _reason(error: BaseException) -> str:
-    """What was at the bottom of it: the layers above wrap it in their own words."""
+    """The first cause: requests and urllib3 wrap it in words of their own."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Models as they lie in the models folder: which are there, whether they are what was fetched, and what to do if not.
+"""The models folder: which models are in it, whether they are what was fetched, and what to do where they are not.
 
 Nothing here touches the network.
 """
@@ -10,11 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError, UsageError
-from bidsapp.files import expand_home, read_json
+from bidsapp.files import expand_home, read_json, typed_json
 from bidsapp.layout import ModelPlaces, OutputLayout
 from bidsapp.models.registry import NAME, Registry, RegistryEntry, load_registry
 
@@ -27,21 +26,16 @@ COMMAND = "hippotune-models"
 
 @dataclass(frozen=True)
 class FetchRecord:
-    """What was noted when a model came.
-
-    Attributes
-    ----------
-    verified
-        Whether the registry stated the same sha256.
-    """
+    """What is written beside a model when it is fetched."""
 
     url: str
     sha256: str
     date: str
     verified: bool
+    """Whether the registry stated the same sha256."""
 
 
-def model_path(said: str, places: ModelPlaces | None, output: OutputLayout, *, otherwise: str) -> Path:
+def model_path(given: str, places: ModelPlaces | None, output: OutputLayout, *, otherwise: str) -> Path:
     """The file or folder that ``--model`` means: a path that exists, else a name.
 
     Parameters
@@ -60,20 +54,20 @@ def model_path(said: str, places: ModelPlaces | None, output: OutputLayout, *, o
     BadDataError
         When the file is not what was fetched, or a registry is damaged.
     """
-    path = expand_home(said).absolute()
+    path = expand_home(given).absolute()
     if path.exists():
         return path
-    if places is None or not is_name(said):
+    if places is None or not is_name(given):
         raise NoInputError(
-            f"--model {said}: there is no such file or folder",
+            f"--model {given}: there is no such file or folder",
             f"Choose one: {model_choices(places, output, otherwise=otherwise)}.",
         )
-    if said not in names(load_registry(places), places):
+    if given not in names(load_registry(places), places):
         raise UsageError(
-            f"--model {said}: no model is called so, and there is no such file or folder",
+            f"--model {given}: no model has this name, and there is no such file or folder",
             f"Choose one: {model_choices(places, output, otherwise=otherwise)}.",
         )
-    return locate_model(said, places)
+    return locate_model(given, places)
 
 
 def model_choices(places: ModelPlaces | None, output: OutputLayout, *, otherwise: str) -> str:
@@ -84,7 +78,7 @@ def model_choices(places: ModelPlaces | None, output: OutputLayout, *, otherwise
 
 
 def locate_model(name: str, places: ModelPlaces) -> Path:
-    """The file or folder of a model that is called by its name; its sha256 is checked where one is known.
+    """The file or folder of the model of a name; its sha256 is checked where one is known.
 
     Raises
     ------
@@ -103,14 +97,14 @@ def locate_model(name: str, places: ModelPlaces) -> Path:
     if file is None:
         if entry is None:
             raise UsageError(
-                f"no model is called {name}", f"Choose one: {', '.join(names(registry, places)) or 'none'}."
+                f"no model has the name {name}", f"Choose one: {', '.join(names(registry, places)) or 'none'}."
             )
         raise NoInputError(f"the model {name} was not fetched to {places.models} yet", how_to_fetch(entry, places))
     record = read_record(name, places)
     expected = (entry.sha256 if entry else None) or (record.sha256 if record else None)
     if expected is None:
-        log.warning("nobody stated a checksum for %s; it is taken as it is", file)
-    elif file.is_file() and sha256_of(file) != expected:
+        log.warning("no checksum is known for %s; it is taken as it is", file)
+    elif file.is_file() and file_sha256(file) != expected:
         raise BadDataError(
             f"{file} is not the model {name}: its sha256 is another", "Move it away and fetch the model again."
         )
@@ -122,7 +116,7 @@ def _own(entry: RegistryEntry) -> Path:
     path = entry.path
     if path is None or not path.exists():
         raise NoInputError(f"{path}, which {entry.listed_in} names for {entry.name}, does not exist", "Mend the path.")
-    if entry.sha256 and path.is_file() and sha256_of(path) != entry.sha256:
+    if entry.sha256 and path.is_file() and file_sha256(path) != entry.sha256:
         raise BadDataError(
             f"{path} is not the model {entry.name}: its sha256 is not the one in {entry.listed_in}",
             "Take the file as it was, or mend the list.",
@@ -134,11 +128,13 @@ def find_file(name: str, places: ModelPlaces) -> Path | None:
     """The file or folder of that name in the first models folder that has one; None: there is none."""
     if not is_name(name):
         return None
-    there = _files(name, places)
-    if len(there) > 1:
-        listed = ", ".join(path.name for path in there)
-        raise BadDataError(f"{there[0].parent} holds several models called {name}: {listed}", "Move all but one away.")
-    return there[0] if there else None
+    found = _files(name, places)
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise BadDataError(
+            f"{found[0].parent} holds several models of the name {name}: {listed}", "Move all but one away."
+        )
+    return found[0] if found else None
 
 
 def _files(name: str, places: ModelPlaces) -> list[Path]:
@@ -146,26 +142,26 @@ def _files(name: str, places: ModelPlaces) -> list[Path]:
     for folder in places.folders:
         candidates = [places.fetched(name, suffix, folder) for suffix in (*SUFFIXES, "")]
         try:
-            there = [path for path in candidates if path.exists()]
+            found = [path for path in candidates if path.exists()]
         except OSError as error:
             raise NoInputError(f"{folder} cannot be read: {error.strerror}", "Give --models-dir.") from error
-        if there:
-            return there
+        if found:
+            return found
     return []
 
 
 def is_name(text: str) -> bool:
-    """Whether a model could be called so, or it rather is meant as a path."""
+    """Whether a text can be the name of a model; otherwise it is meant as a path."""
     return bool(re.fullmatch(NAME, text))
 
 
 def names(registry: Registry, places: ModelPlaces) -> list[str]:
-    """Everything that can be called by name: the registry's entries, then what else lies in the models folders."""
-    lying = dict.fromkeys(name for folder in places.folders for name in _lying(folder))
-    return [*registry, *(name for name in lying if name not in registry)]
+    """Every name of a model: the registry's, then those of other files in the models folders."""
+    unlisted = dict.fromkeys(name for folder in places.folders for name in _names_in(folder) if name not in registry)
+    return [*registry, *unlisted]
 
 
-def _lying(folder: Path) -> list[str]:
+def _names_in(folder: Path) -> list[str]:
     try:
         files = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError:
@@ -180,8 +176,8 @@ def _name_of(file: Path) -> str | None:
     return next((file.name.removesuffix(one) for one in SUFFIXES if file.name.endswith(one)), None)
 
 
-def state(name: str, entry: RegistryEntry | None, places: ModelPlaces) -> str:
-    """Where a model stands, in two or three words."""
+def availability(name: str, entry: RegistryEntry | None, places: ModelPlaces) -> str:
+    """Whether a model is here, in two or three words."""
     if entry and entry.path:
         return "here" if entry.path.exists() else "its path is missing"
     files = _files(name, places)
@@ -194,7 +190,7 @@ def state(name: str, entry: RegistryEntry | None, places: ModelPlaces) -> str:
 
 
 def how_to_fetch(entry: RegistryEntry, places: ModelPlaces) -> str:
-    """The line to run; in words where there is no address to fetch from."""
+    """The command to run, or what to do by hand where no address is known to fetch from."""
     if entry.url is None:
         return by_hand(entry, places)
     return f"Run: {fetch_line(entry, places)}"
@@ -217,16 +213,11 @@ def by_hand(entry: RegistryEntry, places: ModelPlaces) -> str:
 
 
 def read_record(name: str, places: ModelPlaces) -> FetchRecord | None:
-    """What was noted when the model came, beside it; None: nothing, or nothing that can be read."""
-    there = _files(name, places)
+    """What was written beside a model when it was fetched; None: nothing, or nothing that can be read."""
+    found = _files(name, places)
     try:
-        content: Any = read_json(places.fetch_record(name, there[0].parent if there else None))
-        url, sha256, date = (str(content[key]) for key in ("url", "sha256", "date"))
-        return FetchRecord(url, sha256, date, content["verified"] is True)
-    except (HippoTuneError, KeyError, TypeError):
+        content = read_json(places.fetch_record(name, found[0].parent if found else None))
+        record: FetchRecord = typed_json(FetchRecord, content, more=True)
+        return record
+    except (HippoTuneError, ValueError):
         return None
-
-
-def sha256_of(file: Path) -> str:
-    """The checksum of a file."""
-    return file_sha256(file)

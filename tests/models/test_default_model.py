@@ -15,7 +15,7 @@ from bidsapp.exchange.loading import LoadedModel, load_model
 from bidsapp.layout import ModelPlaces
 from bidsapp.model_dir.fingerprints import read_fingerprints
 from bidsapp.models.registry import load_registry
-from bidsapp.models.shelf import locate_model, state
+from bidsapp.models.shelf import availability, locate_model
 from bidsapp.pairs.membership import Membership, find_in_training
 from bidsapp.prediction import Predictor, choose_device
 from bidsapp.records import SIDES, Side
@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 def test_the_registry_tells_the_truth_of_it(model: LoadedModel, tmp_path: Path) -> None:
     places = ModelPlaces(None, tmp_path)
     entry = load_registry(places)["default"]
-    assert state("default", entry, places) == "here"
+    assert availability("default", entry, places) == "here"
     assert model.source == entry.path
     assert (model.channels, tuple(model.labels.values())) == (entry.channels, entry.labels)
     assert model.source.stat().st_size <= MOST_BYTES

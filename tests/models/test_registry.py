@@ -9,7 +9,7 @@ import pytest
 from bidsapp.errors import BadDataError, NoInputError, UsageError
 from bidsapp.layout import ModelPlaces, model_places
 from bidsapp.models.registry import load_registry, read_registry
-from bidsapp.models.shelf import locate_model, names, state
+from bidsapp.models.shelf import availability, locate_model, names
 
 SHIPPED = ["default", "neonateT1w_v2", "neonateT2w_v2", "neonateT1T2w_v2", "maguire_T2w"]
 ENTRY = '[ours]\ntitle = "Ours"\nchannels = ["T1w"]\n'
@@ -134,7 +134,7 @@ def test_models_are_found_by_name(places: ModelPlaces, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as unknown:
         locate_model("theirs", places)
     assert "neonateT1w_v2" in unknown.value.hint
-    assert [state(name, registry[name], places) for name in ("ours", "folder", "maguire_T2w")] == [
+    assert [availability(name, registry[name], places) for name in ("ours", "folder", "maguire_T2w")] == [
         "not fetched",
         "its path is missing",
         "get it by hand",
@@ -155,5 +155,5 @@ def test_models_are_found_by_name(places: ModelPlaces, tmp_path: Path) -> None:
     (more.models / "theirs.zip").write_text("")
     assert locate_model("theirs", more) == more.models / "theirs.zip"
     (places.models / "theirs.zip").write_text("")
-    with pytest.raises(BadDataError, match="several models called theirs"):
+    with pytest.raises(BadDataError, match="several models of the name theirs"):
         locate_model("theirs", places)
