@@ -105,25 +105,17 @@ def convert_v1(
     if name is not None and not re.fullmatch(r"[A-Za-z0-9]+", name):
         raise UsageError(f"the name {name!r} cannot be that of a data set", "Use letters and digits.")
     with open_v1(source) as files:
-        trainer = files.read_trainer()
-        if OTHER_NETWORKS.search(trainer):
-            raise BadDataError(f"{files.origin} is of {trainer}, whose network is not the one of nnUNetTrainerV2", HINT)
+        trainer = _trainer(files)
         v1, notes = files.read_plans()
         label_names, labels_from = _label_names(v1, files.task, labels)
         channel_names, channels_from = _channel_names(v1, files.task, channels)
         dataset = _dataset(v1, label_names, channel_names, files.origin)
-        v2 = to_v2_plans(v1, files.choose_stage(v1), files.origin)
-        plans = check_plans(v2, NNUNET_CONFIGURATION, len(channel_names), files.origin)
-        folds, sha256 = _read_folds(files, expected_shapes(plans, NNUNET_CONFIGURATION, dataset, files.origin))
+        plans, folds, sha256 = _to_v2(files, v1, dataset)
     axes = None if WITHOUT_MIRRORING.search(trainer) else (0, 1, 2)
     differences = _differences(plans, trainer)
-    facts = {
-        "converted_from": {"nnunet": "v1", "task": files.task, "trainer": trainer, "sha256": sha256},
-        "differences": differences,
-    }
-    dataset_name, digest = _write(
-        destination_zip, name or _dataset_word(files.task), plans, dataset, folds, axes, facts
-    )
+    word = name or _dataset_word(files.task)
+    facts = {"converted_from": _origin(files, trainer, sha256), "differences": differences}
+    dataset_name, digest = _write(destination_zip, word, plans, dataset, folds, axes, facts)
     return ConversionReport(
         destination=destination_zip,
         dataset=dataset_name,
@@ -140,6 +132,13 @@ def convert_v1(
         digest=digest,
         differences=(*differences, *notes, _mirroring_note(axes)),
     )
+
+
+def _trainer(files: V1Files) -> str:
+    trainer = files.read_trainer()
+    if OTHER_NETWORKS.search(trainer):
+        raise BadDataError(f"{files.origin} is of {trainer}, whose network is not the one of nnUNetTrainerV2", HINT)
+    return trainer
 
 
 def _label_names(v1: V1Plans, task: str | None, given: Mapping[int, str] | None) -> tuple[dict[int, str], str]:
@@ -186,14 +185,21 @@ def _dataset(v1: V1Plans, labels: Mapping[int, str], channels: Sequence[str], or
     return check_dataset(found, origin)
 
 
-def _read_folds(files: V1Files, shapes: Mapping[str, tuple[int, ...]]) -> tuple[list[Weights], dict[str, str]]:
-    """The weights of all folds in v2's words, and the sha256 of each file that they come from."""
+def _to_v2(files: V1Files, v1: V1Plans, dataset: Json) -> tuple[Json, list[Weights], dict[str, str]]:
+    """Checked plans and the weights of each fold in v2's words, and the sha256 of each file that they come from."""
+    v2 = to_v2_plans(v1, files.choose_stage(v1), files.origin)
+    plans = check_plans(v2, NNUNET_CONFIGURATION, len(dataset["channel_names"]), files.origin)
+    shapes = expected_shapes(plans, NNUNET_CONFIGURATION, dataset, files.origin)
     folds: dict[str, Weights] = {}
     sha256: dict[str, str] = {}
     for fold, content, weights, origin in files.read_weights():
         folds[fold] = to_v2_weights(weights, shapes, origin)
         sha256[f"{fold}/{files.checkpoint}.model"] = hashlib.sha256(content).hexdigest()
-    return [folds[fold] for fold in files.folds], dict(sorted(sha256.items()))
+    return plans, [folds[fold] for fold in files.folds], dict(sorted(sha256.items()))
+
+
+def _origin(files: V1Files, trainer: str, sha256: dict[str, str]) -> Json:
+    return {"nnunet": "v1", "task": files.task, "trainer": trainer, "sha256": sha256}
 
 
 def _differences(plans: Json, trainer: str) -> list[str]:

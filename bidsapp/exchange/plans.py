@@ -2,7 +2,8 @@
 
 A plans file names classes and functions that nnU-Net imports, and sizes that it allocates: whoever writes the file
 decides what runs. So nothing is passed on that is not named here. Only known names and sizes within sane limits pass;
-whatever else a file holds is left behind.
+whatever else a file holds is left behind: the records below ignore what they do not name, and those whose content is
+handed to a class or function as arguments refuse it.
 """
 
 from __future__ import annotations
@@ -126,12 +127,6 @@ NETWORKS = {
 """Class -> the arguments that only it takes: the convolutions or blocks of each encoder stage, and an optional one."""
 
 
-class _Record(BaseModel):
-    """What is not named in a record is left behind, unless the record says otherwise."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
 class _ResamplingArguments(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     is_seg: bool
@@ -144,7 +139,7 @@ class _ResamplingArguments(TypedDict, total=False):
     aniso_axis_mode: Interpolation
 
 
-class _NetworkArguments(_Record):
+class _NetworkArguments(BaseModel):
     """Arguments of the network's class; an argument that is not known is refused, for the class would be given it."""
 
     model_config = ConfigDict(extra="forbid")
@@ -193,7 +188,7 @@ class _NetworkArguments(_Record):
         return self
 
 
-class _Architecture(_Record):
+class _Architecture(BaseModel):
     network_class_name: Literal[
         "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
@@ -213,7 +208,7 @@ class _Architecture(_Record):
         return self
 
 
-class _OldArchitecture(_Record):
+class _OldArchitecture(BaseModel):
     """How plans described the network before nnU-Net 2.3."""
 
     UNet_class_name: Literal["PlainConvUNet", "ResidualEncoderUNet"]
@@ -225,7 +220,7 @@ class _OldArchitecture(_Record):
     pool_op_kernel_sizes: Any = None
 
 
-class _Configuration(_Record):
+class _Configuration(BaseModel):
     preprocessor_name: Literal["DefaultPreprocessor"]
     patch_size: PatchSize
     spacing: Spacing
@@ -253,7 +248,7 @@ class _Configuration(_Record):
         return self
 
 
-class _Intensities(_Record):
+class _Intensities(BaseModel):
     """Of the foreground of one channel; CT is normalised by them."""
 
     mean: Number
@@ -268,7 +263,7 @@ class _Intensities(_Record):
 INTENSITIES = tuple(_Intensities.model_fields)
 
 
-class _Plans(_Record):
+class _Plans(BaseModel):
     dataset_name: Word
     plans_name: Word
     image_reader_writer: Reader
@@ -294,7 +289,7 @@ class _Plans(_Record):
         return backward
 
 
-class _Dataset(_Record):
+class _Dataset(BaseModel):
     channel_names: dict[str, Text] = Field(validation_alias=AliasChoices("channel_names", "modality"))
     labels: dict[Text, Label]
     file_ending: Annotated[str, Field(pattern=r"^(\.[A-Za-z0-9]{1,8}){1,2}$")] = ".nii.gz"
