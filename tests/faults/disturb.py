@@ -28,8 +28,11 @@ KILLED = 137
 _NEEDS_ROOM = {"open", "os.mkdir", "os.link", "os.rename", "os.write"}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate"}
-_TIMES = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{4,8}(?:[+-][0-9:]{5}|-[0-9]+)?|[0-9]{8}-[0-9]{6}")
+_TIMES = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{4,8}(?:[+-][0-9:]{5}|-[0-9]+)?|[0-9]{8}-[0-9]{6}|\b[0-9]{19}\b"
+)
 _NOT_COMPARED = {"logs", "work", "tensorboard"}
+_NNUNETS_LOG = "training_log_"
 
 
 def run_disturbed(
@@ -79,7 +82,7 @@ def content_of(root: Path) -> dict[str, Any]:
     folders = {name: f"date {number}" for number, name in enumerate(_dates(root), 1)}
     for path in sorted(root.rglob("*")):
         place = path.relative_to(root)
-        if not path.is_file() or (place.parts[0] in _NOT_COMPARED):
+        if not path.is_file() or place.parts[0] in _NOT_COMPARED or path.name.startswith(_NNUNETS_LOG):
             continue
         found["/".join(folders.get(part, part) for part in place.parts)] = _say(path)
     return found
