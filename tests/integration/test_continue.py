@@ -91,22 +91,32 @@ def test_ten_kills_change_nothing(trained: Trained, tmp_path: Path) -> None:
     assert layout.split.read_text() == trained.layout.split.read_text()
 
 
+def events_with_a_picture(layout: ModelLayout) -> set[Path]:
+    return {path for path in layout.tensorboard.glob("events*") if path.stat().st_size > PICTURE_BYTES}
+
+
 def test_a_signal_saves_where_it_is_and_asks_to_come_again(trained: Trained, tmp_path: Path) -> None:
+    """Whether a person, a cluster that cancels, or one whose time is nearly up says it; the next run goes on there."""
     layout = ModelLayout(tmp_path / "small")
     never = ("training.checkpoint_interval=1000000", "training.validation_interval=2", "training.validation_batches=1")
     words = command(trained.pairs, layout.root, *MANY, *(word for one in never for word in ("--set", one)))
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    while not any(path.stat().st_size > PICTURE_BYTES for path in layout.tensorboard.glob("events*")):
-        assert process.poll() is None
-        time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate()
-    assert process.returncode == 75, output
-    assert "Give the same command again" in output
-    checkpoint = load_checkpoint(layout)
-    assert checkpoint
-    assert checkpoint["iteration"] > 0
-    assert f"stopped at iteration {checkpoint['iteration']} of {MANY[1]}" in output
+    reached = 0
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU):
+        before = events_with_a_picture(layout)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        while not events_with_a_picture(layout) - before:
+            assert process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(number)
+        output, _ = process.communicate()
+        assert process.returncode == 75, output
+        assert "Give the same command again" in output
+        assert f"training on cpu from iteration {reached} to {MANY[1]}" in output
+        checkpoint = load_checkpoint(layout)
+        assert checkpoint
+        assert checkpoint["iteration"] > reached
+        reached = checkpoint["iteration"]
+        assert f"stopped at iteration {reached} of {MANY[1]}" in output
     assert not layout.test.exists()
 
 
