@@ -82,6 +82,7 @@ def main() -> int:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--mni", type=Path, help="nilearn's MNI152 template")
     parser.add_argument("--nprocs", default="1")
+    parser.add_argument("--no-bias-correction", action="store_true", help="as of participant: quicker")
     parser.add_argument("--blocks", type=int, default=PEOPLE_FOR_SIDE, help="whose side is looked at")
     parser.add_argument("--steps", type=int, default=60, help="of the registration that carries a mask over")
     arguments = parser.parse_args()
@@ -104,6 +105,7 @@ def segment(arguments: argparse.Namespace, bids_dir: Path) -> list[Head]:
     """Send a data set through `participant`."""
     output = OutputLayout(arguments.output / "check" / bids_dir.name)
     words = [bids_dir, output.root, "participant", "--model", arguments.model, "--nprocs", arguments.nprocs]
+    words += ["--no-bias-correction"] * arguments.no_bias_correction
     if run_py([str(word) for word in words]):
         raise SystemExit(f"participant failed on {bids_dir}")
     people = sorted(path.name.removeprefix("sub-") for path in output.root.glob("sub-*") if path.is_dir())
@@ -188,7 +190,7 @@ def carried_over_mask(crop: Path, side: Side, steps: int) -> Mask:
     method.SetShrinkFactorsPerLevel([3, 2])
     method.SetSmoothingSigmasPerLevel([1.2, 0.6])
     method.SetOptimizerAsLBFGSB(numberOfIterations=steps)
-    affine = _carry(method, fixed, moving)
+    affine = _carry(fixed, moving, min(100, 2 * steps))
     method.SetMovingInitialTransform(affine)
     method.SetInitialTransform(sitk.BSplineTransformInitializer(fixed, knots), inPlace=False)
     warp = sitk.CompositeTransform([affine, method.Execute(fixed, moving)])
@@ -197,7 +199,7 @@ def carried_over_mask(crop: Path, side: Side, steps: int) -> Mask:
     return sitk.GetArrayFromImage(carried).transpose(2, 1, 0) > 127
 
 
-def _carry(method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+def _carry(fixed: sitk.Image, moving: sitk.Image, steps: int) -> sitk.Transform:
     import SimpleITK as sitk  # noqa: N813
 
     affine = sitk.AffineTransform(3)
@@ -207,7 +209,7 @@ def _carry(method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: sitk
     first.SetMetricSamplingStrategy(first.RANDOM)
     first.SetMetricSamplingPercentage(0.2, 42)
     first.SetInterpolator(sitk.sitkLinear)
-    first.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 100)
+    first.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, steps)
     first.SetOptimizerScalesFromPhysicalShift()
     first.SetShrinkFactorsPerLevel([3])
     first.SetSmoothingSigmasPerLevel([1.2])
