@@ -86,8 +86,8 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--registry", type=Path, metavar="FILE", help="your lab's own list of models, beside ours")
     add_flag(
         parser, "--models-dir", type=Path, metavar="DIR",
-        help="where models lie (default: hippotune/models in your data folder; where that cannot be written, "
-        "work/models where you are)",
+        help="the folder of fetched models (default: hippotune/models in your data folder; where that cannot be "
+        "written, work/models where you are)",
     )  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="details")
 
@@ -318,7 +318,7 @@ def _fetch(arguments: argparse.Namespace, places: ModelPlaces) -> None:
         places = ModelPlaces(places.registry, arguments.to.absolute())
     elif places.unwritable:
         log.warning(
-            "%s cannot be written, so %s stands in for it; OUTPUT_DIR/work/models does for run.py",
+            "%s cannot be written, so %s is used instead; for run.py it is OUTPUT_DIR/work/models",
             places.unwritable, places.models,
         )  # fmt: skip
     entry = _entry(arguments.name, load_registry(places), places)

@@ -188,7 +188,7 @@ class CappedStream:
 
 @contextmanager
 def open_archive(path: Path, keep: Callable[[str], bool], keep_limit: int) -> Iterator[Members]:
-    """Open a zip, or a tar that is plain or compressed with gzip or xz, told by its first bytes.
+    """Open a zip, or a tar that is plain or compressed with gzip or xz. Its first bytes decide, not its name.
 
     Parameters
     ----------

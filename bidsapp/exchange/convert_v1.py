@@ -80,7 +80,7 @@ def convert_v1(
     labels: Mapping[int, str] | None = None,
     channels: Sequence[str] | None = None,
 ) -> ConversionReport:
-    """Write an nnU-Net v1 model as an export of nnU-Net v2 that loads, replacing what stood there.
+    """Write an nnU-Net v1 model as an export of nnU-Net v2 that loads, replacing a file of that name.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def _write(
     axes: tuple[int, ...] | None,
     facts: Json,
 ) -> tuple[str, str]:
-    """Write the zip beside its place, load it as anybody would, and only then give it its name.
+    """Write the zip under a temporary name, load it as users will, and only then give it its own name.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""A trained model as files that plain nnU-Net installs, runs, and that give nothing away.
+"""A trained model as files that plain nnU-Net installs and runs, and that hold nothing private.
 
-Everything lies below one folder ``Dataset<NNN>_<Name>/``. No optimizer state, no path, no host, no person.
+All files are below one folder ``Dataset<NNN>_<Name>/``. No optimizer state, no path, no host, no person.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def build_model_folder(
     more_folds: Sequence[Weights] = (),
     mirroring_axes: Sequence[int] | None = None,
 ) -> Path:
-    """Write an nnU-Net model below `destination`, replacing what stood there.
+    """Write an nnU-Net model below `destination`, replacing what was there.
 
     Parameters
     ----------

@@ -144,7 +144,8 @@ def load_model(path: Path, *, checkpoint: str | None = None) -> LoadedModel:
         path = path / NEWEST_EXPORT
     if not path.is_dir() and not path.is_file():
         raise BadDataError(f"{path} is neither a file nor a folder", EXPECTED)
-    path = path.resolve() if path.is_dir() else path.absolute()  # a checkpoint may be a link; its plans lie beside that
+    # a checkpoint may be a link: its plans are beside the link
+    path = path.resolve() if path.is_dir() else path.absolute()
     wanted = checkpoint.removesuffix(".pth") if checkpoint else None
     with _open_members(path) as members:
         if path.is_file() and path.suffix in CHECKPOINT_SUFFIXES:
@@ -169,7 +170,7 @@ def _is_json(name: str) -> bool:
 
 
 def _folder_members(path: Path) -> FolderMembers:
-    """The files of the models below a folder, or around one checkpoint, with all that a manifest speaks of."""
+    """The files of the models below a folder, or around one checkpoint, with all that a manifest lists."""
     models = _model_folders(path)
     files = {path} if path.is_file() else set()
     for model in models:
@@ -295,7 +296,7 @@ class _VerifiedMembers:
 
 
 def _load(members: Members, model: _ModelFiles, path: Path) -> LoadedModel:
-    """Read and check in this order: what was promised, what the network is, and whether the weights are its.
+    """Read and check in this order: the manifest, the network, and whether the weights fit the network.
 
     Nothing is built before the plans are known to be harmless, and no weight is used before its name, shape and values
     were held against the network that the plans describe. The network itself is built without memory: a plans file
@@ -337,7 +338,7 @@ def _load(members: Members, model: _ModelFiles, path: Path) -> LoadedModel:
 
 
 def _verified(members: Members, model: _ModelFiles, path: Path) -> tuple[Json, _VerifiedMembers]:
-    """The manifest in the Dataset folder, and `members` held to it; without one, nothing was promised."""
+    """The manifest in the Dataset folder, and `members` held to it; without one, every file is taken as it is."""
     root = PurePosixPath(model.folder).parent.as_posix() if model.folder else "."
     root = "" if root == "." else root
     name = _join(root, MANIFEST)
@@ -375,7 +376,7 @@ def _configuration(checkpoint: Json, model: _ModelFiles, origin: str) -> str:
 
 
 def _note_trainer(checkpoint: Json, origin: str) -> None:
-    """Say when somebody's own trainer made a checkpoint: its code is never run, so the plans must tell the truth."""
+    """Warn of a checkpoint of another trainer: its code is never run, and may have built another network."""
     trainer = checkpoint.get("trainer_name")
     if trainer != TRAINER and not re.fullmatch(rf"{EXPORTED_TRAINER}\w*", str(trainer)):
         log.warning("%s: trained by %s; its network is taken from %s", origin, printable(str(trainer)[:80]), PLANS)

@@ -1,4 +1,4 @@
-"""plans.json and dataset.json of somebody else -> the part that nnU-Net uses, checked value by value.
+"""plans.json and dataset.json from anywhere -> the part that nnU-Net uses, checked value by value.
 
 A plans file names classes and functions that nnU-Net imports, and sizes that it allocates: whoever writes the file
 decides what runs. So nothing is passed on that is not named here. Only known names and sizes within sane limits pass;

@@ -124,7 +124,7 @@ def _plain(value: object, depth: int, seen: Iterator[int]) -> Any:
         return {_plain(key, depth + 1, seen): _plain(one, depth + 1, seen) for key, one in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(f"it holds a {type(value).__name__}")
+    raise ValueError(f"it holds a value of the kind {type(value).__name__}")
 
 
 def _numbers(array: PickledArray) -> Any:

@@ -45,7 +45,7 @@ class V1Files:
 
     @property
     def origin(self) -> str:
-        """The file that speaks for the model, for messages."""
+        """The file that messages name."""
         return f"{self._trainer_file(self.folds[0])} in {self.members.origin}"
 
     @cached_property

@@ -81,7 +81,7 @@ def stated_licence(licence: object) -> str | None:
 
 
 def demands(licence: str | None) -> tuple[Demand, ...]:
-    """What a licence asks of whoever passes on a changed version."""
+    """The conditions of a licence for a changed version that is passed on."""
     if licence is None:
         return ()
     asked: list[Demand] = []

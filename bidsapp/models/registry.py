@@ -56,7 +56,7 @@ def _is_doi(text: str) -> str:
 
 def _is_sha256(text: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise ValueError("must be 64 digits from 0 to f; leave it out where nobody stated it")
+        raise ValueError("must be 64 digits from 0 to f; leave it out where it is not known")
     return text.lower()
 
 
@@ -73,7 +73,7 @@ class RegistryEntry(BaseModel):
 
     name: str
     listed_in: Path
-    """The list that the entry stands in."""
+    """The file with the entry."""
     title: Filled
     channels: Annotated[Names, Field(min_length=1)]
     """Names of the images that it takes, in order."""
@@ -89,7 +89,7 @@ class RegistryEntry(BaseModel):
     """As an address, whatever its form in the list."""
     given_path: Filled | None = Field(default=None, alias="path")
     sha256: Annotated[Text, AfterValidator(_is_sha256)] | None = None
-    """Of the file, in lower case; None: nobody stated it."""
+    """Of the file, in lower case; None: it is not known."""
     licence: Filled = UNKNOWN_LICENCE
     citation: Text = ""
     verified: bool = False
@@ -113,7 +113,7 @@ class RegistryEntry(BaseModel):
 
     @property
     def path(self) -> Path | None:
-        """A file or folder of this machine, absolute; a lab's own. The list says it relative to itself."""
+        """A file or folder of this machine, absolute; a lab's own. In the list it is relative to the list."""
         return self.listed_in.absolute().parent / expand_home(self.given_path) if self.given_path else None
 
     @property

@@ -197,7 +197,7 @@ def _storage(model: SharedModel) -> list[str]:
     stored = [f"{what} {_inline(model.storage[side])}" for side, what in sides.items() if side in model.storage]
     if not stored:
         return []
-    return [f"Axes of its images: {', '.join(stored)}. nnU-Net reads images as they lie: turn yours to these first."]
+    return [f"Axes of its images: {', '.join(stored)}. nnU-Net does not turn images: turn yours to these axes first."]
 
 
 def _scores(model: SharedModel) -> list[str]:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def pack_model(layout: ModelLayout, state: ModelState, folder: Path, iteration: int) -> tuple[Path, tuple[str, ...]]:
-    """Pack the model in `folder` and search it; one that must not leave lies where nobody takes it for an export.
+    """Pack the model in `folder` and search it; one that must not leave gets a name that nobody takes for an export.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def pack_model(layout: ModelLayout, state: ModelState, folder: Path, iteration: 
 
 
 def public_facts(layout: ModelLayout, state: ModelState, iteration: int) -> dict[str, object]:
-    """What an export says of its training: numbers, never people."""
+    """The facts of its training that an export states: numbers, never people."""
     own = [case for case in state.cases.values() if not case.rehearsal]
     people = {part: len({case.participant for case in own if case.split == part})
               for part in ("train", "validation", "test")}  # fmt: skip

@@ -56,7 +56,7 @@ FIELDS = {
 }  # fmt: skip
 WRITTEN_TO_BE_READ = (".md", ".cff")  # prose, by `bidsapp.sharing.share`
 
-# Words of the format itself: a person, host or user of that name cannot be told from it.
+# Words of the format itself: a person, host or user of such a name cannot be found.
 _FORMAT_TEXT = """
 activation admin ancestors anterior approvals approved arch architecture as_predicted authors axes background backward
 batch best bias bool channel channels checkpoint citation class config configuration configurations conv corrected data
@@ -108,7 +108,7 @@ class KnownSecrets:
 
 
 def known_secrets(layout: ModelLayout, state: ModelState | None) -> KnownSecrets:
-    """The people of a model (state.json and split.tsv), this machine, its user, and where the model lies."""
+    """The people of a model (state.json and split.tsv), this machine, its user, and the folder of the model."""
     people: set[str] = set()
     if state is not None:
         people |= (
@@ -175,7 +175,7 @@ def scan_archive(archive: Path, known: KnownSecrets) -> tuple[Leak, ...]:
 
 
 class _Search:
-    """Looks for what `known` holds, and for what looks like a path or a date whoever's it is."""
+    """Looks for what `known` holds, and for any path, date or e-mail address."""
 
     def __init__(self, known: KnownSecrets) -> None:
         self._patterns: tuple[tuple[LeakKind, re.Pattern[str]], ...] = tuple(_patterns(known))

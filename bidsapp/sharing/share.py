@@ -43,7 +43,7 @@ _SUMMARY = {
     "too_few": bool,
     "notes": list[str],
 }
-"""What the card reads of summary.json."""
+"""What the card needs of summary.json."""
 FEWEST_PEOPLE = 5  # ages of fewer say too much of each
 
 
@@ -54,7 +54,7 @@ def _statement(labels_from: object) -> object:
 
 
 class Manifest(BaseModel):
-    """What the card reads of hippotune.json; older versions said less, and there may be more."""
+    """What the card needs of hippotune.json; older versions wrote less, and there may be more."""
 
     hippotune: str
     nnunetv2: str
@@ -78,7 +78,7 @@ class Export:
     dataset: str
     """The one folder at the top."""
     manifest: Json
-    """hippotune.json as it is: what it says beyond `stated` is passed on."""
+    """hippotune.json as it is: what is not in `stated` is passed on."""
     stated: Manifest
     files: dict[str, bytes]
     """Name below `dataset` -> content, without the manifest."""
@@ -319,7 +319,7 @@ def _demographics(table: Path, state: ModelState | None) -> tuple[str, ...]:
     rows = read_tsv(table, ["participant_id"])
     cells = [row.cells for row in rows if row.cells["participant_id"].removeprefix("sub-") in people]
     if len(cells) < FEWEST_PEOPLE:
-        log.warning("%s knows %d people of this model: no ages are stated below %d", table, len(cells), FEWEST_PEOPLE)
+        log.warning("%s lists %d people of this model: no ages are stated below %d", table, len(cells), FEWEST_PEOPLE)
         return ()
     ages = [age for age in (_number(row.get("age", "")) for row in cells) if age is not None]
     lines = []

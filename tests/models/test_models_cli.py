@@ -278,7 +278,7 @@ def test_without_a_data_folder_models_go_to_the_work_folder(
     said = lab.capsys.readouterr().out
     file = homeless / "work" / "models" / "ours.zip"
     assert file.read_bytes() == CONTENT
-    assert f"/dev/null/home/.local/share/hippotune/models cannot be written, so {file.parent} stands in for it" in said
+    assert f"/dev/null/home/.local/share/hippotune/models cannot be written, so {file.parent} is used instead" in said
     assert main(["fetch", "ours", *registry]) == 0
     assert len(server.asked) == 1
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # another day, another place to write: still found

@@ -122,7 +122,10 @@ def test_the_card_says_how_the_pairs_were_grouped_stored_and_turned(tmp_path: Pa
     facts = FACTS | {"pairs": lines, "storage": {"R": "LAS", "L": "RAS"}}
     archive = export_model(model_dir(tmp_path, facts=facts).root, tmp_path / "a.zip", licence="CC-BY-4.0")
     card = inside(archive, "MODEL_CARD.md")
-    for line in (*lines, "Axes of its images: right hemispheres LAS, left hemispheres RAS. nnU-Net reads images as"):
+    for line in (
+        *lines,
+        "Axes of its images: right hemispheres LAS, left hemispheres RAS. nnU-Net does not turn images",
+    ):
         assert line in card
     older = inside(
         export_model(model_dir(tmp_path / "older").root, tmp_path / "b.zip", licence="CC-BY-4.0"), "MODEL_CARD.md"
