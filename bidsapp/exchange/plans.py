@@ -19,6 +19,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -64,6 +66,11 @@ def _is_one_value(label: object) -> object:
     return label
 
 
+def _as_written(number: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    check(number)
+    return number
+
+
 def _is_3d(patch_size: object) -> object:
     if isinstance(patch_size, list) and len(patch_size) == 2:
         raise ValueError(f"is that of a 2D configuration; give the model of {NNUNET_CONFIGURATION}")
@@ -83,10 +90,13 @@ Optional = Field(default=None, exclude_if=lambda value: value is None)
 """What may be missing (or null) is missing in what is passed on, so that nnU-Net takes its own default."""
 
 _Three = Field(min_length=DIMENSIONS, max_length=DIMENSIONS)
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Unit = Annotated[float, Field(ge=0, le=1)]
-Spacing = Annotated[list[Annotated[float, Field(ge=0.05, le=10)]], _Three]
+AsWritten = WrapValidator(_as_written)
+"""A 1 must not become 1.0: the digest of a model is of its plans as text."""
+Number = Annotated[float, Field(allow_inf_nan=False), AsWritten]
+Unit = Annotated[float, Field(ge=0, le=1), AsWritten]
+Spacing = Annotated[list[Annotated[float, Field(ge=0.05, le=10), AsWritten]], _Three]
 """In mm, from 0.05 to 10: the limits of `bidsapp.records.SPACING_LIMITS_MM`."""
+MedianSize = Annotated[list[Annotated[float, Field(ge=0, le=10**6), AsWritten]], _Three]
 Axes = Annotated[list[Annotated[int, Field(ge=0, lt=DIMENSIONS)]], _Three, AfterValidator(_are_an_order)]
 PatchSize = Annotated[
     list[Annotated[int, Field(ge=1, le=1024)]], _Three, BeforeValidator(_is_3d), AfterValidator(_fits_into_memory)
@@ -133,7 +143,7 @@ class _ResamplingArguments(TypedDict, total=False):
     order: SplineOrder
     order_z: SplineOrder
     force_separate_z: bool | None
-    separate_z_anisotropy_threshold: Annotated[float, Field(ge=0, le=1000)]
+    separate_z_anisotropy_threshold: Annotated[float, Field(ge=0, le=1000), AsWritten]
     memefficient_seg_resampling: bool
     mode: Interpolation
     aniso_axis_mode: Interpolation
@@ -235,7 +245,9 @@ class _Configuration(BaseModel):
     resampling_fn_probabilities: Resampling
     resampling_fn_probabilities_kwargs: _ResamplingArguments
     data_identifier: Word | None = Optional
-    median_image_size_in_voxels: Annotated[list[Annotated[float, Field(ge=0, le=10**6)]], _Three] | None = Optional
+    median_image_size_in_voxels: Annotated[list[Annotated[float, Field(ge=0, le=10**6), AsWritten]], _Three] | None = (
+        Optional
+    )
     architecture: _Architecture
 
     @model_validator(mode="after")
@@ -361,7 +373,7 @@ def check_plans(plans: Json, configuration: str, channels: int, origin: str) -> 
         _check_channels(checked, checked.configurations[configuration], channels)
     except ValueError as error:
         raise BadDataError(f"{origin}: {error}", HINT) from error
-    return cast(Json, checked.model_dump(by_alias=True))
+    return cast(Json, checked.model_dump(by_alias=True, warnings=False))  # see `AsWritten`
 
 
 def check_dataset(dataset: Json, origin: str) -> Json:

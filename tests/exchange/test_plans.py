@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -31,6 +32,10 @@ def test_what_nnunet_plans_is_passed_on_as_it_is_and_the_rest_is_left_behind() -
     more: Any = tiny_plans() | {"note": "mine"}
     configuration(more)["hook"] = "os.system"
     assert checked(more) == checked(plans) == plans
+    arguments(plans)["nonlin_kwargs"] = {"inplace": True, "negative_slope": 0}
+    configuration(plans)["spacing"] = [1, 1.0, 2]
+    written = [json.dumps(one, sort_keys=True) for one in (checked(plans), plans)]
+    assert written[0] == written[1]  # a digest is of the text
 
 
 @pytest.mark.parametrize("residual", [False, True])

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bidsapp.config import TrainingSettings
+from bidsapp.config import TrainingSettings, preset_settings
 from bidsapp.errors import UsageError
-from bidsapp.exchange.loading import LoadedModel
+from bidsapp.exchange.loading import LoadedModel, load_model
+from bidsapp.exchange.transfer import TRANSFER_COLUMNS
 from bidsapp.layout import ModelLayout
 from bidsapp.records import LabelTable
-from bidsapp.training.adoption import adopt_plans, channel_names, match_source, refuse_other_network
-from tests.tiny_model import tiny_plans
+from bidsapp.training.adoption import adopt_plans, begin_from, channel_names, match_source, refuse_other_network
+from bidsapp.tsv import read_tsv
+from tests.tiny_model import Export, tiny_plans
 
 TABLE = LabelTable({1: "Anterior", 7: "Tail"})
 
@@ -82,3 +84,16 @@ def test_another_grid_is_refused_in_the_users_axes() -> None:
     refuse_other_network(model("T1w"), TrainingSettings(spacing_mm=(0.5, 0.3, 1.0)))
     with pytest.raises(UsageError, match=r"training\.spacing_mm +1 1 1 +0\.5 0\.3 1"):
         refuse_other_network(model("T1w"), TrainingSettings(spacing_mm=(1.0, 1.0, 1.0)))
+
+
+def test_a_training_begins_with_the_start_weights_and_says_where_they_came_from(export: Export, tmp_path: Path) -> None:
+    layout = ModelLayout(tmp_path / "model")
+    source = match_source(load_model(export().folder), TABLE, ("T1w",), {})
+    begin_from(layout, source, preset_settings("tiny"))
+    rows = {row.cells["tensor"]: row.cells for row in read_tsv(layout.transfer, TRANSFER_COLUMNS)}
+    assert rows.keys() == source.model.weights[0].keys()
+    head = rows["decoder.seg_layers.0.weight"]
+    assert (head["shape"], head["outcome"]) == ("3x8x1x1x1", "remapped")
+    assert "Anterior: from Anterior; Tail: new" in head["source"]
+    assert rows["encoder.stages.1.0.convs.0.conv.weight"]["outcome"] == "kept"
+    assert layout.checkpoint.is_file()
