@@ -85,7 +85,7 @@ def in_result(**values: object) -> Change:
     [
         (lambda c: c.update(version=2), "not written by this version"),
         (lambda c: c.pop("base"), "base is"),
-        (lambda c: c.update(surprise=1), "surprise is 1"),
+        (lambda c: c.update(surprise=1), "surprise is not known"),
         (lambda c: c.update(segments=[]), "segments is empty"),
         (lambda c: c.update(segments={}), "segments is {}"),
         (lambda c: c.update(segments=[1]), "segments.0"),
