@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
-from bidsapp.corobl.grid import GRIDS, SHAPE, SPACING_MM, TEMPLATE_FROM_COROBL, VOXEL_VOLUME_MM3
+from bidsapp.corobl.grid import GRIDS, SHAPE, SPACING_MM, TEMPLATE_FROM_COROBL
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.guards.label_guards import WHOLE
 from bidsapp.guards.placement import bounding_box, centre_of_mass
@@ -138,7 +138,7 @@ def random_voxel(mask: BoolArray, rng: np.random.Generator) -> tuple[int, int, i
 def volumes_of(labels: IntArray, table: LabelTable) -> dict[str, float]:
     """Label name -> volume in the crop, in mm3; labels that are not there are left out."""
     counts = np.bincount(labels.ravel(), minlength=max(table.names) + 1)
-    return {name: float(counts[v]) * VOXEL_VOLUME_MM3 for v, name in table.names.items() if counts[v]}
+    return {name: float(counts[v]) * GRIDS["L"].voxel_mm3 for v, name in table.names.items() if counts[v]}
 
 
 def _others_volumes(labels: IntArray, table: LabelTable, rng: np.random.Generator) -> dict[str, list[float]]:

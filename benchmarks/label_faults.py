@@ -43,12 +43,13 @@ def check_file(
     path: Path, case: GoodCase, source: LabelSource = "manual", limits: GuardLimits | None = None
 ) -> tuple[Finding, ...]:
     """Everything that the guards say of a returned file, as a review asks them."""
-    read = read_label_file(path, case.side)
+    read = read_label_file(path, case.side, GRIDS)
     if read.labels is None:
         return read.findings
     return read.findings + check_label(
         read.labels,
         side=case.side,
+        grid=GRIDS[case.side],
         table=case.table,
         prediction=case.prediction,
         other_side=case.other_side,

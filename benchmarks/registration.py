@@ -165,7 +165,7 @@ def real_source(path: Path, threads: int) -> Source:
     source = replace(source, hippocampi=split_sides(labels))
     native_from_corobl = registration.native_from_corobl
     for side, mask in source.hippocampi.items():
-        found = contain_native_mask(mask.data > 0.5, mask.affine, native_from_corobl, side)
+        found = contain_native_mask(Volume(mask.data > 0.5, mask.affine), native_from_corobl, GRIDS[side], side)
         report(source.name, registration, cost, f"{side}: {found}")
     return source
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bidsapp.arrays import FloatArray, IntArray  # noqa: E402
+from bidsapp.arrays import IntArray  # noqa: E402
 from bidsapp.cli import main  # noqa: E402
 from bidsapp.corobl.template import load_hippocampus  # noqa: E402
+from bidsapp.images.volumes import Volume  # noqa: E402
 from bidsapp.participants import segment  # noqa: E402
 from bidsapp.prediction import Predictor  # noqa: E402
 from bidsapp.records import Side  # noqa: E402
@@ -33,9 +35,9 @@ def draw(side: Side) -> IntArray:
     return labels
 
 
-def _answer(predictor: Predictor, crops: FloatArray, side: Side) -> IntArray:
+def _answer(predictor: Predictor, crops: Sequence[Volume], side: Side) -> Volume:
     assert sorted(predictor.labels) == [1, 2]
-    return draw(side)
+    return Volume(draw(side), crops[0].affine)
 
 
 def run_drawn(*arguments: object, cwd: Path | None = None) -> Finished:

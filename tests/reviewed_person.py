@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import SHAPE, crop_image
+from bidsapp.corobl.grid import GRIDS, SHAPE, crop_image
+from bidsapp.images.volumes import Volume
 from bidsapp.images.writing import write_image
 from bidsapp.layout import OutputLayout
 from bidsapp.records import LabelSource, SideKey
@@ -55,6 +56,6 @@ def person(tmp_path: Path) -> Person:
         path = session.prediction("L") if source == "prediction" else layout.manual_label(*KEY)
         write_image(path, crop_image(labels.astype(np.int16), "L"))
         shown = ShownPrediction(block(40, 2), MODEL_NAMES, "a-model", "abc") if predicted else None
-        return ReviewedLabel(path, source, labels, NAMES, ("T1w", "T2w"), shown)
+        return ReviewedLabel(path, source, Volume(labels, GRIDS["L"].affine), NAMES, ("T1w", "T2w"), shown)
 
     return Person(layout, label)

@@ -7,17 +7,21 @@ axis of the hippocampus at a right angle.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 
 from bidsapp.arrays import FloatArray
-from bidsapp.images.grids import Grid
+from bidsapp.images.grids import Grid, straighten
+from bidsapp.images.volumes import Volume, read_grid, read_volume
 from bidsapp.images.writing import new_image
 from bidsapp.records import Side
 
 SPACING_MM = 0.3
-VOXEL_VOLUME_MM3 = SPACING_MM**3
 SHAPE = (128, 256, 128)
+
+_ORIGIN_DECIMALS = 4
 
 
 def _grid(origin_mm: tuple[float, float, float]) -> Grid:
@@ -29,7 +33,9 @@ def _grid(origin_mm: tuple[float, float, float]) -> Grid:
 
 
 GRIDS: dict[Side, Grid] = {"L": _grid((-2.3, -51.1, -32.7)), "R": _grid((41.5, -50.5, -31.5))}
-"""The crops as in the head: axis 0 runs from right to left on both sides."""
+"""Of crops that are made anew, as in the head: axis 0 runs from right to left on both sides.
+
+The grid of a crop that is there is read from its header (`read_crop_grid`)."""
 
 _COS_PITCH, _SIN_PITCH = 0.809017, 0.587785
 
@@ -42,6 +48,27 @@ TEMPLATE_FROM_COROBL: FloatArray = np.array(
     ]
 )
 """CorObl RAS -> CIT168 RAS, with the digits of HippUnfold's CoronalOblique_rigid.txt."""
+
+
+def read_crop_grid(path: Path) -> Grid:
+    """Read where the voxels of a crop are, from its header, without the noise of the header's single precision.
+
+    Raises as `read_grid` does.
+    """
+    grid = read_grid(path, "any")
+    return Grid(grid.shape, _without_noise(grid.affine))
+
+
+def read_crop(path: Path) -> Volume:
+    """Read a crop in single precision, on the grid that `read_crop_grid` gives; raises as `read_volume` does."""
+    volume = read_volume(path, "any", np.float32)
+    return Volume(volume.data, _without_noise(volume.affine))
+
+
+def _without_noise(affine: FloatArray) -> FloatArray:
+    affine = straighten(affine)
+    affine[:3, 3] = np.round(affine[:3, 3], _ORIGIN_DECIMALS)
+    return affine
 
 
 def crop_image(data: np.ndarray, side: Side) -> nib.Nifti1Image:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +15,7 @@ from bidsapp.corobl.registration import Registration, register_to_template
 from bidsapp.corobl.resampling import resample_to_crop
 from bidsapp.corobl.template import load_template
 from bidsapp.errors import BadDataError
+from bidsapp.images.grids import Grid
 from bidsapp.images.volumes import Volume
 from bidsapp.records import Modality, Side
 
@@ -24,22 +24,6 @@ PREPROCESSING_VERSION = 1
 
 _VIEW_MM = 1.5
 _SCALP_MM, _TISSUE, _STRIPPED = 20.0, 0.2, 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class Crops:
-    """A scan in CorObl space.
-
-    Attributes
-    ----------
-    arrays
-        float32, shape (128, 256, 128), as in the head.
-    bias_corrected
-        False where it was not asked for, or where N4 has no meaning (negative values).
-    """
-
-    arrays: dict[Side, FloatArray]
-    bias_corrected: bool
 
 
 def register_scans(
@@ -71,12 +55,21 @@ def register_scans(
 
 
 def make_crops(
-    volume: Volume, native_from_corobl: FloatArray, sides: Iterable[Side], *, bias_correction: bool
-) -> Crops:
-    """Correct the bias field, if asked, and resample a scan once to the crops of `sides`."""
+    volume: Volume, native_from_corobl: FloatArray, grids: Mapping[Side, Grid], *, bias_correction: bool
+) -> tuple[dict[Side, Volume], bool]:
+    """Correct the bias field, if asked, and resample a scan once to crops on the grids of their sides.
+
+    Returns
+    -------
+    The crops, float32 and as in the head; and whether the bias was corrected: N4 has no meaning for images with
+    negative values.
+    """
     log_bias = estimate_bias(volume) if bias_correction else None
-    arrays = {side: resample_to_crop(volume, native_from_corobl, side, log_bias) for side in sides}
-    return Crops(arrays, log_bias is not None)
+    crops = {
+        side: Volume(resample_to_crop(volume, native_from_corobl, grid, log_bias), grid.affine)
+        for side, grid in grids.items()
+    }
+    return crops, log_bias is not None
 
 
 def view_in_template(volume: Volume, registration: Registration) -> Volume:

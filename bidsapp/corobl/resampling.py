@@ -9,10 +9,9 @@ from scipy import ndimage
 
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
 from bidsapp.corobl.bias import divide_by_bias
-from bidsapp.corobl.grid import GRIDS
 from bidsapp.corobl.transforms import apply
+from bidsapp.images.grids import Grid
 from bidsapp.images.volumes import Volume
-from bidsapp.records import Side
 
 Box = tuple[slice, slice, slice]
 
@@ -21,16 +20,15 @@ SPLINE_REACH_VOXELS = 12
 
 
 def resample_to_crop(
-    volume: Volume, native_from_corobl: FloatArray, side: Side, log_bias: Volume | None = None
+    volume: Volume, native_from_corobl: FloatArray, grid: Grid, log_bias: Volume | None = None
 ) -> FloatArray:
-    """Bring a scan to the crop of one side, float32 of shape (128, 256, 128), as in the head.
+    """Bring a scan to a crop, float32 of the shape of `grid`, as in the head.
 
     One cubic B-spline interpolation along the composed transform, of the bias-corrected scan when
     `log_bias` is given. Only the part of the scan around the crop is touched. Values stay within those of
     that part, so the spline cannot overshoot; background (exact zeros of the scan, and all beyond its
     field of view) is 0.
     """
-    grid = GRIDS[side]
     native_from_crop = np.linalg.inv(volume.affine) @ native_from_corobl @ grid.affine
     box = _box_around(native_from_crop, grid.shape, volume.data.shape, SPLINE_REACH_VOXELS)
     part = volume.data[box]
@@ -50,18 +48,10 @@ def resample_to_crop(
     return crop
 
 
-def labels_to_native(
-    labels: IntArray, side: Side, native_from_corobl: FloatArray, affine: FloatArray, shape: tuple[int, ...]
-) -> IntArray:
-    """Bring a label map of a crop, as in the head, to a scan's grid (`affine`, `shape`)."""
-    crop_from_native = np.linalg.inv(native_from_corobl @ GRIDS[side].affine) @ affine
-    return resample_labels(labels, crop_from_native, shape)
-
-
-def labels_to_crop(labels: IntArray, affine: FloatArray, native_from_corobl: FloatArray, side: Side) -> IntArray:
-    """Bring a label map on a scan's grid (`affine`) to the crop of one side, as in the head."""
-    native_from_crop = np.linalg.inv(affine) @ native_from_corobl @ GRIDS[side].affine
-    return resample_labels(labels, native_from_crop, GRIDS[side].shape)
+def labels_to_native(labels: Volume, native_from_corobl: FloatArray, scan: Grid) -> IntArray:
+    """Bring a label map of a crop, as in the head, to the grid of a scan."""
+    crop_from_native = np.linalg.inv(native_from_corobl @ labels.affine) @ scan.affine
+    return resample_labels(labels.data, crop_from_native, scan.shape)
 
 
 def resample_labels(labels: IntArray, source_from_target: FloatArray, shape: tuple[int, ...]) -> IntArray:

@@ -14,6 +14,7 @@ from bidsapp.arrays import BoolArray, FloatArray
 from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL
 from bidsapp.corobl.levels import Pyramid, field_of_view, make_pyramid
 from bidsapp.corobl.transforms import apply
+from bidsapp.images.grids import Grid
 from bidsapp.images.volumes import Volume
 from bidsapp.records import SIDES, Side
 
@@ -50,8 +51,18 @@ def load_template() -> Template:
 
 @lru_cache(maxsize=2)
 def load_hippocampus(side: Side) -> BoolArray:
-    """Return the template's hippocampus on the CorObl grid of its side, as in the head."""
+    """Return the template's hippocampus on the grid of its side in `GRIDS`, as in the head."""
     return _read(f"tpl-CIT168_hemi-{side}_space-corobl_desc-hippocampus_mask.nii.gz").data > 0
+
+
+def hippocampus_on(grid: Grid, side: Side) -> BoolArray:
+    """Return the template's hippocampus on the grid of a crop, by nearest voxels; empty where the grid is elsewhere."""
+    known = GRIDS[side]
+    if grid.distance_mm(known) == 0:
+        return load_hippocampus(side)
+    matrix = np.linalg.inv(known.affine) @ grid.affine
+    mask = load_hippocampus(side).astype(np.uint8)
+    return ndimage.affine_transform(mask, matrix[:3, :3], matrix[:3, 3], grid.shape, order=0) > 0
 
 
 @lru_cache(maxsize=2)

@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from bidsapp.arrays import BoolArray, IntArray
-from bidsapp.corobl.grid import VOXEL_VOLUME_MM3
 from bidsapp.corobl.measures import contain_crop_mask
 from bidsapp.corobl.quality import Judgement, Level
-from bidsapp.corobl.template import load_hippocampus
+from bidsapp.corobl.template import hippocampus_on
+from bidsapp.images.grids import Grid
+from bidsapp.images.volumes import Volume
 from bidsapp.printable import plural
 from bidsapp.records import Side
 
@@ -34,30 +35,30 @@ RATIO_SEEN, RATIO_POSSIBLE = 1.35, 2.0
 
 
 def judge_label_map(
-    labels: IntArray, side: Side, hippocampal: Collection[int], volume_mm3: float | None
+    labels: Volume, side: Side, hippocampal: Collection[int], volume_mm3: float | None
 ) -> tuple[Judgement, ...]:
     """Judge the label map of a crop, as in the head; its room to the border is that of the largest piece.
 
     Parameters
     ----------
     labels
-        (128, 256, 128) label values.
+        Label values, on the grid of the crop.
     hippocampal
         Values that make up the hippocampus; other labels (cysts, neighbours) are not judged.
     volume_mm3
         Its volume in the scan; None where the map to the scan is not known: CorObl's own is judged.
     """
     name = SIDE_NAMES[side]
-    mask = np.isin(labels, list(hippocampal))
+    mask = np.isin(labels.data, list(hippocampal))
     pieces, sizes = _label_pieces(mask)
-    contained = contain_crop_mask(pieces == sizes.argmax() + 1, side) if sizes.size else None
+    contained = contain_crop_mask(pieces == sizes.argmax() + 1, labels.grid, side) if sizes.size else None
     if contained is None:
         return (Judgement("red", "volume_mm3", 0.0, f"there is no {name} hippocampus in the label map"),)
-    size = float(mask.sum()) * VOXEL_VOLUME_MM3 if volume_mm3 is None else volume_mm3
+    size = float(mask.sum()) * labels.grid.voxel_mm3 if volume_mm3 is None else volume_mm3
     return (
         _judge_margin(contained.margin_mm, contained.border, name),
         _judge_volume(size, name),
-        _judge_overlap(mask, side),
+        _judge_overlap(mask, labels.grid, side),
         _judge_pieces(sizes, name),
     )
 
@@ -89,8 +90,8 @@ def _judge_volume(volume_mm3: float, name: str) -> Judgement:
     return Judgement("green", "volume_mm3", volume_mm3, words)
 
 
-def _judge_overlap(mask: np.ndarray, side: Side) -> Judgement:
-    template = load_hippocampus(side)
+def _judge_overlap(mask: np.ndarray, grid: Grid, side: Side) -> Judgement:
+    template = hippocampus_on(grid, side)
     dice = float(2 * np.count_nonzero(mask & template) / (mask.sum() + template.sum()))
     words = f"Dice of the {SIDE_NAMES[side]} hippocampus with the template's is {dice:.2f}"
     if dice < TEMPLATE_DICE[0]:

@@ -15,12 +15,12 @@ import numpy as np
 from scipy import optimize
 
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
-from bidsapp.corobl.grid import SHAPE, SPACING_MM, VOXEL_VOLUME_MM3
 from bidsapp.corobl.measures import contain_crop_mask
-from bidsapp.corobl.template import load_hippocampus
+from bidsapp.corobl.template import hippocampus_on
 from bidsapp.guards.judgement import SIDE_NAMES
 from bidsapp.guards.pieces import Piece, new_holes, new_pieces
 from bidsapp.guards.placement import aligned_dice, best_mirrored, bounding_box, centre_of_mass, fit
+from bidsapp.images.grids import Grid
 from bidsapp.labels.tables import hippocampal_values
 from bidsapp.records import LabelSource, LabelTable, Side
 
@@ -147,6 +147,7 @@ def check_label(
     labels: IntArray,
     *,
     side: Side,
+    grid: Grid,
     table: LabelTable,
     prediction: IntArray | None,
     other_side: IntArray | None,
@@ -160,8 +161,10 @@ def check_label(
     Parameters
     ----------
     labels, prediction, other_side
-        (128, 256, 128) label values, as in the head: what was returned, what the network said for this side, and
-        label or prediction of the other side on the other side's crop.
+        Label values, as in the head: what was returned, what the network said for this side, and label or prediction
+        of the other side on the other side's crop.
+    grid
+        Of the crop; axes run to the left, to the front and up.
     approved_volumes_mm3
         Label name (or `WHOLE`) -> volumes, in the scan, of the other approved people.
     volume_factor
@@ -170,11 +173,11 @@ def check_label(
     Raises
     ------
     ValueError
-        When an array has another shape.
+        When `labels` or `prediction` have another shape than the crop.
     """
-    for array in (labels, prediction, other_side):
-        if array is not None and array.shape != SHAPE:
-            raise ValueError(f"a CorObl crop has shape {SHAPE}, not {array.shape}")
+    for array in (labels, prediction):
+        if array is not None and array.shape != grid.shape:
+            raise ValueError(f"the crop has shape {grid.shape}, not {array.shape}")
     if not labels.any():
         return (Finding("empty", "nothing is labelled"),)
     findings = [*_check_values(labels, table), *_check_presence(labels, table)]
@@ -182,12 +185,16 @@ def check_label(
     predicted = hippocampus_of(prediction, table) if prediction is not None else None
     if mask.any():
         other = hippocampus_of(other_side, table) if other_side is not None else None
-        findings += check_placement(mask, side, predicted, other, limits)
-        findings += _check_border(mask, side)
+        findings += check_placement(mask, side, grid, predicted, other, limits)
+        findings += _check_border(mask, grid, side)
     if prediction is not None:
         findings += _check_swapped(labels, prediction, table, limits)
-    findings += _check_volumes(labels, mask, prediction, predicted, table, approved_volumes_mm3, volume_factor, limits)
-    findings += check_pieces(labels > 0, prediction > 0 if prediction is not None else None, limits)
+    findings += _check_volumes(
+        labels, mask, prediction, predicted, table, approved_volumes_mm3, volume_factor * grid.voxel_mm3, limits
+    )
+    findings += check_pieces(
+        labels > 0, prediction > 0 if prediction is not None else None, limits, grid.spacing_mm.tolist()
+    )
     if source == "manual" and prediction is not None and np.array_equal(labels, prediction):
         findings.append(Finding("unchanged", "it is marked as corrected and equals the prediction"))
     order = list(GUARDS)
@@ -215,50 +222,57 @@ def hippocampus_of(labels: IntArray, table: LabelTable) -> BoolArray:
 
 
 def check_placement(
-    mask: BoolArray, side: Side, predicted: BoolArray | None, other_side: BoolArray | None, limits: GuardLimits
+    mask: BoolArray,
+    side: Side,
+    grid: Grid,
+    predicted: BoolArray | None,
+    other_side: BoolArray | None,
+    limits: GuardLimits,
 ) -> list[Finding]:
     """Compare place and orientation of a hippocampus with its prediction, or else with the template's.
 
     Parameters
     ----------
     mask, predicted, other_side
-        (128, 256, 128), as in the head; `mask` is not empty.
+        As `check_label` takes them; `mask` is not empty.
     """
     name = SIDE_NAMES[side]
-    from_template = predicted is None or np.count_nonzero(predicted) * VOXEL_VOLUME_MM3 < _LEAST_REFERENCE_MM3
-    reference = load_hippocampus(side) if predicted is None or from_template else predicted
+    from_template = predicted is None or np.count_nonzero(predicted) * grid.voxel_mm3 < _LEAST_REFERENCE_MM3
+    reference = hippocampus_on(grid, side) if predicted is None or from_template else predicted
     what = "the template's hippocampus" if from_template else "the prediction"
-    placed = fit(mask, reference)
+    placed = fit(mask, reference, grid.spacing_mm)
     own_dice = max(placed.dice, placed.shifted_dice, aligned_dice(mask, reference))
     mirrored = best_mirrored(mask, reference)
     if mirrored.dice > own_dice + limits.mirror_gain:
         words = f"with {mirrored.words} it fits {what} of the {name} side better: Dice {mirrored.dice:.2f}"
         return [Finding("flip", f"{words} instead of {own_dice:.2f}")]
-    if other_side is not None and np.count_nonzero(other_side) * VOXEL_VOLUME_MM3 >= _LEAST_REFERENCE_MM3:
-        other_dice = max(fit(mask, other_side).dice, aligned_dice(mask, other_side))
+    if other_side is not None and np.count_nonzero(other_side) * grid.voxel_mm3 >= _LEAST_REFERENCE_MM3:
+        other_dice = aligned_dice(mask, other_side)
+        if other_side.shape == mask.shape:
+            other_dice = max(other_dice, fit(mask, other_side, grid.spacing_mm).dice)
         if other_dice > own_dice + limits.mirror_gain:
             words = f"it fits the other side's label (Dice {other_dice:.2f}) better than {what} of the {name} side"
             return [Finding("flip", f"{words} ({own_dice:.2f}): was it drawn in the wrong side's file?")]
     if from_template:
-        return _check_distance(mask, reference, limits)
+        return _check_distance(mask, reference, grid, limits)
     if placed.distance_mm >= limits.shift_mm and placed.shifted_dice - placed.dice >= limits.shift_gain:
-        words = f"it lies {_shift_words(placed.shift_mm)} of the prediction: Dice {placed.dice:.2f},"
+        words = f"it lies {_shift_words(placed.shift_mm, grid)} of the prediction: Dice {placed.dice:.2f},"
         return [Finding("shift", f"{words} and {placed.shifted_dice:.2f} when it is moved back")]
     return []
 
 
-def _shift_words(back_mm: Sequence[float]) -> str:
+def _shift_words(back_mm: Sequence[float], grid: Grid) -> str:
     """Where something lies that has to be moved by `back_mm` (R to L, P to A, I to S) to come back."""
     parts = [
         f"{abs(length):.1f} mm {words[length > 0]}"
-        for length, words in zip(back_mm, _DIRECTIONS, strict=True)
-        if abs(length) > SPACING_MM
+        for length, words, edge in zip(back_mm, _DIRECTIONS, grid.spacing_mm, strict=True)
+        if abs(length) > edge
     ]
     return " and ".join(parts)
 
 
-def _check_distance(mask: BoolArray, template: BoolArray, limits: GuardLimits) -> list[Finding]:
-    apart_mm = float(np.linalg.norm(centre_of_mass(mask) - centre_of_mass(template))) * SPACING_MM
+def _check_distance(mask: BoolArray, template: BoolArray, grid: Grid, limits: GuardLimits) -> list[Finding]:
+    apart_mm = float(np.linalg.norm((centre_of_mass(mask) - centre_of_mass(template)) * grid.spacing_mm))
     if apart_mm <= limits.template_distance_mm:
         return []
     return [Finding("shift", f"its centre is {apart_mm:.0f} mm from where the template has the hippocampus")]
@@ -283,9 +297,9 @@ def _check_presence(labels: IntArray, table: LabelTable) -> list[Finding]:
     return findings
 
 
-def _check_border(mask: BoolArray, side: Side) -> list[Finding]:
-    contained = contain_crop_mask(mask, side)
-    if contained is None or contained.margin_mm > SPACING_MM / 2:
+def _check_border(mask: BoolArray, grid: Grid, side: Side) -> list[Finding]:
+    contained = contain_crop_mask(mask, grid, side)
+    if contained is None or contained.margin_mm > grid.spacing_mm.min() / 2:
         return []
     return [Finding("border", f"it touches the {contained.border} border of the crop: the hippocampus is cut")]
 
@@ -325,16 +339,16 @@ def _check_volumes(
     predicted: BoolArray | None,
     table: LabelTable,
     approved_volumes_mm3: Mapping[str, Sequence[float]],
-    volume_factor: float,
+    voxel_mm3: float,
     limits: GuardLimits,
 ) -> list[Finding]:
-    ours = _volumes_mm3(labels, mask, table, volume_factor)
+    ours = _volumes_mm3(labels, mask, table, voxel_mm3)
     words = []
     for name, volumes in approved_volumes_mm3.items():
         if ours.get(name):
             words += far_from_others(name, ours[name], volumes, limits)
     if prediction is not None and predicted is not None:
-        theirs = _volumes_mm3(prediction, predicted, table, volume_factor)
+        theirs = _volumes_mm3(prediction, predicted, table, voxel_mm3)
         for name, volume in theirs.items():
             limit = limits.volume_ratio if name == WHOLE else limits.label_ratio
             if volume >= limits.label_mm3 and ours.get(name):
@@ -342,13 +356,12 @@ def _check_volumes(
     return [Finding("volume", "; ".join(words))] if words else []
 
 
-def _volumes_mm3(labels: IntArray, mask: BoolArray, table: LabelTable, volume_factor: float) -> dict[str, float]:
+def _volumes_mm3(labels: IntArray, mask: BoolArray, table: LabelTable, voxel_mm3: float) -> dict[str, float]:
     counts = np.bincount(labels[labels > 0].ravel())
     volumes = {
-        name: float(counts[value]) * VOXEL_VOLUME_MM3 * volume_factor if value < len(counts) else 0.0
-        for value, name in table.names.items()
+        name: float(counts[value]) * voxel_mm3 if value < len(counts) else 0.0 for value, name in table.names.items()
     }
-    return volumes | {WHOLE: float(np.count_nonzero(mask)) * VOXEL_VOLUME_MM3 * volume_factor}
+    return volumes | {WHOLE: float(np.count_nonzero(mask)) * voxel_mm3}
 
 
 def far_from_others(
@@ -377,7 +390,7 @@ def check_pieces(
     mask: BoolArray,
     predicted: BoolArray | None,
     limits: GuardLimits,
-    spacing_mm: Sequence[float] = (SPACING_MM,) * 3,
+    spacing_mm: Sequence[float],
 ) -> list[Finding]:
     """Find stray pieces and holes that the prediction, if there is one, has not."""
     pieces = [

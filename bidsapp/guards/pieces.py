@@ -9,10 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from bidsapp.arrays import BoolArray, IntArray
-from bidsapp.corobl.grid import SPACING_MM
 from bidsapp.guards.placement import bounding_box
 
-_CROP_MM = (SPACING_MM,) * 3
 _TOUCHING = np.ones((3, 3, 3))
 _KNOWN_SHARE = 0.5
 """Share of a piece or hole that must lie in one of the reference's to be the same one."""
@@ -29,9 +27,7 @@ class Piece:
     """Gap to the largest piece; 0 for a hole."""
 
 
-def new_pieces(
-    mask: BoolArray, reference: BoolArray | None, spacing_mm: Sequence[float] = _CROP_MM
-) -> tuple[Piece, ...]:
+def new_pieces(mask: BoolArray, reference: BoolArray | None, spacing_mm: Sequence[float]) -> tuple[Piece, ...]:
     """Pieces, connected by faces, edges or corners, that are apart from the largest, the greatest first.
 
     A piece is known, and left out, when half of it lies in pieces of `reference` that are apart as well.
@@ -47,9 +43,7 @@ def new_pieces(
     return _describe(apart, count, box, known, ndimage.distance_transform_edt(~main, sampling=spacing_mm), spacing_mm)
 
 
-def new_holes(
-    mask: BoolArray, reference: BoolArray | None, spacing_mm: Sequence[float] = _CROP_MM
-) -> tuple[Piece, ...]:
+def new_holes(mask: BoolArray, reference: BoolArray | None, spacing_mm: Sequence[float]) -> tuple[Piece, ...]:
     """Background that faces of the mask enclose; known holes of `reference` are left out as in `new_pieces`."""
     if not mask.any():
         return ()

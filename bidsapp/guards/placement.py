@@ -14,7 +14,6 @@ import numpy as np
 from scipy import fft
 
 from bidsapp.arrays import BoolArray, FloatArray
-from bidsapp.corobl.grid import SPACING_MM
 from bidsapp.guards.likeness import ORIENTATIONS, orientation_words, turn
 
 Box = tuple[slice, slice, slice]
@@ -29,7 +28,7 @@ class Fit:
     dice: float
     """Overlap as they lie; NaN when both are empty, as in `bidsapp.evaluation.metrics`."""
     shift_mm: tuple[float, float, float]
-    """The shift of the mask, along R to L, P to A and I to S, that overlaps best; multiples of 0.6 mm."""
+    """The shift of the mask, along R to L, P to A and I to S, that overlaps best; multiples of two voxels."""
     shifted_dice: float
     """Overlap after it."""
 
@@ -56,8 +55,8 @@ def bounding_box(mask: BoolArray, margin: int = 0) -> Box:
     return spans[0], spans[1], spans[2]
 
 
-def fit(mask: BoolArray, reference: BoolArray) -> Fit:
-    """Overlap of two masks of one shape, neither of them empty, as they lie and after the best shift."""
+def fit(mask: BoolArray, reference: BoolArray, spacing_mm: FloatArray) -> Fit:
+    """Overlap of two masks on one grid, neither of them empty, as they lie and after the best shift."""
     box = bounding_box(mask | reference)
     ours, theirs = (one[box][::_STRIDE, ::_STRIDE, ::_STRIDE].astype(np.float32) for one in (mask, reference))
     total = float(ours.sum() + theirs.sum())
@@ -67,7 +66,7 @@ def fit(mask: BoolArray, reference: BoolArray) -> Fit:
     overlap = fft.irfftn(fft.rfftn(theirs, shape) * np.conj(fft.rfftn(ours, shape)), shape)
     best = np.unravel_index(int(overlap.argmax()), overlap.shape)
     steps = [int(step) - length if step > length // 2 else int(step) for step, length in zip(best, shape, strict=True)]
-    x, y, z = (step * _STRIDE * SPACING_MM for step in steps)
+    x, y, z = (float(step * _STRIDE * edge) for step, edge in zip(steps, spacing_mm, strict=True))
     return Fit(2 * float(overlap[0, 0, 0]) / total, (x, y, z), 2 * float(overlap[best]) / total)
 
 

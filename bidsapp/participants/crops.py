@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from bidsapp import __version__
-from bidsapp.arrays import FloatArray
 from bidsapp.bids.facts import read_facts, recorded_facts
 from bidsapp.bids.sidecars import crop_sidecar
 from bidsapp.content import file_sha256, image_sha256, settings_sha256
-from bidsapp.corobl.grid import GRIDS, crop_image
+from bidsapp.corobl.grid import GRIDS
 from bidsapp.corobl.preprocessing import (
     PREPROCESSING_VERSION,
     is_skull_stripped,
@@ -32,8 +31,8 @@ from bidsapp.corobl.transforms import read_transform, write_transform
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import copy_file, write_bytes, write_json
 from bidsapp.images.nifti import require_content
-from bidsapp.images.volumes import FileVolume, read_volume
-from bidsapp.images.writing import write_image
+from bidsapp.images.volumes import FileVolume, Volume, read_volume
+from bidsapp.images.writing import new_image, write_image
 from bidsapp.layout import SessionLayout, sidecar
 from bidsapp.logs import log_to
 from bidsapp.participants.job import Job, Prepared, crop_facts, crop_key, has_its_transform, require_short_name
@@ -122,7 +121,7 @@ def _make(job: Job, inputs: dict[Modality, str]) -> Prepared:
     for modality, registration in registrations.items():
         volume, scan = volumes[modality], job.scans.scans[modality]
         view = view_in_template(volume, registration)
-        picture = head_picture(view.data, view.affine.astype(np.float64), template_landmarks())
+        picture = head_picture(view.data, view.affine.astype(np.float64), template_landmarks(GRIDS))
         write_bytes(job.unfinished.head_picture(modality), picture.png)
         said = scan.metadata.get("SkullStripped")
         stripped = said if isinstance(said, bool) else is_skull_stripped(view)
@@ -222,13 +221,14 @@ def _write_crops(
 ) -> None:
     """Resample one scan by its transform in `Job.unfinished`, and write crops, each before its sidecar."""
     native_from_corobl = read_transform(job.unfinished.transform(modality))
-    crops = make_crops(volume, native_from_corobl, sides, bias_correction=facts["bias_correction"])
-    for side, array in crops.arrays.items():
-        _write_crop(job, modality, side, array, facts | {"bias_corrected": crops.bias_corrected})
+    grids = {side: GRIDS[side] for side in sides}
+    crops, corrected = make_crops(volume, native_from_corobl, grids, bias_correction=facts["bias_correction"])
+    for side, crop in crops.items():
+        _write_crop(job, modality, side, crop, facts | {"bias_corrected": corrected})
 
 
-def _write_crop(job: Job, modality: Modality, side: Side, array: FloatArray, facts: dict[str, Any]) -> None:
-    image, path = crop_image(array, side), job.unfinished.crop(side, modality)
+def _write_crop(job: Job, modality: Modality, side: Side, crop: Volume, facts: dict[str, Any]) -> None:
+    image, path = new_image(crop.data, crop.affine), job.unfinished.crop(side, modality)
     image.header["descrip"] = f"CorObl of CIT168, HippoTune {__version__}".encode()
     write_image(path, image)
     transform = job.unfinished.transform(modality)
@@ -237,7 +237,7 @@ def _write_crop(job: Job, modality: Modality, side: Side, array: FloatArray, fac
         "simpleitk": version("simpleitk"),
         "template": TEMPLATE,
         "file_sha256": file_sha256(path),
-        "crop_sha256": image_sha256(array, image.affine),
+        "crop_sha256": image_sha256(crop.data, crop.affine),
         "transform": transform.name if transform.exists() else None,
         "transform_sha256": file_sha256(transform) if transform.exists() else None,
     }
@@ -344,4 +344,4 @@ def _copy_crop(job: Job, modality: Modality, side: Side, digest: str) -> None:
         "registration": {"determinant": determinant} if determinant else {},
         "ready_made": True,
     }
-    _write_crop(job, modality, side, volume.data, facts)
+    _write_crop(job, modality, side, Volume(volume.data, grid.affine), facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,18 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bidsapp import __version__
-from bidsapp.arrays import FloatArray, IntArray
+from bidsapp.arrays import IntArray
 from bidsapp.bids.facts import read_facts
 from bidsapp.bids.sidecars import native_prediction_sidecar, prediction_sidecar
 from bidsapp.content import file_sha256, settings_sha256
-from bidsapp.corobl.grid import SPACING_MM, VOXEL_VOLUME_MM3, crop_image
+from bidsapp.corobl.grid import read_crop
 from bidsapp.corobl.quality import worst_level
 from bidsapp.corobl.resampling import labels_to_native
 from bidsapp.corobl.transforms import read_transform
 from bidsapp.files import write_bytes, write_json, write_text
 from bidsapp.guards.judgement import judge_label_map
-from bidsapp.images.volumes import read_grid, read_volume
-from bidsapp.images.writing import label_image_like, write_image
+from bidsapp.images.orientation import NETWORK_SPACE, axes_of, turn_volume
+from bidsapp.images.volumes import Volume, read_grid
+from bidsapp.images.writing import label_image_like, new_image, write_image
 from bidsapp.labels.itksnap import itksnap_label_file
 from bidsapp.labels.tables import hippocampal_values
 from bidsapp.layout import SessionLayout, label_names, sidecar
@@ -40,7 +42,6 @@ log = logging.getLogger(__name__)
 PREDICTION_VERSION = 1
 """Raised whenever the same crop and model give another label map."""
 
-SPACINGS_MM = (SPACING_MM, SPACING_MM, SPACING_MM)
 NOT_AVAILABLE = "n/a"
 
 
@@ -71,22 +72,26 @@ def segment_session(job: Job, prepared: Prepared, segmenter: Segmenter) -> None:
             log.info("%s: the label map of hemi-%s is there already", job.name, side)
             continue
         started = time.monotonic()
-        crops = [_read_crop(prepared.crops[side], side, modality) for modality in job.options.modalities]
-        labels = segment_crop(segmenter.predictor, np.stack(crops), side)
+        crops = _read_crops(job, prepared.crops[side], side)
+        labels = segment_crop(segmenter.predictor, list(crops.values()), side)
+        write_side_pictures(job, crops, side, labels.data, segmenter.labels)
         _write_prediction(job, prepared, side, labels, segmenter, key)
         log.info("%s: hemi-%s segmented in %.0f s", job.name, side, time.monotonic() - started)
 
 
-def segment_crop(predictor: Predictor, crops: FloatArray, side: Side) -> IntArray:
-    """Segment the channels of one crop, shape (channels, 128, 256, 128), as in the head; so is the result.
+def segment_crop(predictor: Predictor, crops: Sequence[Volume], side: Side) -> Volume:
+    """Segment the channels of one crop, all on one grid and as in the head; the label map is on the same grid.
 
-    The network sees left sides flipped. A crop without anything in it has no labels.
+    The network sees them turned to network space. A crop without anything in it has no labels.
     """
-    if all(channel.min() == channel.max() for channel in crops):
-        return np.zeros(crops.shape[1:], dtype=np.uint8)
-    step = -1 if side == "L" else 1
-    labels = predictor.predict_array(np.ascontiguousarray(crops[:, ::step]), SPACINGS_MM)
-    return np.ascontiguousarray(labels[::step])
+    grid = crops[0].grid
+    if all(crop.data.min() == crop.data.max() for crop in crops):
+        return Volume(np.zeros(grid.shape, dtype=np.uint8), grid.affine)
+    turned = [turn_volume(crop, NETWORK_SPACE[side]) for crop in crops]
+    channels = np.ascontiguousarray(np.stack([crop.data for crop in turned]))
+    labels = predictor.predict_array(channels, turned[0].spacing_mm.tolist())
+    back = turn_volume(Volume(labels, turned[0].affine), axes_of(grid.affine))
+    return Volume(np.ascontiguousarray(back.data), grid.affine)
 
 
 def _prediction_key(job: Job, prepared: Prepared, side: Side, segmenter: Segmenter) -> str:
@@ -113,29 +118,26 @@ def _native(job: Job, layout: SessionLayout, side: Side) -> Path:
     return layout.native_prediction(side, job.options.modalities[0])
 
 
-def _read_crop(layout: SessionLayout, side: Side, modality: Modality) -> FloatArray:
-    return read_volume(layout.crop(side, modality), "any", np.float32).data
+def _read_crops(job: Job, layout: SessionLayout, side: Side) -> dict[Modality, Volume]:
+    return {modality: read_crop(layout.crop(side, modality)) for modality in job.options.modalities}
 
 
-def _write_prediction(
-    job: Job, prepared: Prepared, side: Side, labels: IntArray, segmenter: Segmenter, key: str
-) -> None:
-    """Write the label map in both spaces, its table and its pictures, and last its sidecar."""
+def _write_prediction(job: Job, prepared: Prepared, side: Side, labels: Volume, segmenter: Segmenter, key: str) -> None:
+    """Write the label map in both spaces and its table, and last its sidecar."""
     target, modality = job.unfinished, job.options.modalities[0]
     crops = crop_facts(prepared.crops[side], side, job.options.modalities) or []
     facts = crops[0]
     determinant = facts["registration"].get("determinant")
     path = target.prediction(side)
-    write_image(path, crop_image(labels, side))
+    write_image(path, new_image(labels.data, labels.affine))
     columns = ("index", "name", "voxels", "volume_mm3")
     rows = volume_rows(labels, segmenter.labels, determinant)
     write_tsv(label_names(path), columns, rows)
     native_sha256 = _write_native(job, prepared, side, labels, segmenter)
     if native_sha256:
         write_tsv(label_names(_native(job, target, side)), columns, rows)
-    write_side_pictures(job, prepared.crops[side], side, labels, segmenter.labels)
     hippocampal = hippocampal_values(segmenter.labels)
-    whole = float(np.isin(labels, list(hippocampal)).sum()) * VOXEL_VOLUME_MM3
+    whole = float(np.isin(labels.data, list(hippocampal)).sum()) * labels.grid.voxel_mm3
     volume_mm3 = whole * abs(determinant) if determinant else None
     judgements = judge_label_map(labels, side, hippocampal, volume_mm3)
     for judgement in judgements:
@@ -164,7 +166,7 @@ def _write_prediction(
     write_json(sidecar(path), prediction_sidecar(sources=[f"bids::{source}"], facts=own))
 
 
-def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, segmenter: Segmenter) -> str | None:
+def _write_native(job: Job, prepared: Prepared, side: Side, labels: Volume, segmenter: Segmenter) -> str | None:
     """Bring a label map to the scan's grid; None where scan or transform are not known."""
     modality, crops = job.options.modalities[0], prepared.crops[side]
     scan, transform = job.scans.scans.get(modality), crops.transform(modality)
@@ -174,7 +176,7 @@ def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, se
         log.warning("%s: no transform to a scan: hemi-%s stays in CorObl space", job.name, side)
         return None
     grid = read_grid(scan.path, "scan")
-    native = labels_to_native(labels, side, read_transform(transform), grid.affine, grid.shape)
+    native = labels_to_native(labels, read_transform(transform), grid)
     write_image(path, label_image_like(native, grid))
     digest = file_sha256(path)
     source = job.done.prediction(side).relative_to(job.done.root).as_posix()
@@ -184,7 +186,7 @@ def _write_native(job: Job, prepared: Prepared, side: Side, labels: IntArray, se
     return digest
 
 
-def volume_rows(labels: IntArray, names: dict[int, str], determinant: float | None) -> list[tuple[int, str, int, str]]:
+def volume_rows(labels: Volume, names: dict[int, str], determinant: float | None) -> list[tuple[int, str, int, str]]:
     """Index, name, voxels and volume in the scan of every label, those that are not there included.
 
     Parameters
@@ -192,8 +194,8 @@ def volume_rows(labels: IntArray, names: dict[int, str], determinant: float | No
     determinant
         Of the map from CorObl to the scan; None: the volume in the scan is not known.
     """
-    counts = np.bincount(labels.ravel(), minlength=max(names, default=0) + 1)
-    voxel_mm3 = VOXEL_VOLUME_MM3 * abs(determinant) if determinant else None
+    counts = np.bincount(labels.data.ravel(), minlength=max(names, default=0) + 1)
+    voxel_mm3 = labels.grid.voxel_mm3 * abs(determinant) if determinant else None
     return [
         (value, name, int(counts[value]), f"{counts[value] * voxel_mm3:.2f}" if voxel_mm3 else NOT_AVAILABLE)
         for value, name in names.items()
@@ -201,19 +203,18 @@ def volume_rows(labels: IntArray, names: dict[int, str], determinant: float | No
 
 
 def write_side_pictures(
-    job: Job, crops: SessionLayout, side: Side, labels: IntArray | None, names: dict[int, str]
+    job: Job, crops: Mapping[Modality, Volume], side: Side, labels: IntArray | None, names: dict[int, str]
 ) -> None:
     """Draw a crop with its label map; without one, the crop alone."""
-    target, affine = job.unfinished, crop_image(np.zeros((128, 256, 128), np.uint8), side).affine
-    for modality in job.options.modalities:
-        crop = _read_crop(crops, side, modality)
-        shown = np.zeros(crop.shape, np.uint8) if labels is None else labels
-        for plane, picture in zip(PLANES, outline_pictures(crop, affine, shown, None, names), strict=True):
+    target = job.unfinished
+    for modality, crop in crops.items():
+        shown = np.zeros(crop.data.shape, np.uint8) if labels is None else labels
+        for plane, picture in zip(PLANES, outline_pictures(crop.data, crop.affine, shown, None, names), strict=True):
             write_bytes(target.plane_picture(side, modality, plane), picture.picture.png)
-        slices = coronal_slices_picture(crop, affine, labels, names)
+        slices = coronal_slices_picture(crop.data, crop.affine, labels, names)
         write_bytes(target.slices_picture(side, modality), slices.png)
-    first = _read_crop(crops, side, job.options.modalities[0])
-    write_bytes(target.thumbnail(side), thumbnail_picture(first, affine, labels, names).png)
+    first = crops[job.options.modalities[0]]
+    write_bytes(target.thumbnail(side), thumbnail_picture(first.data, first.affine, labels, names).png)
     if names:
         write_text(target.label_colours(side), itksnap_label_file(names))
 
@@ -222,4 +223,4 @@ def draw_crops(job: Job, prepared: Prepared) -> None:
     """Draw newly made crops that get no label map."""
     for side, crops in prepared.crops.items():
         if crops == job.unfinished:
-            write_side_pictures(job, crops, side, None, {})
+            write_side_pictures(job, _read_crops(job, crops, side), side, None, {})

@@ -11,9 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from bidsapp.arrays import Array, BoolArray, FloatArray
-from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL
-from bidsapp.corobl.template import load_hippocampus
+from bidsapp.corobl.grid import TEMPLATE_FROM_COROBL
+from bidsapp.corobl.template import hippocampus_on
 from bidsapp.corobl.transforms import apply
+from bidsapp.images.grids import Grid
 from bidsapp.pictures.drawing import (
     PLANES,
     SIDE_COLOURS,
@@ -27,7 +28,7 @@ from bidsapp.pictures.drawing import (
     new_figure,
     new_slice_axes,
 )
-from bidsapp.records import SIDES, Side
+from bidsapp.records import Side
 
 HIPPOCAMPUS_COLOUR = "#F0E442"
 
@@ -52,9 +53,11 @@ class Landmark:
     template_from_crop: FloatArray
 
 
-def template_landmarks() -> dict[Side, Landmark]:
-    """The crop boxes of CorObl and the template's own hippocampi."""
-    return {side: Landmark(load_hippocampus(side), TEMPLATE_FROM_COROBL @ GRIDS[side].affine) for side in SIDES}
+def template_landmarks(grids: Mapping[Side, Grid]) -> dict[Side, Landmark]:
+    """The boxes of crops on `grids`, and the template's own hippocampi in them."""
+    return {
+        side: Landmark(hippocampus_on(grid, side), TEMPLATE_FROM_COROBL @ grid.affine) for side, grid in grids.items()
+    }
 
 
 def head_picture(head: Array, affine: FloatArray, landmarks: Mapping[Side, Landmark]) -> Picture:

@@ -13,6 +13,7 @@ from bidsapp.images.volumes import read_volume
 from bidsapp.layout import OutputLayout
 from bidsapp.pictures.outlines import thumbnail_picture
 from bidsapp.records import SideKey
+from bidsapp.review.candidates import crop_grids
 from bidsapp.review.label_file import read_label_file
 
 
@@ -34,7 +35,7 @@ def _draw(layout: OutputLayout, key: SideKey, label: Path) -> Path | None:
     picture = layout.review_picture(key, file_sha256(label)[:12])
     if picture.exists():
         return picture
-    labels = read_label_file(label, hemi).labels
+    labels = read_label_file(label, hemi, crop_grids(files)).labels
     crop = next((path for modality in ("T1w", "T2w") if (path := files.crop(hemi, modality)).exists()), None)
     if labels is None or crop is None:
         return None

@@ -14,14 +14,14 @@ from bidsapp.arrays import IntArray
 from bidsapp.bids.facts import recorded_facts
 from bidsapp.bids.sidecars import approved_sidecar
 from bidsapp.content import file_sha256, image_sha256
-from bidsapp.corobl.grid import GRIDS, crop_image
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.files import explain_write_errors, write_json
 from bidsapp.images.fingerprints import is_same_image
-from bidsapp.images.writing import write_image
+from bidsapp.images.volumes import Volume
+from bidsapp.images.writing import new_image, write_image
 from bidsapp.labels.tables import write_label_table
 from bidsapp.layout import OutputLayout, label_names, sidecar
-from bidsapp.records import Approval, LabelSource, LabelTable, Modality, Side, SideKey
+from bidsapp.records import Approval, LabelSource, LabelTable, Modality, SideKey
 from bidsapp.review.effort import label_differences
 from bidsapp.review.events import (
     ApprovedEvent,
@@ -69,8 +69,8 @@ class ReviewedLabel:
     file: Path
     """Where it was read from, below OUTPUT_DIR."""
     source: LabelSource
-    labels: IntArray
-    """Shape (128, 256, 128), whole numbers, on the grid of the crop, as in the head."""
+    labels: Volume
+    """Whole numbers, on the grid of the crop, as in the head."""
     names: Mapping[int, str]
     """value -> name."""
     modalities: tuple[Modality, ...]
@@ -110,7 +110,7 @@ def approve(
     if not rater.strip():
         name = f"{layout.session(participant, session).name}_hemi-{hemi}"
         raise BadDataError(f"{name} is approved by nobody", f"Name the rater in {layout.review_table.name}.")
-    unnamed = sorted(set(np.unique(label.labels).tolist()) - {0, *label.names})
+    unnamed = sorted(set(np.unique(label.labels.data).tolist()) - {0, *label.names})
     if unnamed:
         raise BadDataError(f"{label.file} holds values without a name: {unnamed}")
     last = last_events(read_events(layout.ledger)).get(key)
@@ -121,7 +121,7 @@ def approve(
         return to_approval(layout, last)
     if path.exists() and not _is_intact(path, event):
         keep_superseded(layout, path, when)
-    _write_label(path, label, hemi)
+    _write_label(path, label)
     event = replace(event, file_sha256=file_sha256(path))
     write_label_table(label_names(path), LabelTable(dict(sorted(label.names.items()))))
     append_event(layout.ledger, event)
@@ -197,7 +197,7 @@ def _make_event(
         hemi=hemi,
         source=label.source,
         source_sha256=file_sha256(label.file),
-        label_sha256=image_sha256(label.labels, GRIDS[hemi].affine),
+        label_sha256=image_sha256(label.labels.data, label.labels.affine),
         file_sha256="",
         crop_sha256=crops.crop_sha256,
         crop_file_sha256=crops.crop_file_sha256,
@@ -207,7 +207,7 @@ def _make_event(
         comment=comment,
         model=shown.model if shown else None,
         model_sha256=shown.model_sha256 if shown else None,
-        effort=label_differences(label.labels, label.names, shown.labels, shown.names) if shown else (),
+        effort=label_differences(label.labels.data, label.names, shown.labels, shown.names) if shown else (),
         version=__version__,
     )
 
@@ -224,6 +224,6 @@ def _is_intact(path: Path, event: ApprovedEvent) -> bool:
         return False
 
 
-def _write_label(path: Path, label: ReviewedLabel, hemi: Side) -> None:
-    number_type = np.uint8 if label.labels.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
-    write_image(path, crop_image(label.labels.astype(number_type), hemi))
+def _write_label(path: Path, label: ReviewedLabel) -> None:
+    number_type = np.uint8 if label.labels.data.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
+    write_image(path, new_image(label.labels.data.astype(number_type), label.labels.affine))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bidsapp.bids.facts import read_facts
+from bidsapp.corobl.grid import GRIDS, read_crop_grid
 from bidsapp.errors import BadDataError
+from bidsapp.images.grids import Grid
 from bidsapp.labels.tables import read_label_table
-from bidsapp.layout import OutputLayout
-from bidsapp.records import MODALITIES, LabelSource, LabelTable, Modality, Side, SideKey
+from bidsapp.layout import OutputLayout, SessionLayout
+from bidsapp.records import MODALITIES, SIDES, LabelSource, LabelTable, Modality, Side, SideKey
 from bidsapp.review.protection import as_saved, unread_labels
 
 SOURCE_WORDS: Mapping[LabelSource, str] = {
@@ -39,6 +41,8 @@ class SideFacts:
     hemi: Side
     crops: Mapping[Modality, Mapping[str, Any]]
     """Facts of the crop of each modality; see `read_facts`."""
+    grids: Mapping[Side, Grid]
+    """See `crop_grids`."""
     prediction: Mapping[str, Any] | None
     """Facts of the network's label map; None where there is none, or where it belongs to another crop."""
 
@@ -46,6 +50,11 @@ class SideFacts:
     def key(self) -> SideKey:
         """The side."""
         return self.participant, self.session, self.hemi
+
+    @property
+    def grid(self) -> Grid:
+        """Of its crops, which all modalities share."""
+        return self.grids[self.hemi]
 
     @property
     def crop_sha256(self) -> dict[Modality, str]:
@@ -56,6 +65,13 @@ class SideFacts:
     def volume_factor(self) -> float:
         """Volume in the head over volume in CorObl; 1 where the transform is not known."""
         return abs(next(iter(self.crops.values()))["registration"].get("determinant") or 1.0)
+
+
+def crop_grids(files: SessionLayout) -> dict[Side, Grid]:
+    """The grids of a session's crops, from their headers; of a side without a crop, that of one made anew."""
+    crops = {side: [files.crop(side, modality) for modality in MODALITIES] for side in SIDES}
+    there = {side: next((path for path in paths if path.exists()), None) for side, paths in crops.items()}
+    return {side: GRIDS[side] if path is None else read_crop_grid(path) for side, path in there.items()}
 
 
 def read_side(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> SideFacts:
@@ -79,7 +95,7 @@ def read_side(layout: OutputLayout, participant: str, session: str | None, hemi:
         for modality, digest in prediction["crop_sha256"].items()
     ):
         prediction = None
-    return SideFacts(participant, session, hemi, crops, prediction)
+    return SideFacts(participant, session, hemi, crops, crop_grids(files), prediction)
 
 
 def find_candidate(layout: OutputLayout, side: SideFacts) -> Candidate | None:

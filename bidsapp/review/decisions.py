@@ -14,17 +14,24 @@ import numpy as np
 from bidsapp.arrays import IntArray
 from bidsapp.bids.facts import read_facts
 from bidsapp.content import file_sha256
-from bidsapp.corobl.grid import VOXEL_VOLUME_MM3
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import read_json, write_json
 from bidsapp.guards.label_guards import Finding, GuardLimits, accept, check_label
 from bidsapp.images.fingerprints import read_image_sha256
-from bidsapp.images.volumes import read_volume
+from bidsapp.images.volumes import Volume, read_volume
 from bidsapp.layout import OutputLayout
 from bidsapp.records import Approval, LabelTable, Side, SideKey
 from bidsapp.review.agreement import agreement
 from bidsapp.review.approval import ReviewedLabel, ShownPrediction, approve, complete_sidecar, withdraw
-from bidsapp.review.candidates import SOURCE_WORDS, Candidate, SideFacts, find_candidate, label_table_of, read_side
+from bidsapp.review.candidates import (
+    SOURCE_WORDS,
+    Candidate,
+    SideFacts,
+    crop_grids,
+    find_candidate,
+    label_table_of,
+    read_side,
+)
 from bidsapp.review.events import ApprovedEvent, LedgerEvent, last_events, read_events
 from bidsapp.review.label_file import LabelFile, fix_header, read_label_file
 from bidsapp.review.ledger import find_approvals, to_approval
@@ -202,7 +209,7 @@ class ReviewDesk:
             ReviewedLabel(
                 file=candidate.path,
                 source=candidate.source,
-                labels=labels,
+                labels=Volume(labels, side.grid.affine),
                 names=table.names,
                 modalities=tuple(side.crops),
                 prediction=self._prediction(side),
@@ -217,11 +224,11 @@ class ReviewDesk:
         return replace(about, state="approved", notes=notes, label=self.layout.approved_label(*row.key))
 
     def _inspect(self, side: SideFacts, candidate: Candidate) -> _Inspection:
-        file = read_label_file(candidate.path, side.hemi)
+        file = read_label_file(candidate.path, side.hemi, side.grids)
         only_header = [finding.guard for finding in file.findings] == ["header"]
         if only_header and self._mend_headers and candidate.source == "manual":
-            original = fix_header(candidate.path, side.hemi)
-            file = read_label_file(candidate.path, side.hemi)
+            original = fix_header(candidate.path, side.grid)
+            file = read_label_file(candidate.path, side.hemi, side.grids)
             file = replace(file, normalised=(*file.normalised, f"the header was mended, {original.name} is as it was"))
         table = label_table_of(self.layout, side, candidate)
         findings = [*file.findings, *self._check_age(side, candidate)]
@@ -232,6 +239,7 @@ class ReviewDesk:
             findings += check_label(
                 file.labels,
                 side=side.hemi,
+                grid=side.grid,
                 table=table,
                 prediction=self._predicted(side),
                 other_side=self._other_side(side),
@@ -309,7 +317,7 @@ class ReviewDesk:
     def _volumes_of(self, approval: Approval) -> dict[str, float]:
         labels = _read_labels(approval.label)
         side = read_side(self.layout, approval.participant, approval.session, approval.hemi)
-        voxel_mm3 = VOXEL_VOLUME_MM3 * side.volume_factor
+        voxel_mm3 = side.grid.voxel_mm3 * side.volume_factor
         return {name: float(np.count_nonzero(labels == value)) * voxel_mm3 for value, name in approval.labels.items()}
 
 
@@ -345,7 +353,8 @@ def why_drawing_changed(layout: OutputLayout, approval: Approval, candidate: Can
         return None
     if source != approval.source:
         return f"a {SOURCE_WORDS[source]} came after the {SOURCE_WORDS[approval.source]} was approved"
-    drawn, approved = (read_label_file(path, approval.hemi).labels for path in (candidate.path, approval.label))
+    grids = crop_grids(layout.session(approval.participant, approval.session))
+    drawn, approved = (read_label_file(path, approval.hemi, grids).labels for path in (candidate.path, approval.label))
     if drawn is not None and approved is not None and np.array_equal(drawn, approved):
         return None
     return (

@@ -12,11 +12,10 @@ from bidsapp.bids.description import require_dataset
 from bidsapp.bids.facts import is_changed_by_hand, read_facts
 from bidsapp.bids.sidecars import imported_sidecar
 from bidsapp.content import file_sha256
-from bidsapp.corobl.grid import crop_image
 from bidsapp.errors import BadDataError, HippoTuneError, NothingMatchesError
 from bidsapp.files import write_json
 from bidsapp.images.fingerprints import read_image_sha256
-from bidsapp.images.writing import write_image
+from bidsapp.images.writing import new_image, write_image
 from bidsapp.labels.tables import read_label_table, write_label_table
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
 from bidsapp.records import LabelTable, SideKey
@@ -108,12 +107,12 @@ def _find_table(folder: Path, path: Path) -> LabelTable | None:
 
 def _import(layout: OutputLayout, key: SideKey, path: Path, table: LabelTable | None) -> None:
     target = layout.imported_label(*key)
-    file = read_label_file(path, key[2])
+    side = read_side(layout, *key)
+    file = read_label_file(path, key[2], side.grids)
     if file.labels is None or file.findings:
         words = "; ".join(finding.words for finding in file.findings)
         raise BadDataError(f"{path} is no label map of its crop: {words}", "Mend it, or leave --derivatives out.")
-    side = read_side(layout, *key)
-    write_image(target, crop_image(file.labels.astype(np.uint16), key[2]))
+    write_image(target, new_image(file.labels.astype(np.uint16), side.grid.affine))
     if table is not None:
         write_label_table(label_names(target), table)
     facts = {

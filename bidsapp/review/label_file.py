@@ -5,14 +5,14 @@ What is harmless is treated and said; what is not becomes findings, never an exc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bidsapp.arrays import FloatArray, IntArray
-from bidsapp.corobl.grid import GRIDS, SHAPE, crop_image
-from bidsapp.corobl.template import load_hippocampus
+from bidsapp.corobl.template import hippocampus_on
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import explain_write_errors, read_bytes, sync
 from bidsapp.guards.judgement import SIDE_NAMES
@@ -22,7 +22,7 @@ from bidsapp.images.grids import Grid
 from bidsapp.images.nifti import by
 from bidsapp.images.orientation import bring_to_grid
 from bidsapp.images.volumes import Volume, read_volume
-from bidsapp.images.writing import write_image
+from bidsapp.images.writing import new_image, write_image
 from bidsapp.labels.tables import LARGEST_VALUE
 from bidsapp.records import Side
 
@@ -43,7 +43,7 @@ class LabelFile:
 
     path: Path
     labels: IntArray | None = None
-    """(128, 256, 128) values on the grid of the side's crop, as in the head. None when the file gives none, which no
+    """Values on the grid of the side's crop, as in the head. None when the file gives none, which no
     accepted guard makes up for. Where `findings` speak of the header or of the place, the voxels as they lie."""
     affine: FloatArray | None = None
     """(4, 4), what the file says: voxel indices to RAS millimetres; None when it cannot be read."""
@@ -62,19 +62,25 @@ class _Content:
     normalised: tuple[str, ...]
 
 
-def read_label_file(path: Path, side: Side) -> LabelFile:
-    """Read one returned label map of a side; see `LabelFile` for what comes of a bad one."""
+def read_label_file(path: Path, side: Side, grids: Mapping[Side, Grid]) -> LabelFile:
+    """Read one returned label map of a side; see `LabelFile` for what comes of a bad one.
+
+    Parameters
+    ----------
+    grids
+        Of the crops of both sides.
+    """
     try:
         content = _read_content(path)
     except HippoTuneError as error:
         return LabelFile(path, findings=(Finding("file", str(error).replace(f"{path} ", "it ")),))
     labels, wrong = _whole_values(content.values)
     found = LabelFile(path, None, content.affine, content.normalised, (wrong,) if wrong else ())
-    return _place(found, content.values if labels is None else labels, side, usable=labels is not None)
+    return _place(found, content.values if labels is None else labels, side, grids, usable=labels is not None)
 
 
-def fix_header(path: Path, side: Side) -> Path:
-    """Give a file the header of its side's crop, voxels as they lie; the original stays beside it.
+def fix_header(path: Path, grid: Grid) -> Path:
+    """Give a file a header with the grid of its crop, voxels as they lie; the original stays beside it.
 
     Returns the original's new name, ``*.orig``, which is none that BIDS or pybids know. Nothing is ever
     overwritten: a second one is called ``*.2.orig``.
@@ -88,11 +94,11 @@ def fix_header(path: Path, side: Side) -> Path:
     """
     content = _read_content(path)
     labels, wrong = _whole_values(content.values)
-    if labels is None or labels.shape != SHAPE:
+    if labels is None or labels.shape != grid.shape:
         why = wrong.words if wrong else f"its shape is {by(labels.shape if labels is not None else ())}"
         raise BadDataError(f"{path} is not a label map with only another header: {why}", "Draw it on the crop.")
     original = _keep_original(path)
-    write_image(path, crop_image(labels.astype(np.uint8 if labels.max() < 256 else np.int16), side))
+    write_image(path, new_image(labels.astype(np.uint8 if labels.max() < 256 else np.int16), grid.affine))
     return original
 
 
@@ -115,15 +121,15 @@ def _keep_original(path: Path) -> Path:
             return original
 
 
-def _place(found: LabelFile, values: np.ndarray, side: Side, *, usable: bool) -> LabelFile:
+def _place(found: LabelFile, values: np.ndarray, side: Side, grids: Mapping[Side, Grid], *, usable: bool) -> LabelFile:
     """Bring values, (i, j, k), from the file's axes to the crop's; `usable` ones become the labels."""
     affine = found.affine if found.affine is not None else np.eye(4)
-    turned = _on_grid(values, affine, side)
+    turned = _on_grid(values, affine, grids[side])
     if turned is not None:
         words = () if turned is values else ("axes were put in the order of the crop",)
         return replace(found, labels=_as_int(turned, usable), normalised=(*found.normalised, *words))
-    finding = _misplaced(values, affine, side)
-    labels = _as_int(values, usable) if values.shape == SHAPE else None
+    finding = _misplaced(values, affine, side, grids)
+    labels = _as_int(values, usable) if values.shape == grids[side].shape else None
     return replace(found, labels=labels, findings=(*found.findings, finding))
 
 
@@ -131,33 +137,34 @@ def _as_int(values: np.ndarray, usable: bool) -> IntArray | None:
     return np.ascontiguousarray(values, dtype=np.int32) if usable else None
 
 
-def _on_grid(values: np.ndarray, affine: FloatArray, side: Side) -> np.ndarray | None:
-    turned = bring_to_grid(Volume(values, affine), GRIDS[side], tolerance_mm=SAME_PLACE_MM)
+def _on_grid(values: np.ndarray, affine: FloatArray, grid: Grid) -> np.ndarray | None:
+    turned = bring_to_grid(Volume(values, affine), grid, tolerance_mm=SAME_PLACE_MM)
     return None if turned is None else turned.data
 
 
-def _misplaced(values: np.ndarray, affine: FloatArray, side: Side) -> Finding:
+def _misplaced(values: np.ndarray, affine: FloatArray, side: Side, grids: Mapping[Side, Grid]) -> Finding:
     """Say in which way a file is not on the grid of its side's crop."""
-    if values.shape != SHAPE:
-        return Finding("geometry", f"its shape is {by(values.shape)}, the crop's is {by(SHAPE)}")
+    grid = grids[side]
+    if values.shape != grid.shape:
+        return Finding("geometry", f"its shape is {by(values.shape)}, the crop's is {by(grid.shape)}")
     other: Side = "R" if side == "L" else "L"
-    from_other_side = _on_grid(values, affine, other) is not None
-    fits = _lies_as_in_crop(values > 0, side, mirror_gain=0.0 if from_other_side else _MIRROR_GAIN)
+    from_other_side = _on_grid(values, affine, grids[other]) is not None
+    fits = _lies_as_in_crop(values > 0, grid, side, mirror_gain=0.0 if from_other_side else _MIRROR_GAIN)
     if from_other_side and not fits:
         return Finding("flip", f"it lies on the grid of the {SIDE_NAMES[other]} crop: another side's file")
-    apart_mm = Grid(SHAPE, affine).distance_mm(GRIDS[side])
+    apart_mm = Grid(grid.shape, affine).distance_mm(grid)
     if not fits:
         return Finding("geometry", f"its voxels lie up to {apart_mm:.1f} mm from where the crop's are")
     words = "the other side's" if from_other_side else "another"
     return Finding("header", f"its voxels lie as in the crop, but the header is {words}: off by {apart_mm:.1f} mm")
 
 
-def _lies_as_in_crop(mask: np.ndarray, side: Side, *, mirror_gain: float) -> bool:
+def _lies_as_in_crop(mask: np.ndarray, grid: Grid, side: Side, *, mirror_gain: float) -> bool:
     """Whether a mask is where the template's hippocampus is, and no mirror image fits better by `mirror_gain`."""
     if not mask.any():
         return False
-    template = load_hippocampus(side)
-    placed = fit(mask, template)
+    template = hippocampus_on(grid, side)
+    placed = fit(mask, template, grid.spacing_mm)
     own = max(placed.dice, placed.shifted_dice, aligned_dice(mask, template))
     return placed.dice >= _FITS_DICE and best_mirrored(mask, template).dice <= own + mirror_gain
 

@@ -8,9 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL, crop_image
-from bidsapp.corobl.template import hippocampus_points, load_hippocampus
+from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL, crop_image, read_crop, read_crop_grid
+from bidsapp.corobl.template import hippocampus_on, hippocampus_points, load_hippocampus
 from bidsapp.corobl.transforms import apply
+from bidsapp.images.grids import Grid
+from bidsapp.images.writing import new_image, write_image
 from bidsapp.records import SIDES, Side
 
 
@@ -63,6 +65,28 @@ def test_the_grid_is_that_of_the_reference(shared_data: Path) -> None:
     assert reference.shape == GRIDS["L"].shape
     np.testing.assert_allclose(reference.affine, GRIDS["L"].affine, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(reference.dataobj) > 0.5, load_hippocampus("L"))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_grid_of_a_crop_is_its_header_without_the_noise_of_single_precision(tmp_path: Path, side: Side) -> None:
+    path = tmp_path / "crop.nii.gz"
+    write_image(path, crop_image(np.zeros(GRIDS[side].shape, np.uint8), side))
+    grid = read_crop_grid(path)
+    assert grid.shape == GRIDS[side].shape
+    np.testing.assert_array_equal(grid.affine, GRIDS[side].affine)
+    np.testing.assert_array_equal(read_crop(path).affine, GRIDS[side].affine)
+
+
+def test_a_crop_that_was_moved_is_where_its_header_says(tmp_path: Path) -> None:
+    moved = Grid((100, 200, 110), GRIDS["L"].affine.copy())
+    moved.affine[:3, 3] += (-3.0, 6.0, 1.5)  # 10, 20 and 5 voxels further
+    path = tmp_path / "crop.nii.gz"
+    write_image(path, new_image(np.zeros(moved.shape, np.uint8), moved.affine))
+    np.testing.assert_allclose(read_crop_grid(path).affine, moved.affine, atol=1e-12)
+    expected = load_hippocampus("L")[10:110, 20:220, 5:115]
+    np.testing.assert_array_equal(hippocampus_on(read_crop_grid(path), "L"), expected)
+    elsewhere = Grid((9, 9, 9), np.diag([1.0, 1, 1, 1]) + 500 * np.eye(4, k=3))
+    assert not hippocampus_on(elsewhere, "L").any()
 
 
 def test_sides_are_left_then_right() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import SHAPE
+from bidsapp.corobl.grid import GRIDS, SHAPE
 from bidsapp.corobl.preprocessing import is_skull_stripped, make_crops, register_scans, view_in_template
 from bidsapp.corobl.registration import Registration
 from bidsapp.corobl.template import load_template
@@ -14,13 +14,13 @@ from bidsapp.images.volumes import Volume
 
 
 def test_crops_of_both_sides_show_the_head(turned_scan: Volume, turned_registration: Registration) -> None:
-    crops = make_crops(turned_scan, turned_registration.native_from_corobl, ("L", "R"), bias_correction=False)
-    assert not crops.bias_corrected
+    crops, corrected = make_crops(turned_scan, turned_registration.native_from_corobl, GRIDS, bias_correction=False)
+    assert not corrected
     for side, other in (("L", "R"), ("R", "L")):
-        assert crops.arrays[side].shape == SHAPE
-        assert crops.arrays[side].dtype == np.float32
-        mirrored = crops.arrays[other][::-1]  # two sides of a head resemble each other's mirror image
-        assert np.corrcoef(crops.arrays[side].ravel(), mirrored.ravel())[0, 1] > 0.5
+        assert crops[side].data.shape == SHAPE
+        assert crops[side].data.dtype == np.float32
+        mirrored = crops[other].data[::-1]  # two sides of a head resemble each other's mirror image
+        assert np.corrcoef(crops[side].data.ravel(), mirrored.ravel())[0, 1] > 0.5
 
 
 def test_the_view_is_the_scan_in_template_axes(turned_scan: Volume, turned_registration: Registration) -> None:

@@ -11,15 +11,16 @@ from scipy import ndimage
 
 from bidsapp.corobl.bias import divide_by_bias, estimate_bias
 from bidsapp.corobl.grid import GRIDS, TEMPLATE_FROM_COROBL
-from bidsapp.corobl.measures import volumes_mm3
-from bidsapp.corobl.resampling import labels_to_crop, labels_to_native, resample_labels, resample_to_crop
+from bidsapp.corobl.resampling import labels_to_native, resample_labels, resample_to_crop
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.corobl.transforms import apply
+from bidsapp.images.grids import Grid
 from bidsapp.images.volumes import Volume, read_volume
 from bidsapp.records import SIDES, Side
 
 OBLIQUE = np.array([[0, 0.1, 1.0, -60], [-1.0, 0.1, 0, 80], [0.1, 1.0, -0.1, -60], [0, 0, 0, 1]])
 """A 1 mm grid whose axes run to P, S and R, slightly oblique and sheared."""
+SCAN = Grid((150, 160, 150), OBLIQUE)
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -29,7 +30,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 def test_a_ramp_is_sampled_exactly_through_an_oblique_grid() -> None:
     voxels = np.moveaxis(np.indices((90, 90, 130), dtype=float), 0, -1)
     ramp = apply(OBLIQUE, voxels) @ [1.0, 2.0, 3.0] + 1000
-    crop = resample_to_crop(Volume(ramp.astype(np.float32), OBLIQUE), np.eye(4), "L")
+    crop = resample_to_crop(Volume(ramp.astype(np.float32), OBLIQUE), np.eye(4), GRIDS["L"])
     inside = voxels_inside(OBLIQUE, (90, 90, 130), "L", margin=6)
     expected = apply(GRIDS["L"].affine, np.argwhere(inside).astype(float)) @ [1.0, 2.0, 3.0] + 1000
     assert inside.sum() > 500_000
@@ -47,8 +48,8 @@ def test_a_bright_voxel_on_the_left_lands_in_the_left_crop_only() -> None:
     # CorObl RAS (-20, 0, -10) by hand: voxel (j, k, l) with OBLIQUE @ v = (-20, 0, -10), near (83, 42, 36).
     voxel = np.rint(apply(np.linalg.inv(OBLIQUE), np.array([-20.0, 0, -10]))).astype(int)
     data[tuple(voxel)] = 100
-    left = resample_to_crop(Volume(data, OBLIQUE), np.eye(4), "L")
-    assert resample_to_crop(Volume(data, OBLIQUE), np.eye(4), "R").max() == 0
+    left = resample_to_crop(Volume(data, OBLIQUE), np.eye(4), GRIDS["L"])
+    assert resample_to_crop(Volume(data, OBLIQUE), np.eye(4), GRIDS["R"]).max() == 0
     found = apply(GRIDS["L"].affine, np.array(np.unravel_index(left.argmax(), left.shape), dtype=float))
     np.testing.assert_allclose(found, apply(OBLIQUE, voxel.astype(float)), atol=0.3)
 
@@ -57,7 +58,7 @@ def test_the_spline_neither_overshoots_nor_leaks_into_the_background() -> None:
     data = np.zeros((60, 100, 60), dtype=np.float32)
     data[20:40, 30:70, 20:40] = 100
     affine = np.array([[-1.0, 0, 0, 8], [0, 1, 0, -60], [0, 0, 1, -45], [0, 0, 0, 1]])
-    crop = resample_to_crop(Volume(data, affine), np.eye(4), "L")
+    crop = resample_to_crop(Volume(data, affine), np.eye(4), GRIDS["L"])
     assert (crop.min(), crop.max()) == (0, 100)
     assert np.unique(crop[:30]).tolist() == [0]
     middle = np.rint(apply(np.linalg.inv(GRIDS["L"].affine), np.array([-20.0, -10, -15]))).astype(int)
@@ -67,19 +68,19 @@ def test_the_spline_neither_overshoots_nor_leaks_into_the_background() -> None:
 def test_a_crop_beyond_the_field_of_view_is_empty_there() -> None:
     data = np.full((30, 30, 30), 50, dtype=np.float32)
     near = np.array([[1.0, 0, 0, -30], [0, 1, 0, -15], [0, 0, 1, -25], [0, 0, 0, 1]])
-    crop = resample_to_crop(Volume(data, near), np.eye(4), "L")
+    crop = resample_to_crop(Volume(data, near), np.eye(4), GRIDS["L"])
     inside = voxels_inside(near, data.shape, "L", margin=0)
     np.testing.assert_allclose(crop[inside], 50, atol=1e-3)
     outside = ~voxels_inside(near, data.shape, "L", margin=-0.6)
     assert not crop[outside].any()
     far = near.copy()
     far[0, 3] = 500
-    assert not resample_to_crop(Volume(data, far), np.eye(4), "L").any()
+    assert not resample_to_crop(Volume(data, far), np.eye(4), GRIDS["L"]).any()
 
 
 def test_the_crop_of_the_template_looks_like_hippunfolds(template_scan: Volume) -> None:
     for side in SIDES:
-        crop = resample_to_crop(template_scan, TEMPLATE_FROM_COROBL, side)
+        crop = resample_to_crop(template_scan, TEMPLATE_FROM_COROBL, GRIDS[side])
         hippocampus = load_hippocampus(side)
         rim = ndimage.binary_dilation(hippocampus, iterations=8) & ~ndimage.binary_dilation(hippocampus)
         # Grey matter inside, white matter and fluid around: even, and between the two.
@@ -89,7 +90,7 @@ def test_the_crop_of_the_template_looks_like_hippunfolds(template_scan: Volume) 
 
 def test_the_crop_agrees_with_the_reference(shared_data: Path, template_scan: Volume) -> None:
     reference = nib.load(shared_data / "citi168_corobl" / "T2w_300umCoronalOblique_hemi-L.nii.gz")
-    crop = resample_to_crop(template_scan, TEMPLATE_FROM_COROBL, "L")
+    crop = resample_to_crop(template_scan, TEMPLATE_FROM_COROBL, GRIDS["L"])
     t2w = ndimage.gaussian_filter(np.asarray(reference.dataobj, dtype=np.float32), 3)
     here = np.corrcoef(crop.ravel(), t2w.ravel())[0, 1]
     moved = [np.corrcoef(np.roll(crop, 10, axis).ravel(), t2w.ravel())[0, 1] for axis in range(3)]
@@ -104,14 +105,14 @@ def test_labels_survive_the_way_to_one_millimetre_and_back(side: Side) -> None:
     hippocampus = load_hippocampus(side)
     halves = hippocampus.astype(np.uint8) * 3
     halves[:, :128][hippocampus[:, :128]] = 7
-    native = labels_to_native(halves, side, np.eye(4), OBLIQUE, (150, 160, 150))
+    native = labels_to_native(Volume(halves, GRIDS[side].affine), np.eye(4), SCAN)
     assert np.unique(native).tolist() == [0, 3, 7]
-    back = labels_to_crop(native, OBLIQUE, np.eye(4), side)
+    back = resample_labels(native, np.linalg.inv(OBLIQUE) @ GRIDS[side].affine, GRIDS[side].shape)
     assert dice(back > 0, hippocampus) > 0.92
     native_mm3 = np.sum(native > 0) * abs(np.linalg.det(OBLIQUE[:3, :3]))
-    assert volumes_mm3(back > 0, np.eye(4))[1] == pytest.approx(native_mm3, rel=0.015)
-    assert native_mm3 == pytest.approx(volumes_mm3(hippocampus, np.eye(4))[1], rel=0.03)
-    again = labels_to_native(back, side, np.eye(4), OBLIQUE, (150, 160, 150))
+    assert np.count_nonzero(back) * 0.027 == pytest.approx(native_mm3, rel=0.015)
+    assert native_mm3 == pytest.approx(np.count_nonzero(hippocampus) * 0.027, rel=0.03)
+    again = labels_to_native(Volume(back, GRIDS[side].affine), np.eye(4), SCAN)
     assert dice(again > 0, native > 0) >= 0.9995
 
 
@@ -119,7 +120,8 @@ def test_labels_in_native_space_are_those_of_a_dense_majority_vote() -> None:
     hippocampus = load_hippocampus("R")
     affine = np.array([[-0.9, 0, 0.1, 42], [0, 1.0, 0, -42], [0, 0.1, 1.2, -26], [0, 0, 0, 1]])
     shape = (36, 60, 26)
-    native = labels_to_native(hippocampus.astype(np.uint8), "R", np.eye(4), affine, shape) > 0
+    labels = Volume(hippocampus.astype(np.uint8), GRIDS["R"].affine)
+    native = labels_to_native(labels, np.eye(4), Grid(shape, affine)) > 0
     votes = np.zeros(shape)
     for place in np.ndindex(9, 9, 9):
         centres = np.moveaxis(np.indices(shape, dtype=float), 0, -1) + (np.array(place) + 0.5) / 9 - 0.5
@@ -131,7 +133,7 @@ def test_labels_in_native_space_are_those_of_a_dense_majority_vote() -> None:
 
 
 def test_a_left_label_stays_left_in_the_scan() -> None:
-    native = labels_to_native(load_hippocampus("L").astype(np.uint8), "L", np.eye(4), OBLIQUE, (150, 160, 150))
+    native = labels_to_native(Volume(load_hippocampus("L").astype(np.uint8), GRIDS["L"].affine), np.eye(4), SCAN)
     x_mm = apply(OBLIQUE, np.argwhere(native).astype(float))[:, 0]
     assert x_mm.size > 2000
     assert x_mm.max() < 0
@@ -163,9 +165,11 @@ def test_a_real_label_returns_unchanged(shared_data: Path) -> None:
     centre = apply(volume.affine, np.argwhere(native).mean(axis=0))
     middle = apply(GRIDS["L"].affine, (np.array(GRIDS["L"].shape) - 1) / 2)
     native_from_corobl[:3, 3] = centre - rotation[:3, :3] @ middle
-    crop = labels_to_crop(native, volume.affine, native_from_corobl, "L")
-    assert volumes_mm3(crop, native_from_corobl)[1] == pytest.approx(native.sum(), rel=0.01)
-    back = labels_to_native(crop, "L", native_from_corobl, volume.affine, native.shape)
+    native_from_crop = np.linalg.inv(volume.affine) @ native_from_corobl @ GRIDS["L"].affine
+    crop = resample_labels(native, native_from_crop, GRIDS["L"].shape)
+    voxel_mm3 = 0.027 * abs(np.linalg.det(native_from_corobl[:3, :3]))
+    assert crop.sum() * voxel_mm3 == pytest.approx(native.sum(), rel=0.01)
+    back = labels_to_native(Volume(crop, GRIDS["L"].affine), native_from_corobl, volume.grid)
     assert dice(back > 0, native > 0) >= 0.9995
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import SHAPE
+from bidsapp.corobl.grid import GRIDS, SHAPE
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.guards.label_guards import GUARDS, NEVER_ACCEPTED, Finding, GuardLimits, accept, check_label
 from bidsapp.guards.pieces import new_holes, new_pieces
@@ -28,6 +28,7 @@ def label() -> np.ndarray:
 def check(labels: np.ndarray, prediction: np.ndarray | None = None, **changes) -> dict[str, Finding]:
     known = {
         "side": "R",
+        "grid": GRIDS["R"],
         "table": TABLE,
         "prediction": prediction,
         "other_side": None,
@@ -99,7 +100,7 @@ def test_a_shift_is_found_and_measured(label: np.ndarray, steps: tuple[int, int,
     moved = np.roll(label, steps, (0, 1, 2))
     findings = check(moved, corrected(label))
     assert blocking(findings) == {"shift"}
-    assert fit(moved > 0, label > 0).shift_mm == pytest.approx([-0.3 * step for step in steps])
+    assert fit(moved > 0, label > 0, GRIDS["R"].spacing_mm).shift_mm == pytest.approx([-0.3 * step for step in steps])
     words = {(10, 0, 0): "3.0 mm to the left", (0, 10, 0): "3.0 mm forwards", (0, 0, -10): "3.0 mm down"}
     assert words.get(steps, "1.8 mm to the left and 1.8 mm backwards and 1.8 mm up") in findings["shift"].words
 
@@ -147,12 +148,12 @@ def test_pieces_and_holes_by_hand() -> None:
     mask[2:9, 2:9, 2:9] = True
     mask[4:6, 5, 5] = False
     mask[14, 5, 5] = True
-    (piece,) = new_pieces(mask, None)
+    (piece,) = new_pieces(mask, None, (0.3, 0.3, 0.3))
     assert piece.voxel == (14, 5, 5)
     assert piece.volume_mm3 == pytest.approx(0.027) and piece.distance_mm == pytest.approx(1.5)
-    (hole,) = new_holes(mask, None)
+    (hole,) = new_holes(mask, None, (0.3, 0.3, 0.3))
     assert hole.voxel == (4, 5, 5) and hole.volume_mm3 == pytest.approx(0.054)
-    assert new_pieces(mask, mask) == new_holes(mask, mask) == ()
+    assert new_pieces(mask, mask, (0.3, 0.3, 0.3)) == new_holes(mask, mask, (0.3, 0.3, 0.3)) == ()
 
 
 def test_crumbs_at_the_edge_pass(label: np.ndarray) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bidsapp.corobl.grid import SHAPE
+from bidsapp.corobl.grid import GRIDS, SHAPE
 from bidsapp.corobl.quality import Judgement, worst_level
 from bidsapp.corobl.template import load_hippocampus
 from bidsapp.guards.judgement import judge_label_map, judge_symmetry
+from bidsapp.images.volumes import Volume
 from bidsapp.records import Side
+
+
+def judge(labels: np.ndarray, side: Side, hippocampal: set[int], volume_mm3: float | None) -> tuple[Judgement, ...]:
+    return judge_label_map(Volume(labels, GRIDS[side].affine), side, hippocampal, volume_mm3)
 
 
 def by_measure(judgements: tuple[Judgement, ...]) -> dict[str, Judgement]:
@@ -19,7 +24,7 @@ def by_measure(judgements: tuple[Judgement, ...]) -> dict[str, Judgement]:
 @pytest.mark.parametrize("side", ["L", "R"])
 def test_the_templates_own_hippocampus_is_green(side: Side) -> None:
     mask = load_hippocampus(side)
-    judgements = judge_label_map(mask.astype(np.uint8), side, {1}, None)
+    judgements = judge(mask.astype(np.uint8), side, {1}, None)
     assert worst_level(judgements) == "green"
     found = by_measure(judgements)
     assert found["template_dice"].value == 1.0
@@ -27,20 +32,20 @@ def test_the_templates_own_hippocampus_is_green(side: Side) -> None:
 
 
 def test_an_empty_map_is_red_and_says_which_side() -> None:
-    (only,) = judge_label_map(np.zeros(SHAPE, np.uint8), "L", {1}, None)
+    (only,) = judge(np.zeros(SHAPE, np.uint8), "L", {1}, None)
     assert (only.level, only.words) == ("red", "there is no left hippocampus in the label map")
 
 
 def test_labels_beside_the_hippocampus_do_not_count() -> None:
     labels = load_hippocampus("R").astype(np.uint8)
     labels[:2] = 7  # a cyst at the border of the crop
-    assert worst_level(judge_label_map(labels, "R", {1}, None)) == "green"
-    assert worst_level(judge_label_map(labels, "R", {1, 7}, None)) == "red"
+    assert worst_level(judge(labels, "R", {1}, None)) == "green"
+    assert worst_level(judge(labels, "R", {1, 7}, None)) == "red"
 
 
 def test_a_hippocampus_at_the_border_names_side_and_border() -> None:
     labels = np.roll(load_hippocampus("R"), -(np.argwhere(load_hippocampus("R"))[:, 0].min()), axis=0).astype(np.uint8)
-    found = by_measure(judge_label_map(labels, "R", {1}, None))["margin_mm"]
+    found = by_measure(judge(labels, "R", {1}, None))["margin_mm"]
     assert found.level == "red"
     assert found.words == "the right hippocampus touches the lateral edge of the crop"
 
@@ -51,18 +56,18 @@ def test_a_hippocampus_at_the_border_names_side_and_border() -> None:
 )
 def test_volumes_of_no_adult_are_flagged(volume_mm3: float, level: str) -> None:
     labels = load_hippocampus("L").astype(np.uint8)
-    assert by_measure(judge_label_map(labels, "L", {1}, volume_mm3))["volume_mm3"].level == level
+    assert by_measure(judge(labels, "L", {1}, volume_mm3))["volume_mm3"].level == level
 
 
 def test_scattered_and_misplaced_labels_are_flagged() -> None:
     mask = load_hippocampus("L")
     halves = mask.copy()
     halves[:, np.argwhere(mask)[:, 1].mean().astype(int), :] = False
-    pieces = by_measure(judge_label_map(halves.astype(np.uint8), "L", {1}, None))["largest_piece"]
+    pieces = by_measure(judge(halves.astype(np.uint8), "L", {1}, None))["largest_piece"]
     assert pieces.level == "red"
     assert "in 2 pieces" in pieces.words
     elsewhere = np.roll(mask, 70, axis=1).astype(np.uint8)
-    assert by_measure(judge_label_map(elsewhere, "L", {1}, None))["template_dice"].level == "red"
+    assert by_measure(judge(elsewhere, "L", {1}, None))["template_dice"].level == "red"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel import imageglobals
 
+from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
 from bidsapp.files import open_file, read_json
 from bidsapp.images.volumes import VolumeError, foresee_scan, read_grid, read_volume
@@ -58,7 +59,7 @@ def read_in_every_way(path: Path) -> list[str]:
             assert strictness != "pair" or isinstance(error, VolumeError)
             assert "\n" not in error.message and str(path) in error.message
             said.append(error.message)
-    label = read_label_file(path, "L")
+    label = read_label_file(path, "L", GRIDS)
     said.insert(3, "; ".join(finding.words for finding in label.findings if finding.guard == "file"))
     return said
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from bidsapp.corobl.grid import SHAPE, VOXEL_VOLUME_MM3
+from bidsapp.corobl.grid import GRIDS, SHAPE
 from bidsapp.corobl.transforms import read_transform
 from bidsapp.exchange.loading import load_model
 from bidsapp.layout import ModelPlaces, OutputLayout, SessionLayout, label_names, sidecar
@@ -155,7 +155,7 @@ def test_volumes_are_those_of_the_head(first_pass: FirstPass) -> None:
         for row in rows:
             count = int(np.sum(labels == int(row.cells["index"])))
             assert int(row.cells["voxels"]) == count
-            assert float(row.cells["volume_mm3"]) == pytest.approx(count * VOXEL_VOLUME_MM3 * determinant, abs=0.01)
+            assert float(row.cells["volume_mm3"]) == pytest.approx(count * GRIDS["L"].voxel_mm3 * determinant, abs=0.01)
         whole = sum(float(row.cells["volume_mm3"]) for row in rows)
         assert np.sum(native > 0) * scan_voxel_mm3 == pytest.approx(whole, rel=0.03)
     table = read_tsv(first_pass.layout.volumes, ("participant_id", "hemi", "label", "volume_mm3"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bidsapp.corobl.grid import GRIDS
 from bidsapp.labels.colours import label_colours
 from bidsapp.pictures.drawing import SIDE_COLOURS, Picture
 from bidsapp.pictures.heads import (
@@ -106,19 +107,19 @@ def test_the_head_is_upright():
 
 def test_a_head_along_other_axes_is_refused():
     with pytest.raises(ValueError, match="R, A and S"):
-        head_picture(np.zeros((4, 4, 4)), np.diag([-1.0, 1, 1, 1]), template_landmarks())
+        head_picture(np.zeros((4, 4, 4)), np.diag([-1.0, 1, 1, 1]), template_landmarks(GRIDS))
 
 
 @pytest.mark.parametrize("head", [np.zeros((40, 50, 40)), np.full((40, 50, 40), np.nan)], ids=["empty", "nan"])
 def test_a_head_without_anything_is_drawn(head):
     affine = np.diag([4.0, 4, 4, 1])
     affine[:3, 3] = -80, -110, -75
-    assert len(places(pixels(head_picture(head, affine, template_landmarks())), SIDE_COLOURS["R"])[0]) > 500
+    assert len(places(pixels(head_picture(head, affine, template_landmarks(GRIDS))), SIDE_COLOURS["R"])[0]) > 500
 
 
 def test_the_boxes_of_the_template_are_pitched():
     """Seen from the side a box spans 76.8 cos 36 + 38.4 sin 36 = 84.7 mm from back to front."""
-    marks = template_landmarks()
+    marks = template_landmarks(GRIDS)
     assert set(marks) == {"L", "R"}
     corners = box_in_plane(marks["R"], 0, 25.0)
     assert np.ptp(corners[:, 1]) == pytest.approx(84.7, abs=0.05)

@@ -54,7 +54,7 @@ def test_an_approval_is_recorded_with_all_that_it_rests_on(person: Person) -> No
     )
     image = nib.load(layout.approved_label(*KEY))
     assert image.get_data_dtype() == np.uint16
-    assert np.array_equal(np.asanyarray(image.dataobj), label.labels)
+    assert np.array_equal(np.asanyarray(image.dataobj), label.labels.data)
     assert np.allclose(image.affine, GRIDS["L"].affine)
     assert read_label_table(label_names(layout.approved_label(*KEY))).names == NAMES
 
@@ -64,7 +64,7 @@ def test_an_approval_is_recorded_with_all_that_it_rests_on(person: Person) -> No
     assert event.rater == "ana"
     assert event.source_sha256 == file_sha256(label.file)
     assert event.file_sha256 == file_sha256(approved.label)
-    assert event.label_sha256 == image_sha256(label.labels, image.affine)
+    assert event.label_sha256 == image_sha256(label.labels.data, image.affine)
     assert event.crop_sha256["T2w"] == image_sha256(nib.load(crop).get_fdata(), nib.load(crop).affine)
     assert event.transform_sha256 == {
         "T1w": file_sha256(layout.session("01", None).transform("T1w")),
