@@ -33,19 +33,14 @@ class Problem:
 
     Samples that fall outside the moving volume count for nothing in ITK: pad it, so that they meet
     background.
-
-    Attributes
-    ----------
-    mask
-        Where the fixed volume counts; None for everywhere.
-    centre_mm
-        Centre of rotation and scaling, in the fixed volume's RAS.
     """
 
     fixed: Volume
     moving: Volume
     mask: BoolArray | None
+    """Where the fixed volume counts; None for everywhere."""
     centre_mm: FloatArray
+    """Centre of rotation and scaling, in the fixed volume's RAS."""
 
     def refine_similarity(self, start: FloatArray, settings: DescentSettings) -> FloatArray:
         """Refine rotation, shift and one scale of `moving_from_fixed`.

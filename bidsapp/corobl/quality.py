@@ -48,56 +48,37 @@ THICKNESS_MM = (2.5, 4.0)
 
 @dataclass(frozen=True)
 class Coregistration:
-    """How well a T2w slab and the same person's T1w agree.
-
-    Attributes
-    ----------
-    nmi
-        Normalised mutual information in the slab, at 2 mm.
-    peak
-        (nmi - 1) over the best of (NMI - 1) after shifts by 8 mm.
-    moved_mm
-        How far the middle of the slab is from where the headers put it.
-    """
+    """How well a T2w slab and the same person's T1w agree."""
 
     nmi: float
+    """Normalised mutual information in the slab, at 2 mm."""
     peak: float
+    """(nmi - 1) over the best of (NMI - 1) after shifts by 8 mm."""
     moved_mm: float
+    """How far the middle of the slab is from where the headers put it."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a scan and the template agree; every measure but the sizes is the higher the better.
-
-    Attributes
-    ----------
-    nmi_in_crops
-        Normalised mutual information with CIT168 inside both crop boxes, at 2 mm; 1 is unrelated.
-    nmi_in_brain
-        The same inside the brain with its rim, at 4 mm.
-    peak
-        (nmi_in_brain - 1) over the best of (NMI - 1) after shifts by 8 mm along R, A or S.
-    contrast
-        Spread (10th to 90th percentile) of the intensities deep in the brain around the hippocampi, over the
-        spread of the whole head: .01 in a CT, whose bones and air look right but whose brain shows nothing.
-    sizes
-        Singular values of the map from the template to the scan, greatest first: 1 is the template's size.
-    share_in_field
-        Least share, of both sides, of the template's hippocampus that lies in the scan's field of view.
-    thickest_mm
-        The scan's greatest distance between neighbouring voxels.
-    coregistration
-        For a T2w that was registered through a T1w, whose measures the other ones then are.
-    """
+    """How well a scan and the template agree; every measure but the sizes is the higher the better."""
 
     nmi_in_crops: float
+    """Normalised mutual information with CIT168 inside both crop boxes, at 2 mm; 1 is unrelated."""
     nmi_in_brain: float
+    """The same inside the brain with its rim, at 4 mm."""
     peak: float
+    """(nmi_in_brain - 1) over the best of (NMI - 1) after shifts by 8 mm along R, A or S."""
     contrast: float
+    """Spread (10th to 90th percentile) of the intensities deep in the brain around the hippocampi, over the spread of
+    the whole head: .01 in a CT, whose bones and air look right but whose brain shows nothing."""
     sizes: tuple[float, float, float]
+    """Singular values of the map from the template to the scan, greatest first: 1 is the template's size."""
     share_in_field: float
+    """Least share, of both sides, of the template's hippocampus that lies in the scan's field of view."""
     thickest_mm: float
+    """The scan's greatest distance between neighbouring voxels."""
     coregistration: Coregistration | None = None
+    """For a T2w that was registered through a T1w, whose measures the other ones then are."""
 
     @property
     def finds_head(self) -> bool:

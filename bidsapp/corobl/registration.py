@@ -38,24 +38,16 @@ LAST_DESCENT = DescentSettings(FINE_BINS, learning_rate=0.25, minimum_step=0.002
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Where the template lies in a scan.
-
-    Attributes
-    ----------
-    native_from_template
-        (4, 4) matrix from CIT168 RAS to the scan's RAS millimetres.
-    quality
-        What the gates judge; with `rigid`, of the affine map that the rigid one was taken from.
-    rigid
-        Whether the map keeps sizes.
-    search
-        1 when the first search was enough, 2 when the finer one found better.
-    """
+    """Where the template lies in a scan."""
 
     native_from_template: FloatArray
+    """(4, 4) matrix from CIT168 RAS to the scan's RAS millimetres."""
     quality: Quality
+    """What the gates judge; with `rigid`, of the affine map that the rigid one was taken from."""
     rigid: bool = False
+    """Whether the map keeps sizes."""
     search: int = 1
+    """1 when the first search was enough, 2 when the finer one found better."""
 
     @property
     def native_from_corobl(self) -> FloatArray:

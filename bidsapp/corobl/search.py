@@ -21,21 +21,14 @@ UP_AND_DOWN_MM = (-40.0, -20.0, 0.0, 20.0, 40.0)
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What to try.
-
-    Attributes
-    ----------
-    angles
-        Rotations in degrees, tried on each axis.
-    scales
-        Sizes of the head against the template.
-    finalists
-        How many poses of either route deserve an affine refinement.
-    """
+    """What to try."""
 
     angles: tuple[float, ...]
+    """Rotations in degrees, tried on each axis."""
     scales: tuple[float, ...]
+    """Sizes of the head against the template."""
     finalists: int
+    """How many poses of either route deserve an affine refinement."""
 
 
 def poses(space: SearchSpace, pivot_mm: FloatArray, head: Volume) -> list[FloatArray]:

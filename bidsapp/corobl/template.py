@@ -25,18 +25,12 @@ _MASK_REACH_MM = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """The whole head and its parts, in CIT168 RAS.
-
-    Attributes
-    ----------
-    head
-        T1w at 2, 4, 6 and 8 mm.
-    brain
-        The brain with a rim of 4 mm, on the grid of the 2 mm head: 1 inside.
-    """
+    """The whole head and its parts, in CIT168 RAS."""
 
     head: Pyramid
+    """T1w at 2, 4, 6 and 8 mm."""
     brain: Volume
+    """The brain with a rim of 4 mm, on the grid of the 2 mm head: 1 inside."""
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +24,8 @@ _MAP_HINT = (
 )
 
 
-@dataclass(frozen=True)
-class LabelMap:
-    """Other names for labels.
-
-    Attributes
-    ----------
-    names
-        A protocol's name -> the name to learn, or `BACKGROUND`.
-    """
-
-    names: Mapping[str, str | None] = field(default_factory=dict)
-
-    def target(self, name: str) -> str | None:
-        """The name that `name` is learned under; names that the map does not list stay."""
-        return self.names.get(name, name)
+LabelMap = Mapping[str, str | None]
+"""A protocol's name of a label -> the name to learn, or `BACKGROUND`; names that it does not list stay."""
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -65,7 +51,7 @@ def read_label_map(path: Path) -> LabelMap:
         names[name] = _parse_target(path, row)
     if not names:
         raise BadDataError(f"{path} maps no label", "Add one line per label: from_name, tab, to_name.")
-    return LabelMap(names)
+    return names
 
 
 def common_table(approvals: Sequence[Approval], label_map: LabelMap, *, standing: LabelTable | None) -> LabelTable:
@@ -108,14 +94,14 @@ def value_map(labels: Mapping[int, str], table: LabelTable, label_map: LabelMap)
         value -> name of the label map, all in `table` by name (see `common_table`).
     """
     values = {name: value for value, name in table.names.items()}
-    targets = {value: label_map.target(name) for value, name in labels.items() if value != 0}
+    targets = {value: label_map.get(name, name) for value, name in labels.items() if value != 0}
     return {value: 0 if target is BACKGROUND else values[target] for value, target in sorted(targets.items())}
 
 
 def unused_names(label_map: LabelMap, approvals: Iterable[Approval]) -> tuple[str, ...]:
     """From-names that no approval has: perhaps misspelled."""
     met = {name for approval in approvals for name in approval.labels.values()}
-    return tuple(sorted(name for name in label_map.names if name not in met))
+    return tuple(sorted(name for name in label_map if name not in met))
 
 
 def renumber(label: IntArray, values: Mapping[int, int], *, file: Path) -> IntArray:
@@ -157,7 +143,7 @@ def _parse_target(path: Path, row: TsvRow) -> str | None:
 
 
 def _targets(labels: Mapping[int, str], label_map: LabelMap) -> set[str]:
-    targets = {label_map.target(name) for value, name in labels.items() if value != 0}
+    targets = {label_map.get(name, name) for value, name in labels.items() if value != 0}
     return {target for target in targets if target is not BACKGROUND}
 
 
@@ -165,7 +151,7 @@ def _table_of(approval: Approval, label_map: LabelMap) -> LabelTable:
     """Names and integers of one approval; names that become one keep the smallest integer."""
     names: dict[str, int] = {}
     for value, name in sorted(approval.labels.items()):
-        target = label_map.target(name)
+        target = label_map.get(name, name)
         if value != 0 and target is not BACKGROUND:
             names.setdefault(target, value)
     unfit = sorted(name for name in names if not is_label_name(name))

@@ -340,7 +340,7 @@ def _say_absent_labels(checked: CheckedPairs, split: Split, rehearsal: EarlierPa
 
 def label_renames(request: GroupRequest) -> dict[str, str | None]:
     """What --label-map says of other trainings' names."""
-    return dict(read_label_map(request.label_map).names) if request.label_map else {}
+    return dict(read_label_map(request.label_map)) if request.label_map else {}
 
 
 def others_pairs(

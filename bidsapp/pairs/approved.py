@@ -16,7 +16,7 @@ from bidsapp.files import read_json, write_json
 from bidsapp.images.orientation import NETWORK_SPACE, turn_volume
 from bidsapp.images.volumes import Volume, VolumeError, read_volume
 from bidsapp.images.writing import new_image, write_image
-from bidsapp.labels.label_map import LabelMap, common_table, read_label_map, renumber, unused_names, value_map
+from bidsapp.labels.label_map import common_table, read_label_map, renumber, unused_names, value_map
 from bidsapp.labels.tables import read_label_table, write_label_table
 from bidsapp.layout import (
     OutputLayout,
@@ -118,7 +118,7 @@ def gather_approved(
         refused = [f"{name}: {reason}" for name, reason in selection.refused.items()]
         what = "; ".join(refused) or f"all {len(selection.left_out)} are left out by the choice of people"
         raise NothingMatchesError(f"no approved label can be used: {what}", _REVIEW_HINT)
-    names = read_label_map(label_map) if label_map else LabelMap()
+    names = read_label_map(label_map) if label_map else {}
     for name in unused_names(names, selection.chosen):
         if name not in source_labels:
             logger.warning("%s maps %r, which no approved label has", label_map, name)

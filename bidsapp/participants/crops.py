@@ -121,7 +121,7 @@ def _make(job: Job, inputs: dict[Modality, str]) -> Prepared:
     for modality, registration in registrations.items():
         volume, scan = volumes[modality], job.scans.scans[modality]
         view = view_in_template(volume, registration)
-        picture = head_picture(view.data, view.affine.astype(np.float64), template_landmarks(GRIDS))
+        picture = head_picture(view, template_landmarks(GRIDS))
         write_bytes(job.unfinished.head_picture(modality), picture.png)
         said = scan.metadata.get("SkullStripped")
         stripped = said if isinstance(said, bool) else is_skull_stripped(view)

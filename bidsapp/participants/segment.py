@@ -209,12 +209,12 @@ def write_side_pictures(
     target = job.unfinished
     for modality, crop in crops.items():
         shown = np.zeros(crop.data.shape, np.uint8) if labels is None else labels
-        for plane, picture in zip(PLANES, outline_pictures(crop.data, crop.affine, shown, None, names), strict=True):
+        for plane, picture in zip(PLANES, outline_pictures(crop, shown, None, names), strict=True):
             write_bytes(target.plane_picture(side, modality, plane), picture.picture.png)
-        slices = coronal_slices_picture(crop.data, crop.affine, labels, names)
+        slices = coronal_slices_picture(crop, labels, names)
         write_bytes(target.slices_picture(side, modality), slices.png)
     first = crops[job.options.modalities[0]]
-    write_bytes(target.thumbnail(side), thumbnail_picture(first.data, first.affine, labels, names).png)
+    write_bytes(target.thumbnail(side), thumbnail_picture(first, labels, names).png)
     if names:
         write_text(target.label_colours(side), itksnap_label_file(names))
 

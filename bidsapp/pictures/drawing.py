@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from bidsapp.arrays import Array, FloatArray
+from bidsapp.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,29 +50,6 @@ class Picture:
     def data_uri(self) -> str:
         """The picture as an address that needs no file."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
-
-
-def upright(array: Array, affine: FloatArray) -> tuple[Array, tuple[float, float, float]]:
-    """Turn and flip the axes of `array` so that they run to the right, the front and the top of the head.
-
-    Parameters
-    ----------
-    array
-        (i, j, k), any order and direction of axes.
-    affine
-        4 x 4, voxel index -> RAS mm. An oblique grid is taken by its nearest axes; nothing is resampled.
-
-    Returns
-    -------
-    tuple
-        The array with axes R, A, S, and its spacing in mm in that order.
-    """
-    from nibabel.orientations import apply_orientation, io_orientation
-
-    orientation = io_orientation(affine)
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    right, front, top = (float(spacing_mm[orientation[:, 0] == axis][0]) for axis in range(3))
-    return apply_orientation(array, orientation), (right, front, top)
 
 
 def intensity_window(values: Array) -> tuple[float, float]:

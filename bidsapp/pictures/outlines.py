@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bidsapp.arrays import Array, FloatArray
+from bidsapp.images.orientation import turn_volume
+from bidsapp.images.volumes import Volume
 from bidsapp.labels.colours import label_colours
 from bidsapp.pictures.drawing import (
     PLANES,
@@ -30,7 +32,6 @@ from bidsapp.pictures.drawing import (
     letter_edges,
     new_figure,
     new_slice_axes,
-    upright,
     write_on,
 )
 
@@ -64,17 +65,12 @@ DARK = Theme(paper="#1b1e23", ink="#b3bac3", lines="#32373f", band="#24282f")
 
 @dataclass(frozen=True)
 class SlicePicture:
-    """One plane through a head.
-
-    Attributes
-    ----------
-    width_mm
-        Extent from left to right; the planes of one case share one scale.
-    """
+    """One plane through a head."""
 
     plane: Plane
     picture: Picture
     width_mm: float
+    """Extent from left to right; the planes of one case share one scale."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +99,8 @@ class Dot:
     side: str
 
 
-@dataclass(frozen=True)
-class DotRow:
-    """All values of one label."""
-
-    name: str
-    dots: tuple[Dot, ...]
-
-
 def outline_pictures(
-    image: Array, affine: FloatArray, reference: Array, prediction: Array | None, labels: Iterable[int]
+    image: Volume, reference: Array, prediction: Array | None, labels: Iterable[int]
 ) -> tuple[SlicePicture, ...]:
     """Draw the outlines of label maps over `image`, one picture per plane of `PLANES`, neurological.
 
@@ -121,10 +109,8 @@ def outline_pictures(
 
     Parameters
     ----------
-    image, reference, prediction
-        (i, j, k) on one grid.
-    affine
-        4 x 4, voxel index -> RAS mm.
+    reference, prediction
+        On the grid of the image. An oblique grid is taken by its nearest axes; nothing is resampled.
     labels
         The values to outline, coloured by `label_colours`.
 
@@ -133,11 +119,8 @@ def outline_pictures(
     ValueError
         When the shapes differ.
     """
-    maps = [reference] if prediction is None else [reference, prediction]
-    if any(label_map.shape != image.shape for label_map in maps):
-        raise ValueError(f"image {image.shape} and label maps {[one.shape for one in maps]} differ in shape")
-    volume, spacing_mm = upright(np.nan_to_num(image.astype(np.float32)), affine)
-    turned = [upright(label_map, affine)[0] for label_map in maps]
+    upright, turned = _turn_upright(image, [reference] if prediction is None else [reference, prediction])
+    volume, spacing_mm = upright.data, upright.spacing_mm.tolist()
     centre = _middle_of_labels(turned)
     box = _box_around_labels(turned, spacing_mm)
     window = intensity_window(volume[box])
@@ -155,7 +138,7 @@ def outline_pictures(
 
 
 def coronal_slices_picture(
-    image: Array, affine: FloatArray, label_map: Array | None, labels: Iterable[int], *, count: int = 10
+    image: Volume, label_map: Array | None, labels: Iterable[int], *, count: int = 10
 ) -> Picture:
     """Draw coronal slices with outlines from front to back, five in a row, each with its coordinate in mm.
 
@@ -164,19 +147,17 @@ def coronal_slices_picture(
 
     Parameters
     ----------
-    image, label_map
-        (i, j, k) on one grid.
-    affine
-        4 x 4, voxel index -> RAS mm.
+    label_map
+        On the grid of the image.
     count
         Fewer are drawn where there are fewer slices.
     """
-    volume, spacing_mm = upright(np.nan_to_num(image.astype(np.float32)), affine)
-    turned = upright(_or_empty(label_map, image), affine)[0]
+    upright, (turned,) = _turn_upright(image, [_or_empty(label_map, image)])
+    volume, spacing_mm = upright.data, upright.spacing_mm.tolist()
     box = _box_around_labels([turned], spacing_mm)
     window = intensity_window(volume[box])
     places = _spread_slices(turned, count)
-    y_mm = _anterior_coordinates_mm(image.shape, affine)
+    y_mm = _anterior_coordinates_mm(upright)
     width_mm, height_mm = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in (0, 2))
     columns = min(_SLICES_PER_ROW, len(places))
     rows = math.ceil(len(places) / columns)
@@ -198,18 +179,16 @@ def coronal_slices_picture(
     return as_picture(figure, f"{len(places)} coronal slices from front to back")
 
 
-def thumbnail_picture(image: Array, affine: FloatArray, label_map: Array | None, labels: Iterable[int]) -> Picture:
+def thumbnail_picture(image: Volume, label_map: Array | None, labels: Iterable[int]) -> Picture:
     """Draw the coronal slice through the middle of the labels, small: 160 pixels at its longest edge.
 
     Parameters
     ----------
-    image, label_map
-        (i, j, k) on one grid.
-    affine
-        4 x 4, voxel index -> RAS mm.
+    label_map
+        On the grid of the image.
     """
-    volume, spacing_mm = upright(np.nan_to_num(image.astype(np.float32)), affine)
-    turned = upright(_or_empty(label_map, image), affine)[0]
+    upright, (turned,) = _turn_upright(image, [_or_empty(label_map, image)])
+    volume, spacing_mm = upright.data, upright.spacing_mm.tolist()
     box = _box_around_labels([turned], spacing_mm)
     place = _middle_of_labels([turned])[1]
     width_mm, height_mm = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in (0, 2))
@@ -267,18 +246,18 @@ def curve_picture(
     return as_picture(figure, alt)
 
 
-def dots_picture(rows: Sequence[DotRow], *, theme: Theme, limits: tuple[float, float], alt: str) -> Picture:
-    """Draw one row of dots per label, sides in `SIDE_COLOURS` and `SIDE_MARKERS`, a bar at the row's mean.
+def dots_picture(rows: Mapping[str, Sequence[Dot]], *, theme: Theme, limits: tuple[float, float], alt: str) -> Picture:
+    """Draw one row of dots per name, sides in `SIDE_COLOURS` and `SIDE_MARKERS`, with a bar at the row's mean.
 
     Values that are not finite are left out; whether some are, the table beside it must say.
     """
     height = 70 + 64 * len(rows)
     figure = new_figure(640, height, theme.paper)
     axes = figure.add_axes((0.22, 42 / height, 0.75, 1 - 54 / height))
-    sides = {dot.side for row in rows for dot in row.dots}
+    sides = {dot.side for dots in rows.values() for dot in dots}
     lanes = {"L": -0.17, "R": 0.17} if len(sides) > 1 else {}
-    for position, row in enumerate(rows):
-        dots = [dot for dot in row.dots if math.isfinite(dot.value)]
+    for position, row in enumerate(rows.values()):
+        dots = [dot for dot in row if math.isfinite(dot.value)]
         for side, marker in SIDE_MARKERS.items():
             values = [dot.value for dot in dots if dot.side == side]
             shown = axes.scatter(
@@ -299,7 +278,7 @@ def dots_picture(rows: Sequence[DotRow], *, theme: Theme, limits: tuple[float, f
     axes.set_xlim(*limits)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     _style_axes(axes, theme)
-    axes.set_yticks(range(len(rows)), [_shortened(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), [_shortened(name) for name in rows])
     for text in axes.get_yticklabels():
         text.set_parse_math(False)  # "$" in a name is a dollar
     axes.tick_params(axis="y", length=0)
@@ -307,12 +286,17 @@ def dots_picture(rows: Sequence[DotRow], *, theme: Theme, limits: tuple[float, f
     return as_picture(figure, alt)
 
 
-def _or_empty(label_map: Array | None, image: Array) -> Array:
-    if label_map is None:
-        return np.zeros(image.shape, dtype=np.uint8)
-    if label_map.shape != image.shape:
-        raise ValueError(f"image {image.shape} and label map {label_map.shape} differ in shape")
-    return label_map
+def _or_empty(label_map: Array | None, image: Volume) -> Array:
+    return np.zeros(image.data.shape, dtype=np.uint8) if label_map is None else label_map
+
+
+def _turn_upright(image: Volume, maps: Sequence[Array]) -> tuple[Volume, list[Array]]:
+    """Let the axes of an image, and of label maps on its grid, run to the right, the front and the top of the head."""
+    if any(label_map.shape != image.data.shape for label_map in maps):
+        shapes = [label_map.shape for label_map in maps]
+        raise ValueError(f"image {image.data.shape} and label maps {shapes} differ in shape")
+    shown = Volume(np.nan_to_num(image.data.astype(np.float32)), image.affine)
+    return turn_volume(shown, "RAS"), [turn_volume(Volume(one, image.affine), "RAS").data for one in maps]
 
 
 def _spread_slices(label_map: Array, count: int) -> list[int]:
@@ -324,16 +308,11 @@ def _spread_slices(label_map: Array, count: int) -> list[int]:
     return [int(start + (number + 0.5) * (stop - start) / count) for number in reversed(range(count))]
 
 
-def _anterior_coordinates_mm(shape: tuple[int, ...], affine: FloatArray) -> FloatArray:
+def _anterior_coordinates_mm(upright: Volume) -> FloatArray:
     """The A coordinate of the middle of every coronal slice, from the back to the front."""
-    from nibabel.orientations import inv_ornt_aff, io_orientation
-
-    upright_affine = affine @ inv_ornt_aff(io_orientation(affine), shape)
-    sizes = np.array([int(np.flatnonzero(io_orientation(affine)[:, 0] == axis)[0]) for axis in range(3)])
-    lengths = np.array(shape)[sizes]
-    middle = (lengths - 1) / 2
-    along = np.arange(lengths[1])
-    return upright_affine[1, 1] * along + upright_affine[1, [0, 2, 3]] @ [middle[0], middle[2], 1.0]
+    right, front, up = upright.data.shape
+    row = upright.affine[1]
+    return row[1] * np.arange(front) + row[[0, 2, 3]] @ [(right - 1) / 2, (up - 1) / 2, 1.0]
 
 
 def _middle_of_labels(maps: Sequence[Array]) -> tuple[int, int, int]:

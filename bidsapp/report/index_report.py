@@ -15,7 +15,7 @@ from bidsapp.corobl.quality import LEVELS, Level
 from bidsapp.files import write_text
 from bidsapp.layout import OutputLayout
 from bidsapp.pictures.drawing import SIDE_COLOURS, Picture
-from bidsapp.pictures.outlines import DARK, LIGHT, Dot, DotRow, ThemedPicture, dots_picture
+from bidsapp.pictures.outlines import DARK, LIGHT, Dot, ThemedPicture, dots_picture
 from bidsapp.printable import plural
 from bidsapp.records import SIDES, Side
 from bidsapp.report.pages import number_text, render_page
@@ -191,8 +191,5 @@ def _volume_plot(rows: Sequence[IndexRow]) -> ThemedPicture | None:
     margin = 0.05 * (max(values) - min(values)) or 100.0
     limits = (max(0.0, min(values) - margin), max(values) + margin)
     alt = "Volumes of all hippocampi in mm³, left and right"
-    light, dark = (
-        dots_picture([DotRow("Volume [mm³]", tuple(dots))], theme=theme, limits=limits, alt=alt)
-        for theme in (LIGHT, DARK)
-    )
+    light, dark = (dots_picture({"Volume [mm³]": dots}, theme=theme, limits=limits, alt=alt) for theme in (LIGHT, DARK))
     return ThemedPicture(light, dark)

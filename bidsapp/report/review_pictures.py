@@ -41,7 +41,7 @@ def _draw(layout: OutputLayout, key: SideKey, label: Path) -> Path | None:
         return None
     image = read_volume(crop, "any")
     values = [int(value) for value in np.unique(labels) if value]
-    drawn = thumbnail_picture(image.data, image.affine, labels, values)
+    drawn = thumbnail_picture(image, labels, values)
     for old in picture.parent.glob(layout.review_picture(key, "*").name):
         old.unlink(missing_ok=True)
     write_bytes(picture, drawn.png)

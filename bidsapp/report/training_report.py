@@ -21,7 +21,6 @@ from bidsapp.pictures.outlines import (
     LIGHT,
     Curve,
     Dot,
-    DotRow,
     SlicePicture,
     ThemedPicture,
     curve_picture,
@@ -152,7 +151,7 @@ def cases_to_show(cases: Sequence[ScoredCase]) -> list[tuple[str, ScoredCase]]:
 
 def _show(role: str, case: ScoredCase, report: TrainingReport) -> ShownCase:
     image, reference, prediction = (read_volume(path, "pair") for path in (case.image, case.reference, case.prediction))
-    slices = outline_pictures(image.data, image.affine, reference.data, prediction.data, report.labels)
+    slices = outline_pictures(image, reference.data, prediction.data, report.labels)
     return ShownCase(role, case, slices)
 
 
@@ -232,7 +231,7 @@ def _score_plots(report: TrainingReport) -> list[tuple[str, ThemedPicture]]:
         finite = [value for value in (getattr(score, measure.key) for score in scores) if math.isfinite(value)]
         if finite:
             limits = _dice_limits(finite) if measure.key == "dice" else (0.0, 1.05 * max(finite) or 1.0)
-            rows = [_dot_row(name, scores, measure) for name in report.summary.labels]
+            rows = {name: _dots(name, scores, measure) for name in report.summary.labels}
             alt = f"{measure.title} of every test case, one row per label"
             light, dark = (dots_picture(rows, theme=theme, limits=limits, alt=alt) for theme in (LIGHT, DARK))
             plots.append((measure.title, ThemedPicture(light, dark)))
@@ -244,8 +243,8 @@ def _dice_limits(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, math.floor(min(values) * 10 - 0.2) / 10), 1.0
 
 
-def _dot_row(name: str, scores: Sequence[CaseScore], measure: Measure) -> DotRow:
-    return DotRow(name, tuple(Dot(getattr(one, measure.key), one.hemi) for one in scores if one.label == name))
+def _dots(name: str, scores: Sequence[CaseScore], measure: Measure) -> list[Dot]:
+    return [Dot(getattr(one, measure.key), one.hemi) for one in scores if one.label == name]
 
 
 def _sides(report: TrainingReport) -> list[tuple[str, str, str]]:

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from bidsapp.corobl.grid import GRIDS
+from bidsapp.images.volumes import Volume
 from bidsapp.labels.colours import label_colours
 from bidsapp.pictures.drawing import SIDE_COLOURS, Picture
 from bidsapp.pictures.heads import (
     HIPPOCAMPUS_COLOUR,
-    Landmark,
     box_in_plane,
     head_picture,
     template_landmarks,
@@ -32,11 +32,11 @@ def places(rgb: np.ndarray, colour: str) -> tuple[np.ndarray, np.ndarray]:
     return np.nonzero(np.abs(rgb - wanted).max(axis=2) < 40)
 
 
-def landmark(affine: np.ndarray, shape: tuple[int, int, int] = (20, 30, 10)) -> Landmark:
+def landmark(affine: np.ndarray, shape: tuple[int, int, int] = (20, 30, 10)) -> Volume:
     """A box with a hippocampus of 4 voxels in its middle."""
     mask = np.zeros(shape, bool)
     mask[tuple(slice(size // 2 - 2, size // 2 + 2) for size in shape)] = True
-    return Landmark(mask, affine)
+    return Volume(mask, affine)
 
 
 def shifted(*origin_mm: float) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_boxes_and_hippocampi_stand_where_they_are_in_the_head():
     affine[:3, 3] = -49, -65, -49
     head = np.random.default_rng(0).uniform(0, 50, (50, 66, 50))
     marks = {"L": landmark(shifted(-34.5, -14.5, -4.5)), "R": landmark(shifted(15.5, -14.5, -4.5))}
-    picture = head_picture(head, affine, marks)
+    picture = head_picture(Volume(head, affine), marks)
     rgb = pixels(picture)
     assert rgb.shape == (round(1188 / 332 * 132), 1200, 3)
     scale = 1188 / 332
@@ -97,7 +97,7 @@ def test_the_head_is_upright():
     affine[:3, 3] = -49, -49, -49
     head = np.zeros((50, 50, 50))
     head[:, 40:46, 38:44] = 100
-    rgb = pixels(head_picture(head, affine, {"R": landmark(shifted(10, -15, -5))}))
+    rgb = pixels(head_picture(Volume(head, affine), {"R": landmark(shifted(10, -15, -5))}))
     bright = rgb[:, :390].min(axis=2) > 200
     bright[:, :30] = bright[:, 365:] = bright[:30] = bright[365:] = False
     rows, columns = np.nonzero(bright)
@@ -107,14 +107,15 @@ def test_the_head_is_upright():
 
 def test_a_head_along_other_axes_is_refused():
     with pytest.raises(ValueError, match="R, A and S"):
-        head_picture(np.zeros((4, 4, 4)), np.diag([-1.0, 1, 1, 1]), template_landmarks(GRIDS))
+        head_picture(Volume(np.zeros((4, 4, 4)), np.diag([-1.0, 1, 1, 1])), template_landmarks(GRIDS))
 
 
 @pytest.mark.parametrize("head", [np.zeros((40, 50, 40)), np.full((40, 50, 40), np.nan)], ids=["empty", "nan"])
 def test_a_head_without_anything_is_drawn(head):
     affine = np.diag([4.0, 4, 4, 1])
     affine[:3, 3] = -80, -110, -75
-    assert len(places(pixels(head_picture(head, affine, template_landmarks(GRIDS))), SIDE_COLOURS["R"])[0]) > 500
+    drawn = pixels(head_picture(Volume(head, affine), template_landmarks(GRIDS)))
+    assert len(places(drawn, SIDE_COLOURS["R"])[0]) > 500
 
 
 def test_the_boxes_of_the_template_are_pitched():
@@ -126,7 +127,7 @@ def test_the_boxes_of_the_template_are_pitched():
     assert np.ptp(corners[:, 2]) == pytest.approx(76.8 * 0.5878 + 38.4 * 0.8090, abs=0.05)
 
 
-def crop_with_label() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def crop_with_label() -> tuple[Volume, np.ndarray]:
     """40 x 60 x 40 voxels of 1 mm as in the head (axis 0 to the left), value 1 in front, 2 behind, at y = 10 to 29."""
     image = np.random.default_rng(0).uniform(0, 60, (40, 60, 40)).astype(np.float32)
     label = np.zeros(image.shape, np.uint8)
@@ -134,13 +135,13 @@ def crop_with_label() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     label[18:22, 20:30, 18:22] = 1
     affine = np.diag([-1.0, 1, 1, 1])
     affine[:3, 3] = 20, -30, -20
-    return image, affine, label
+    return Volume(image, affine), label
 
 
 def test_slices_run_from_front_to_back():
     """Ten slices over 20 mm, five in a row: value 1 above, value 2 below."""
-    image, affine, label = crop_with_label()
-    picture = coronal_slices_picture(image, affine, label, (1, 2))
+    image, label = crop_with_label()
+    picture = coronal_slices_picture(image, label, (1, 2))
     rgb = pixels(picture)
     assert rgb.shape == (480, 1200, 3)  # cells of 20 x 20 mm: 4 mm of label and 8 mm around
     colours = label_colours((1, 2))
@@ -152,32 +153,32 @@ def test_slices_run_from_front_to_back():
 
 @pytest.mark.parametrize("empty", [None, np.zeros((40, 60, 40), np.uint8)], ids=["none", "zeros"])
 def test_without_labels_slices_are_whole(empty):
-    image, affine, _ = crop_with_label()
-    assert pixels(coronal_slices_picture(image, affine, empty, (1,))).shape == (480, 1200, 3)
-    assert pixels(thumbnail_picture(image, affine, empty, (1,))).shape == (160, 160, 3)
-    shown = outline_pictures(image, affine, np.zeros(image.shape, np.uint8), None, (1,))
+    image, _ = crop_with_label()
+    assert pixels(coronal_slices_picture(image, empty, (1,))).shape == (480, 1200, 3)
+    assert pixels(thumbnail_picture(image, empty, (1,))).shape == (160, 160, 3)
+    shown = outline_pictures(image, np.zeros(image.data.shape, np.uint8), None, (1,))
     assert [one.width_mm for one in shown] == [60, 40, 40]
 
 
 @pytest.mark.parametrize(("slices", "shape"), [(1, (240, 240, 3)), (3, (240, 720, 3)), (6, (480, 1200, 3))])
 def test_few_slices_are_drawn_once(slices, shape):
-    image, affine, label = crop_with_label()
+    image, label = crop_with_label()
     thin = np.zeros_like(label)
     thin[18:22, 30 : 30 + slices, 18:22] = 1
-    assert pixels(coronal_slices_picture(image, affine, thin, (1,))).shape == shape
+    assert pixels(coronal_slices_picture(image, thin, (1,))).shape == shape
 
 
 def test_slices_are_neurological():
     """Bright on the right of the head, which the crop's axis 0 begins with."""
-    image, affine, label = crop_with_label()
-    image[:19] += 500
-    rgb = pixels(coronal_slices_picture(image, affine, label, (), count=1))
+    image, label = crop_with_label()
+    image.data[:19] += 500
+    rgb = pixels(coronal_slices_picture(image, label, (), count=1))
     assert rgb[150:, 140:].mean() > 200 > 60 > rgb[150:, :100].mean()
 
 
 def test_a_thumbnail_is_small_and_outlined():
-    image, affine, label = crop_with_label()
-    picture = thumbnail_picture(image, affine, label, (1, 2))
+    image, label = crop_with_label()
+    picture = thumbnail_picture(image, label, (1, 2))
     assert (picture.width, picture.height) == (160, 160) and len(picture.png) < 15_000
     rows, columns = places(pixels(picture), label_colours((1, 2))[2])  # the lower median of y = 10 to 29 is 19
     assert np.ptp(columns) == pytest.approx(32, abs=4) and np.ptp(rows) == pytest.approx(32, abs=4)
@@ -186,4 +187,4 @@ def test_a_thumbnail_is_small_and_outlined():
 @pytest.mark.parametrize("draw", [coronal_slices_picture, thumbnail_picture])
 def test_other_shapes_are_refused(draw):
     with pytest.raises(ValueError, match="differ in shape"):
-        draw(np.zeros((4, 4, 4)), np.eye(4), np.zeros((4, 4, 5)), (1,))
+        draw(Volume(np.zeros((4, 4, 4)), np.eye(4)), np.zeros((4, 4, 5)), (1,))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bidsapp.images.volumes import Volume
 from bidsapp.labels.colours import LABEL_COLOURS, label_colours
-from bidsapp.pictures.drawing import Picture, upright
+from bidsapp.pictures.drawing import Picture
 from bidsapp.pictures.outlines import (
     DARK,
     LIGHT,
     Curve,
     Dot,
-    DotRow,
     curve_picture,
     dots_picture,
     outline_pictures,
@@ -50,23 +50,6 @@ def place_of(marked: np.ndarray) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("codes", AXIS_ORDERS)
-def test_upright_gives_right_anterior_superior(codes):
-    ras = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
-    array, spacing_mm = upright(*in_axis_order(ras, (0.5, 1.0, 2.0), codes))
-    np.testing.assert_array_equal(array, ras)
-    assert spacing_mm == pytest.approx((0.5, 1.0, 2.0))
-
-
-def test_an_oblique_grid_is_taken_by_its_nearest_axes():
-    angle = np.radians(20)
-    affine = np.diag([-1.0, 1.0, 3.0, 1.0])
-    affine[1:3, 1:3] = [[np.cos(angle), -3 * np.sin(angle)], [np.sin(angle), 3 * np.cos(angle)]]
-    array, spacing_mm = upright(np.arange(8).reshape(2, 2, 2), affine)
-    np.testing.assert_array_equal(array, np.arange(8).reshape(2, 2, 2)[::-1])
-    assert spacing_mm == pytest.approx((1.0, 1.0, 3.0))
-
-
-@pytest.mark.parametrize("codes", AXIS_ORDERS)
 @pytest.mark.parametrize(
     ("plane", "row", "column"),
     [("sagittal", 2.5 / 16, 20 / 24), ("coronal", 2.5 / 16, 16 / 20), ("axial", 4 / 24, 16 / 20)],
@@ -82,7 +65,7 @@ def test_every_axis_order_shows_the_head_upright_and_neurological(codes, plane, 
     head[block] = 100.0
     label[tuple(part if axis == across else slice(None) for axis, part in enumerate(block))] = 1
     (image, affine), (reference, _) = (in_axis_order(one, (1.0, 1.0, 1.0), codes) for one in (head, label))
-    shown = {one.plane: one.picture for one in outline_pictures(image, affine, reference, None, ())}
+    shown = {one.plane: one.picture for one in outline_pictures(Volume(image, affine), reference, None, ())}
     bright = pixels(shown[plane]).min(axis=2) > 128
     bright[letters_and_scale_bar(bright.shape)] = False
     assert place_of(bright) == pytest.approx((row, column), abs=0.02)
@@ -99,7 +82,7 @@ def test_a_label_is_outlined_where_it_lies_and_in_its_colour():
     label = np.zeros((20, 10, 10), np.uint8)
     label[2:6, 3:7, 3:7] = 1
     label[14:18, 3:7, 3:7] = 2
-    shown = {one.plane: one for one in outline_pictures(np.zeros(label.shape), np.eye(4), label, None, (1, 2))}
+    shown = {one.plane: one for one in outline_pictures(Volume(np.zeros(label.shape), np.eye(4)), label, None, (1, 2))}
     rgb = pixels(shown["coronal"].picture)
     for value, left, right in ((1, 2, 6), (2, 14, 18)):
         coloured = np.abs(rgb - _rgb(label_colours((1, 2))[value])).max(axis=2) < 30
@@ -111,11 +94,8 @@ def test_a_label_is_outlined_where_it_lies_and_in_its_colour():
 def test_a_dashed_prediction_shows_even_where_it_coincides_with_the_reference():
     label = np.zeros((12, 12, 12), np.uint8)
     label[4:8, 4:8, 4:8] = 1
-    grey = np.full(label.shape, 50.0)
-    alone, both = (
-        pixels(outline_pictures(grey + np.indices(label.shape)[0], np.eye(4), label, prediction, (1,))[2].picture)
-        for prediction in (None, label)
-    )
+    image = Volume(50.0 + np.indices(label.shape)[0], np.eye(4))
+    alone, both = (pixels(outline_pictures(image, label, prediction, (1,))[2].picture) for prediction in (None, label))
     differs = np.abs(alone - both).max(axis=2) > 60
     assert differs.sum() > 200
 
@@ -123,7 +103,7 @@ def test_a_dashed_prediction_shows_even_where_it_coincides_with_the_reference():
 def test_pixels_are_square_in_mm():
     """10 x 20 x 10 voxels of 1 x 0.5 x 3 mm are 10 x 10 x 30 mm; the longest edge has 640 pixels."""
     label = np.ones((10, 20, 10), np.uint8)
-    shown = outline_pictures(np.zeros(label.shape), np.diag([1, 0.5, 3, 1.0]), label, None, (1,))
+    shown = outline_pictures(Volume(np.zeros(label.shape), np.diag([1, 0.5, 3, 1.0])), label, None, (1,))
     assert [(one.plane, one.picture.width, one.picture.height) for one in shown] == [
         ("sagittal", 213, 640),
         ("coronal", 213, 640),
@@ -138,18 +118,19 @@ def test_pictures_show_the_labels_with_8_mm_around_them():
     """4 voxels of 2 mm and 4 more on each side: 12 x 2 mm of a grid of 40."""
     label = np.zeros((40, 40, 40), np.uint8)
     label[18:22, 18:22, 18:22] = 1
-    assert {one.width_mm for one in outline_pictures(label, np.diag([2, 2, 2, 1.0]), label, label, (1,))} == {24.0}
+    image = Volume(label, np.diag([2, 2, 2, 1.0]))
+    assert {one.width_mm for one in outline_pictures(image, label, label, (1,))} == {24.0}
 
 
 def test_empty_maps_and_images_without_numbers_are_drawn():
     image = np.full((6, 6, 6), np.nan)
     nothing = np.zeros(image.shape, np.uint8)
-    assert len(outline_pictures(image, np.eye(4), nothing, nothing, (1,))) == 3
+    assert len(outline_pictures(Volume(image, np.eye(4)), nothing, nothing, (1,))) == 3
 
 
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match="differ in shape"):
-        outline_pictures(np.zeros((2, 2, 2)), np.eye(4), np.zeros((2, 2, 3)), None, (1,))
+        outline_pictures(Volume(np.zeros((2, 2, 2)), np.eye(4)), np.zeros((2, 2, 3)), None, (1,))
 
 
 def test_eight_labels_have_eight_colours():
@@ -188,10 +169,10 @@ def test_curves_with_gaps_and_without_points_are_drawn():
 
 def test_dots_stand_at_their_values_with_one_row_per_label():
     """Left sides have 0.2 and 0.3, right ones 0.7 and 0.8: blue about a quarter, orange about three quarters."""
-    rows = [
-        DotRow("$(rm -rf)$ _x", (Dot(0.2, "L"), Dot(0.3, "L"))),
-        DotRow("b" * 40, (Dot(0.7, "R"), Dot(float("nan"), "L"), Dot(0.8, "R"))),
-    ]
+    rows = {
+        "$(rm -rf)$ _x": (Dot(0.2, "L"), Dot(0.3, "L")),
+        "b" * 40: (Dot(0.7, "R"), Dot(float("nan"), "L"), Dot(0.8, "R")),
+    }
     picture = dots_picture(rows, theme=LIGHT, limits=(0, 1), alt="all")
     assert (picture.width, picture.height) == (640, 198)
     rgb = pixels(picture)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bidsapp.images.volumes import Volume
 from bidsapp.pictures.drawing import as_picture, new_figure
 from bidsapp.pictures.outlines import thumbnail_picture
 from bidsapp.report.index_report import IndexRow, count_people, render_index, write_index
@@ -127,7 +128,7 @@ def test_names_are_text_and_links_are_encoded():
 def test_a_thousand_people_take_seconds(tmp_path):
     image = np.random.default_rng(0).uniform(size=(60, 60, 60))
     path = tmp_path / "thumbnail.png"
-    path.write_bytes(thumbnail_picture(image, np.eye(4), None, ()).png)
+    path.write_bytes(thumbnail_picture(Volume(image, np.eye(4)), None, ()).png)
     one = IndexRow("0", None, (AMBER,), {"L": 3000.0, "R": 3100.0}, {"L": path, "R": path})
     rows = [replace(one, participant=str(number)) for number in range(1000)]
     start = time.process_time()
