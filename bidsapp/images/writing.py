@@ -18,7 +18,7 @@ ALIGNED_CODE = 2
 """NIfTI code of coordinates that are aligned to something else: in a crop, to the CIT168 template."""
 
 _LABEL_COMPRESSION, _IMAGE_COMPRESSION = 4, 1
-"""Levels of gzip. Label maps take a third of the room that they take at level 1; images hardly get smaller at any level,
+"""Levels of gzip. Label maps take a third of the room of level 1; images hardly get smaller at any level,
 and a crop takes 0.2 s longer at level 4."""
 
 
