@@ -119,7 +119,7 @@ def _measure(trainer: str, layout: ModelLayout, iterations: int) -> dict[str, fl
 def _train_ours(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
     import torch
 
-    from bidsapp.training.trainer import Machine, Watcher, make_trainer, start_of
+    from bidsapp.training.trainer import Hardware, Watcher, inputs_of, make_trainer
 
     for path in (layout.checkpoint, layout.previous_checkpoint):
         path.unlink(missing_ok=True)
@@ -131,8 +131,8 @@ def _train_ours(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
         | {"training.checkpoint_interval": "1000000"},
         source="benchmark",
     )
-    machine = Machine(torch.device("cpu"), usable_cores())
-    trainer = make_trainer(layout, settings, [Segment(0, iterations)], machine, start_of(state))
+    hardware = Hardware(torch.device("cpu"), usable_cores())
+    trainer = make_trainer(layout, settings, [Segment(0, iterations)], hardware, inputs_of(state))
     watcher = Watcher(*[lambda *_: None] * 3, stop_requested=lambda: False)
     began = time.perf_counter()
     trainer.run_training(watcher)
@@ -142,11 +142,11 @@ def _train_ours(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
 def _train_plain(layout: ModelLayout, iterations: int) -> tuple[float, dict]:
     import torch
 
-    from bidsapp.training.trainer import Machine
+    from bidsapp.training.trainer import Hardware
 
-    machine = Machine(torch.device("cpu"), usable_cores())
-    os.environ["nnUNet_n_proc_DA"] = str(machine.workers)  # noqa: SIM112
-    torch.set_num_threads(machine.threads)
+    hardware = Hardware(torch.device("cpu"), usable_cores())
+    os.environ["nnUNet_n_proc_DA"] = str(hardware.workers)  # noqa: SIM112
+    torch.set_num_threads(hardware.threads)
     with prints_to_log():
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -172,7 +172,7 @@ def _test_dice(layout: ModelLayout, weights: dict) -> float:
     from bidsapp.exchange.loading import LoadedModel
     from bidsapp.model_dir.nnunet_files import network_labels
     from bidsapp.prediction import Predictor
-    from bidsapp.training.testing import Contender, pairs_of_part, predict_and_score
+    from bidsapp.training.testing import ScoredModel, pairs_of_part, predict_and_score
 
     dataset_json = read_json(layout.raw_dataset / "dataset.json")
     plans = read_json(layout.plans)
@@ -187,9 +187,9 @@ def _test_dice(layout: ModelLayout, weights: dict) -> float:
         reader=plans["image_reader_writer"],
         channels=tuple(dataset_json["channel_names"].values()),
     )
-    contender = Contender(Predictor(model, torch.device("cpu")))
+    scored = ScoredModel(Predictor(model, torch.device("cpu")))
     tested = pairs_of_part(layout, read_state(layout), "test")
-    scores = predict_and_score(tested, network_labels(layout), contender, layout.test, what="test people")
+    scores = predict_and_score(tested, network_labels(layout), scored, layout.test, what="test people")
     return float(np.mean([score.dice for score in scores]))
 
 

@@ -394,7 +394,7 @@ def _run_group(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayo
             ),
             label_map=_absolute(arguments.label_map),
             export_to=_absolute(arguments.export_training_data),
-            base=arguments.model,
+            parent=arguments.model,
             rehearse=_absolute(arguments.rehearse),
             source_test=_absolute(arguments.source_test),
             accept_worse=arguments.accept_worse,

@@ -40,7 +40,7 @@ from bidsapp.records import LabelTable
 from bidsapp.tsv import write_tsv
 
 if TYPE_CHECKING:
-    from bidsapp.training.testing import Contender, ScoredPair
+    from bidsapp.training.testing import ScoredModel, ScoredPair
 
 from bidsapp.levels.opening import reader_of, source_test_pairs
 
@@ -58,7 +58,7 @@ def finish_segment(
     from bidsapp.report.training_report import write_training_report
     from bidsapp.sharing.packing import pack_model, public_facts
     from bidsapp.training.checkpoints import load_checkpoint
-    from bidsapp.training.testing import Contender, pairs_of_part, predict_and_score
+    from bidsapp.training.testing import ScoredModel, pairs_of_part, predict_and_score
 
     layout = request.layout
     checkpoint = load_checkpoint(layout)
@@ -73,7 +73,7 @@ def finish_segment(
         dataset_json=read_dataset(layout),
         facts=public_facts(layout, state, iteration),
     )
-    model = Contender(Predictor(load_model(folder), choose_device(request.device), cores=request.cores))
+    model = ScoredModel(Predictor(load_model(folder), choose_device(request.device), cores=request.cores))
     tested = pairs_of_part(layout, state, "test")
     scores = predict_and_score(
         tested, network_labels(layout), model, layout.test, what="predicting and scoring test pairs"
@@ -120,7 +120,7 @@ def finish_segment(
 def _trouble(
     layout: ModelLayout, archive: Path, leaks: Sequence[str], worse: Comparison | None
 ) -> HippoTuneError | None:
-    """What a finished run must still say: kept back for what it holds, or for being worse than the one before."""
+    """The error that a finished run ends with: its model may not be exported, or is worse than its parent."""
     if leaks:
         return PartialFailureError(
             f"the model is trained and tested, but not exported: it holds what must not leave: {shorten_list(leaks)}",
@@ -138,24 +138,24 @@ def _trouble(
 
 
 def _compare_with_parent(
-    request: GroupRequest, state: ModelState, settings: Settings, model: Contender
+    request: GroupRequest, state: ModelState, settings: Settings, model: ScoredModel
 ) -> dict[str, Comparison]:
-    """Hold the new model against the one before: on the validation people, and on those of --source-test."""
+    """Compare the new model with its parent on the validation people, and on the people of --source-test."""
     layout = request.layout
     if not state.parent_labels or not layout.parent_model.exists():
         if state.from_model or request.source_test:
             log.warning(
-                "there is no model before, or none whose labels and channels are among those here, to compare with"
+                "nothing was compared: there is no parent, or none whose labels and channels are among those here"
             )
         return {}
     from bidsapp.exchange.loading import load_model
     from bidsapp.prediction import Predictor, choose_device
-    from bidsapp.training.testing import Contender, compare_models, pairs_of_others, pairs_of_part
+    from bidsapp.training.testing import ScoredModel, compare_models, pairs_of_others, pairs_of_part
 
     parent = load_model(layout.parent_model)
     predictor = Predictor(parent, choose_device(request.device), cores=request.cores)
-    before = Contender(predictor, state.parent_labels, state.parent_channels)
-    both = set(state.parent_labels.values())  # a label that is new has nothing to be compared with
+    scored_parent = ScoredModel(predictor, state.parent_labels, state.parent_channels)
+    both = set(state.parent_labels.values())  # the parent has no answer for new labels
     labels = LabelTable({value: name for value, name in network_labels(layout).names.items() if value in both})
     seed = settings.training.seed
     ancestors = {*known_digests(layout, state), *lineage_of(parent, layout.parent_model).ancestors}
@@ -169,12 +169,12 @@ def _compare_with_parent(
             pairs["source test"] = pairs_of_others(others, state, Path(folder), reader=reader)
         for what, of_part in pairs.items():
             comparison = compare_models(
-                of_part, labels, before, model, ancestors=ancestors, what=f"{what} people", seed=seed
+                of_part, labels, scored_parent, model, ancestors=ancestors, what=f"{what} people", seed=seed
             )
             if comparison is not None:
                 found[what] = comparison
                 _say_drawn(of_part, comparison, what)
-                log.info("against the model before, on the %s people: %s", what, _say_difference(comparison))
+                log.info("compared with the parent, on the %s people: %s", what, _say_difference(comparison))
     return found
 
 
@@ -195,11 +195,11 @@ def _say_difference(comparison: Comparison) -> str:
 
 
 def _say_drawn(pairs: Sequence[ScoredPair], comparison: Comparison, what: str) -> None:
-    """Say how many sides cannot tell the models apart."""
+    """Log how many sides are left out because a model drew their label: such a label favours that model."""
     if comparison.drawn_sides:
         log.info(
-            "%d of %d sides of the %s people are not compared: a model compared here, or one before it, drew their "
-            "label, and nobody corrected it",
+            "%d of %d sides of the %s people are not compared: one of the models, or an ancestor of theirs, drew "
+            "their label, and nobody corrected it",
             comparison.drawn_sides, len(pairs), what,
         )  # fmt: skip
 
@@ -224,7 +224,7 @@ def _result(
 
 
 def _rounds(settings: Settings, iteration: int) -> bool:
-    """Weights that were never trained are passed on as they came: the answers are the source's, voxel for voxel."""
+    """Whether weights are rounded. Untrained ones are not, so that the model answers as its parent, voxel for voxel."""
     return settings.export.precision == "half" and iteration > 0
 
 

@@ -25,13 +25,13 @@ from bidsapp.errors import (
     UsageError,
 )
 from bidsapp.files import sweep_unfinished
-from bidsapp.levels.material import (
-    check_material,
+from bidsapp.levels.request import GroupRequest
+from bidsapp.levels.segment_pairs import (
+    check_segment_pairs,
     no_review_meanwhile,
     require_source,
     source_of_pairs,
 )
-from bidsapp.levels.request import GroupRequest
 from bidsapp.lock import folder_lock
 from bidsapp.logs import add_log_file
 from bidsapp.machine import usable_cores
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 from bidsapp.levels.finishing import finish_segment
 from bidsapp.levels.opening import (
-    base_path,
     check_model,
     lineage_of_request,
-    match_parent,
+    match_parent_of_request,
     open_segment,
+    parent_path,
     refuse_other_network,
     source_test_pairs,
 )
@@ -77,14 +77,14 @@ def run(request: GroupRequest) -> None:
     layout = request.layout
     state = read_state(layout)
     settings = effective_settings(request, state)
-    base = _load_base(request, state)
-    others = base or request.rehearse or request.source_test or (state and state.from_model)
+    parent = _load_parent(request, state)
+    others = parent or request.rehearse or request.source_test or (state and state.from_model)
     if request.label_map and request.training_dir and not others:
         raise UsageError(
             "--label-map says nothing of the pairs of --training-dir", "Their labels.tsv names the values."
         )
     if request.dry_run:
-        _plan_aloud(request, state, settings, base)
+        _plan_aloud(request, state, settings, parent)
         return
     _check_machine(request)
     if state is None:
@@ -92,13 +92,13 @@ def run(request: GroupRequest) -> None:
     with folder_lock(layout.lock), nnunet_environment(layout):
         sweep_unfinished(layout.root, alone=True)
         state = read_state(layout)  # another run may have ended while this one waited for nothing
-        base = None if state else base
+        parent = None if state else parent
         _start_log(request, settings)
         if state is None or state.current is None or state.current.stage == "exported":
             if state is not None and not request.extend:
                 log.info("%s is trained to iteration %d: nothing to do (--no-extend)", layout.root, state.iteration)
                 return
-            state = open_segment(request, state, settings, base)
+            state = open_segment(request, state, settings, parent)
         else:
             settings = _take_up_unfinished(request, state, settings)
             state = state.with_settings(config.as_overrides(settings))
@@ -136,7 +136,7 @@ def _export_pairs(request: GroupRequest, destination: Path) -> None:
 def effective_settings(request: GroupRequest, state: ModelState | None = None) -> Settings:
     """Defaults or config.ini, then what this run asks for."""
     layout = request.layout
-    from_model = state.from_model if state else request.base not in (None, SCRATCH)
+    from_model = state.from_model if state else request.parent not in (None, SCRATCH)
     if layout.config.exists():
         settings = config.read_config(layout.config)
         if request.preset:
@@ -155,7 +155,7 @@ def effective_settings(request: GroupRequest, state: ModelState | None = None) -
     return settings
 
 
-def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel | None:
+def _load_parent(request: GroupRequest, state: ModelState | None) -> LoadedModel | None:
     """The model that a new model starts from; None: it starts from scratch, or was begun before.
 
     Raises
@@ -163,8 +163,8 @@ def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel |
     UsageError
         When the model was begun from scratch and another one is asked for now, or the reverse.
     """
-    if request.base in (None, SCRATCH):
-        if state is not None and state.from_model and request.base == SCRATCH:
+    if request.parent in (None, SCRATCH):
+        if state is not None and state.from_model and request.parent == SCRATCH:
             raise _begun_otherwise(request, "with another model")
         return None
     if state is not None and not state.from_model:
@@ -172,7 +172,7 @@ def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel |
     from bidsapp.exchange.loading import load_model
 
     try:
-        model = load_model(base_path(request))
+        model = load_model(parent_path(request))
     except (NoInputError, UsageError, BadDataError) as error:
         if state is None:
             raise
@@ -183,19 +183,21 @@ def _load_base(request: GroupRequest, state: ModelState | None) -> LoadedModel |
     if model.digest != state.base:  # a MODEL_DIR that was trained on since, or not what is meant
         log.warning(
             "--model %s is not, or no longer, the model that %s was begun with; it goes on from what it has",
-            request.base, request.layout.root,
+            request.parent, request.layout.root,
         )  # fmt: skip
     return None
 
 
 def _begun_otherwise(request: GroupRequest, how: str) -> UsageError:
     return UsageError(
-        f"{request.layout.root} was begun {how}, not with --model {request.base}",
+        f"{request.layout.root} was begun {how}, not with --model {request.parent}",
         "Leave --model out to train it on, or start anew in another --model-dir.",
     )
 
 
-def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Settings, base: LoadedModel | None) -> None:
+def _plan_aloud(
+    request: GroupRequest, state: ModelState | None, settings: Settings, parent: LoadedModel | None
+) -> None:
     """--dry-run: check everything, write nothing."""
     start = state.iteration if state else 0
     if state and state.segments[-1].stage != "exported":
@@ -208,20 +210,20 @@ def _plan_aloud(request: GroupRequest, state: ModelState | None, settings: Setti
         return
     if state:
         refuse_other_network(state, settings)
-    lineage = lineage_of_request(request, state, base)
-    with source_of_pairs(request, state, base) as source:
-        material = check_material(request, source, state, settings, base=base, lineage=lineage)
-    checked, split = material.checked, material.split
-    source_test_pairs(request, settings, checked.table, material.channels, material.storage, split)
+    lineage = lineage_of_request(request, state, parent)
+    with source_of_pairs(request, state, parent) as source:
+        chosen = check_segment_pairs(request, source, state, settings, parent=parent, lineage=lineage)
+    checked, split = chosen.checked, chosen.split
+    source_test_pairs(request, settings, checked.table, chosen.channels, chosen.storage, split)
     log.info("model      %s", request.layout.root)
-    if base is not None:
-        matching = match_parent(request, base, material).matching
-        log.info("from       %s", base.source)
+    if parent is not None:
+        matching = match_parent_of_request(request, parent, chosen).matching
+        log.info("from       %s", parent.source)
         for line in (*matching.label_lines(), *matching.channel_lines()):
             log.info("           %s", line)
     parts = divide(checked.pairs, split)
     log.info("trust      %s", source.vouched)
-    log.info("channels   %s", ", ".join(material.channels))
+    log.info("channels   %s", ", ".join(chosen.channels))
     log.info("labels     %s", ", ".join(f"{value} {name}" for value, name in checked.table.names.items()))
     for name, pairs in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
         people = sorted({pair.participant for pair in pairs})
@@ -287,22 +289,22 @@ def _complete(request: GroupRequest, state: ModelState, settings: Settings) -> H
 def _train(request: GroupRequest, state: ModelState, settings: Settings) -> None:
     from bidsapp.prediction import choose_device
     from bidsapp.training.planning import preprocess_cases
-    from bidsapp.training.trainer import Machine, make_trainer, start_of
+    from bidsapp.training.trainer import Hardware, inputs_of, make_trainer
     from bidsapp.training.watch import watch_training
 
     layout, segment = request.layout, state.segments[-1]
-    machine = Machine(choose_device(request.device), request.cores or usable_cores())
+    hardware = Hardware(choose_device(request.device), request.cores or usable_cores())
     content = {case: known.content for case, known in state.cases.items() if known.split != "test"}
-    preprocess_cases(layout, content, processes=machine.cores)
-    trainer = make_trainer(layout, settings, list(state.segments), machine, start_of(state))
+    preprocess_cases(layout, content, processes=hardware.cores)
+    trainer = make_trainer(layout, settings, list(state.segments), hardware, inputs_of(state))
     start = trainer.progress.iteration
     if start == segment.target and not trainer.validation_is_due:
         if not layout.checkpoint.exists():
             trainer.save()
         return
-    log.info("training on %s from iteration %d to %d", machine.device, start, segment.target)
+    log.info("training on %s from iteration %d to %d", hardware.device, start, segment.target)
     log.info("watch it with: tensorboard --logdir %s", layout.tensorboard)
-    slow = machine.device.type == "cpu"
+    slow = hardware.device.type == "cpu"
     with watch_training(layout, start=start, target=segment.target, slow_device=slow) as watcher:
         trainer.run_training(watcher)
         stopped = watcher.stop_requested()

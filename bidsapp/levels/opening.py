@@ -1,4 +1,4 @@
-"""Open a segment of a training: check the pairs, place the people, prepare nnU-Net's data, record what was decided."""
+"""Open a segment of a training: check pairs, place people, prepare nnU-Net's data, and record it in state.json."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bidsapp.files import copy_file
 from bidsapp.images.orientation import Storage
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import ModelLayout
-from bidsapp.levels.material import (
-    Material,
-    check_material,
+from bidsapp.levels.request import GroupRequest
+from bidsapp.levels.segment_pairs import (
+    SegmentPairs,
+    check_segment_pairs,
     label_renames,
     others_pairs,
     source_of_pairs,
     trained_cases,
 )
-from bidsapp.levels.request import GroupRequest
 from bidsapp.model_dir.lineage import Lineage, lineage_of, lineage_so_far, say_leakage
 from bidsapp.model_dir.nnunet_files import read_plans
 from bidsapp.model_dir.split import add_places, write_split
@@ -41,13 +41,13 @@ from bidsapp.training.rehearsal import EarlierPairs
 
 if TYPE_CHECKING:
     from bidsapp.exchange.loading import LoadedModel
-    from bidsapp.training.adoption import Source
+    from bidsapp.training.adoption import MatchedParent
 
 log = logging.getLogger(__name__)
 
 
 def open_segment(
-    request: GroupRequest, state: ModelState | None, settings: Settings, base: LoadedModel | None
+    request: GroupRequest, state: ModelState | None, settings: Settings, parent: LoadedModel | None
 ) -> ModelState:
     """Check pairs, place people, prepare nnU-Net's data, and record the new segment."""
     layout = request.layout
@@ -58,18 +58,18 @@ def open_segment(
         refuse_other_network(state, settings)
     else:
         log.info("training a new model in %s: %d iterations", layout.root, target)
-        log.info("starting from %s", "scratch" if base is None else base.source)
+        log.info("starting from %s", "scratch" if parent is None else parent.source)
     _say_overrides(layout, settings)
-    lineage = lineage_of_request(request, state, base)
-    with source_of_pairs(request, state, base) as source:
+    lineage = lineage_of_request(request, state, parent)
+    with source_of_pairs(request, state, parent) as source:
         log.info("%s", source.vouched)
-        material = check_material(request, source, state, settings, base=base, lineage=lineage)
-    checked, split = material.checked, material.split
+        chosen = check_segment_pairs(request, source, state, settings, parent=parent, lineage=lineage)
+    checked, split = chosen.checked, chosen.split
     # everything that can be refused is refused before anything is written, and before hours of training
-    others = source_test_pairs(request, settings, checked.table, material.channels, material.storage, split)
-    if said := say_leakage(lineage):
-        log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", said)
-    begin = match_parent(request, base, material) if base is not None else None
+    others = source_test_pairs(request, settings, checked.table, chosen.channels, chosen.storage, split)
+    if leakage := say_leakage(lineage):
+        log.log(logging.WARNING if lineage.unchecked else logging.INFO, "%s", leakage)
+    matched = match_parent_of_request(request, parent, chosen) if parent is not None else None
     if state:
         if layout.current_export.exists():
             check_model(layout.current_export)
@@ -77,13 +77,13 @@ def open_segment(
     write_split(layout.split, split)
     parts = divide(checked.pairs, split)
     _log_parts(parts)
-    _prepare_data(layout, state, settings, material, parts, begin)
+    _prepare_data(layout, state, settings, chosen, parts, matched)
     segment = Segment(
         start, target, "training", config.as_overrides(settings),
-        [*material.left_out, *(f"{case} (--source-test)" for case in (others.left_out if others else ()))],
-        vouched=source.vouched, pairs=say_pairs(material.found),
+        [*chosen.left_out, *(f"{case} (--source-test)" for case in (others.left_out if others else ()))],
+        vouched=source.vouched, pairs=say_pairs(chosen.found),
     )  # fmt: skip
-    new_state = _state_with(segment, layout, state, material, parts, lineage, begin)
+    new_state = _state_with(segment, layout, state, chosen, parts, lineage, matched)
     write_state(layout, new_state)
     return new_state
 
@@ -92,21 +92,21 @@ def _prepare_data(
     layout: ModelLayout,
     state: ModelState | None,
     settings: Settings,
-    material: Material,
+    chosen: SegmentPairs,
     parts: Parts,
-    begin: Source | None,
+    matched: MatchedParent | None,
 ) -> None:
     """Write nnU-Net's raw data set, and plans and first weights where the model is new."""
-    checked, values = material.checked, nnunet_values(material.checked.table)
+    checked, values = chosen.checked, nnunet_values(chosen.checked.table)
     if any(value != position for value, position in values.items()):
-        log.info("in the network, and so in the export and in test/ (see its labels.tsv), values have no gaps: %s",
+        log.info("the network, and so the export and test/ (see its labels.tsv), numbers labels without gaps: %s",
                  ", ".join(f"{checked.table.names[value]} {values[value]}" for value in sorted(values)))  # fmt: skip
-    reader = begin.model.reader if begin else reader_of(layout, state)
+    reader = matched.model.reader if matched else reader_of(layout, state)
     write_raw_dataset(
-        layout, parts, checked.content, checked.table, material.channels, reader=reader, rehearsal=material.rehearsal
+        layout, parts, checked.content, checked.table, chosen.channels, reader=reader, rehearsal=chosen.rehearsal
     )
-    if begin is not None:
-        _begin_from(layout, begin, settings)
+    if matched is not None:
+        _adopt(layout, matched, settings)
     else:
         if state is None:  # what a killed start from another model left
             for path in (layout.checkpoint, layout.previous_checkpoint, layout.parent_model, layout.transfer):
@@ -121,33 +121,33 @@ def _state_with(
     segment: Segment,
     layout: ModelLayout,
     state: ModelState | None,
-    material: Material,
+    chosen: SegmentPairs,
     parts: Parts,
     lineage: Lineage,
-    begin: Source | None,
+    matched: MatchedParent | None,
 ) -> ModelState:
-    """What MODEL_DIR remembers from now on: the segments so far and a new one, with everybody's place."""
-    checked = material.checked
-    rehearsed_images = material.rehearsal.checked.image_people if material.rehearsal else {}
+    """The state with a new segment, as state.json will keep it."""
+    checked = chosen.checked
+    rehearsed_images = chosen.rehearsal.checked.image_people if chosen.rehearsal else {}
     rehearsed = Split(tuple(SplitRow(person, "train") for person in sorted(set(rehearsed_images.values()))))
     return ModelState(
-        base=state.base if state else begin.model.digest if begin else SCRATCH,
+        base=state.base if state else matched.model.digest if matched else SCRATCH,
         labels=checked.table.names,
         required_labels=tuple(sorted(checked.table.required)),
-        channels=material.channels,
-        split=material.split,
+        channels=chosen.channels,
+        split=chosen.split,
         segments=(*(state.segments if state else ()), segment),
-        cases=trained_cases(parts, material),
+        cases=trained_cases(parts, chosen),
         image_people=dict(lineage.image_people) | rehearsed_images | checked.image_people,
         versions={"hippotune": __version__, "nnunetv2": version("nnunetv2"), "torch": version("torch")},
         parents=lineage.parents,
-        new_labels=state.new_labels if state else begin.matching.new_labels if begin else (),
+        new_labels=state.new_labels if state else matched.matching.new_labels if matched else (),
         inherited=add_places(lineage.inherited, rehearsed),
         unchecked=lineage.unchecked,
         fingerprints=dict(lineage.fingerprints),
         ancestors=lineage.ancestors,
-        storage=material.storage,
-        **_parent(layout, state, begin, nnunet_values(checked.table)),
+        storage=chosen.storage,
+        **_parent(layout, state, matched, nnunet_values(checked.table)),
     )
 
 
@@ -167,7 +167,7 @@ def refuse_other_network(state: ModelState, settings: Settings) -> None:
 
 
 def _log_changes(state: ModelState, checked: CheckedPairs) -> None:
-    """Say which pairs are new, changed or gone since the segment before."""
+    """Log which pairs are new, changed or gone since the previous segment."""
     before = {case: known.content for case, known in state.cases.items() if not known.rehearsal}
     now = checked.content
     for what, cases in (
@@ -187,38 +187,38 @@ def _log_parts(parts: Parts) -> None:
 
 
 def _say_overrides(layout: ModelLayout, settings: Settings) -> None:
-    """Name what this run does otherwise than config.ini says."""
+    """Log the settings of this run that differ from config.ini."""
     if layout.config.exists():
         standing_settings = config.read_config(layout.config)
         for name, (standing, used) in config.differing(standing_settings, settings).items():
             log.info("for this run: %s = %s (config.ini: %s)", name, used, standing)
 
 
-def lineage_of_request(request: GroupRequest, state: ModelState | None, base: LoadedModel | None) -> Lineage:
-    """Where the model comes from."""
+def lineage_of_request(request: GroupRequest, state: ModelState | None, parent: LoadedModel | None) -> Lineage:
+    """What is known of the models that this one comes from."""
     if state is not None:
         return lineage_so_far(state)
-    if base is None:
+    if parent is None:
         return Lineage()
-    return lineage_of(base, base_path(request), licence=_registry_licence(request))
+    return lineage_of(parent, parent_path(request), licence=_registry_licence(request))
 
 
 def _registry_licence(request: GroupRequest) -> str | None:
     from bidsapp.models.registry import load_registry
 
-    entry = load_registry(request.models).get(str(request.base)) if request.models else None
+    entry = load_registry(request.models).get(str(request.parent)) if request.models else None
     return entry.licence if entry else None
 
 
-def base_path(request: GroupRequest) -> Path:
+def parent_path(request: GroupRequest) -> Path:
     """Where the model of ``--model`` is on disk; raises as `bidsapp.models.shelf.model_path`."""
     from bidsapp.models.shelf import model_path
 
-    return model_path(str(request.base), request.models, request.output, otherwise=SCRATCH)
+    return model_path(str(request.parent), request.models, request.output, otherwise=SCRATCH)
 
 
 def check_model(path: Path) -> None:
-    """Refuse a model that cannot be compared with."""
+    """Refuse a model that cannot be loaded and thus not be compared with; raises `BadDataError`."""
     from bidsapp.exchange.loading import load_model
 
     try:
@@ -231,14 +231,14 @@ def check_model(path: Path) -> None:
 
 
 def _parent(
-    layout: ModelLayout, state: ModelState | None, begin: Source | None, values: dict[int, int]
+    layout: ModelLayout, state: ModelState | None, matched: MatchedParent | None, values: dict[int, int]
 ) -> dict[str, Any]:
-    """What the segment will be compared with: what it is started from, or the model's current export, kept aside."""
-    if begin is not None:
-        return {"parent_labels": begin.parent_values, "parent_channels": begin.parent_channels}
+    """How the segment's parent answers: the model it starts from, or a copy of the current export."""
+    if matched is not None:
+        return {"parent_labels": matched.values, "parent_channels": matched.channels}
     if state is None:
         return {}
-    if not layout.current_export.exists():  # the first model was worse than its parent, which stays the measure
+    if not layout.current_export.exists():  # the first export was worse than its parent, which stays the parent
         return {"parent_labels": state.parent_labels, "parent_channels": state.parent_channels}
     copy_file(layout.current_export, layout.parent_model)
     return {
@@ -264,24 +264,24 @@ def source_test_pairs(
     )  # fmt: skip
 
 
-def match_parent(request: GroupRequest, base: LoadedModel, material: Material) -> Source:
-    """Hold the model that is started from against what is to be trained."""
-    from bidsapp.training.adoption import match_source
+def match_parent_of_request(request: GroupRequest, parent: LoadedModel, chosen: SegmentPairs) -> MatchedParent:
+    """Match the labels and channels of the parent with those to train."""
+    from bidsapp.training.adoption import match_parent
 
-    return match_source(base, material.checked.table, material.channels, label_renames(request))
+    return match_parent(parent, chosen.checked.table, chosen.channels, label_renames(request))
 
 
-def _begin_from(layout: ModelLayout, begin: Source, settings: Settings) -> None:
-    """Take up plans and weights of another model, and keep a copy of it."""
-    from bidsapp.training.adoption import adopt_plans, begin_from, keep_parent
+def _adopt(layout: ModelLayout, matched: MatchedParent, settings: Settings) -> None:
+    """Take over plans and weights of the parent, and keep a copy of it."""
+    from bidsapp.training.adoption import adopt_plans, keep_parent, write_start_weights
 
-    adopt_plans(layout, begin, settings.training)
-    keep_parent(layout, begin.model)
-    begin_from(layout, begin, settings)
+    adopt_plans(layout, matched, settings.training)
+    keep_parent(layout, matched.model)
+    write_start_weights(layout, matched, settings)
 
 
 def reader_of(layout: ModelLayout, state: ModelState | None) -> str:
-    """nnU-Net's reader: of a model that was begun before, what its plans say; else the one that turns nothing."""
+    """nnU-Net's reader: the one in the plans of a model that was begun before, else the one that turns no image."""
     return str(read_plans(layout)["image_reader_writer"]) if state else "SimpleITKIO"
 
 

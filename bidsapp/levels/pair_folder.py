@@ -1,4 +1,4 @@
-"""The door of other people's pairs: a folder is checked, and shown in a table and on a page."""
+"""Check a folder of pairs from a user, and list every pair with its findings in a table and on a page."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def examine_folder(
     table: LabelTable | None = None,
     shown: ShownPairs | None = None,
 ) -> ExaminedPairs:
-    """Check the pairs of a folder, hold them against each other, and write table and page, whatever was found.
+    """Check the pairs of a folder and compare them with each other; write table and page, also when pairs are refused.
 
     Parameters
     ----------
     rows
-        What a table says of the pairs, by case.
+        Case -> its row in pairs.tsv.
     table
-        Names of the label values; None: what the folder says.
+        Names of the label values; None: those that the folder gives.
     shown
         None: nothing is written.
 
@@ -73,7 +73,7 @@ def examine_folder(
         values.update(dict.fromkeys(int(value) for value in np.unique(labels.data) if value))
         pictures[pair.case] = pair_picture(image.data, labels.data, image.spacing_mm.tolist(), list(values))
 
-    seen = examine_pairs(found, table=table, annotated=annotated, guarded=True, rows=rows, onlooker=draw)
+    seen = examine_pairs(found, table=table, annotated=annotated, guarded=True, rows=rows, show_pair=draw)
     names = label_table_from_values(values).names | (table.names if table else {})
     _show(shown, folder, seen, {value: names[value] for value in values}, pictures)
     log.info("every pair, with what was found: %s", shown.page)
@@ -88,8 +88,8 @@ def labels_of_folder(folder: Path, found: FoundPairs, table: LabelTable | None) 
     return table, read_annotated(partly, cases, table) if partly.exists() else {}
 
 
-def lies_mirrored(seen: ExaminedPairs) -> bool:
-    """Whether pairs of whose sides nothing is known are all mirrored left to right, seen from the template."""
+def are_mirrored(seen: ExaminedPairs) -> bool:
+    """Whether pairs without a side are mirrored left to right, compared with the template."""
     return bool(seen.turned) and seen.usual == MIRRORED and all(pair.hemi == "n/a" for pair in seen.found.pairs)
 
 
@@ -120,15 +120,15 @@ def _show(
 
 
 def _cells(pair: Pair, seen: ExaminedPairs, names: Mapping[int, str]) -> dict[str, str]:
-    """What the table says of a pair: whose it was taken for, how it is stored, volumes, findings, fingerprint."""
+    """The cells of a pair: its person and side, how it is stored and turned, volumes, findings, fingerprint."""
     volumes = seen.volumes_mm3.get(pair.case, {})
-    said = [one for one in (*seen.findings, *seen.accepted) if one.case == pair.case]
+    of_pair = [one for one in (*seen.findings, *seen.accepted) if one.case == pair.case]
     return {
         "person": pair.participant,
         "side": pair.hemi,
         "stored": seen.found.stored.get(pair.case, ""),
         "turned_to": pair.axes,
-        "findings": ", ".join(dict.fromkeys(one.guard or "file" for one in said)),
+        "findings": ", ".join(dict.fromkeys(one.guard or "file" for one in of_pair)),
         **{f"{name}_mm3": f"{volumes[value]:.0f}" if value in volumes else "" for value, name in names.items()},
         CONTENT: seen.content.get(pair.case, ""),
     }

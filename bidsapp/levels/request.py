@@ -23,18 +23,17 @@ class GroupRequest:
     wanted: Wanted = field(default_factory=Wanted)
     """Which approved labels."""
     label_map: Path | None = None
-    """Table of other names for labels, of approved label maps, of the model that is started from and of earlier
-    pairs."""
+    """Table of other names for labels: of approved label maps, of the parent and of earlier pairs."""
     export_to: Path | None = None
     """Write the approved pairs there for others, and train nothing."""
-    base: str | None = None
-    """``scratch``, or the model to start from; None: what the model was begun with, else scratch."""
+    parent: str | None = None
+    """``scratch``, or the model to start from (--model); None: what the model was begun with, else scratch."""
     rehearse: Path | None = None
     """A MODEL_DIR or a folder of earlier pairs to mix into the training."""
     source_test: Path | None = None
     """A MODEL_DIR or a folder of pairs on which to look for what was forgotten."""
     accept_worse: bool = False
-    """Let a model that is worse than the one before become the current one."""
+    """Let a model that is worse than its parent become the current one."""
     device: str = "auto"
     cores: int | None = None
     iterations: int | None = None

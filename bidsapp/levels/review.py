@@ -97,7 +97,7 @@ def run(request: ReviewRequest) -> None:
 def _review_pairs(request: ReviewRequest, folder: Path) -> None:
     """Look at a folder of pairs: table and page, and what keeps pairs from being trained on."""
     from bidsapp.images.orientation import mirrored_axes
-    from bidsapp.levels.pair_folder import ShownPairs, examine_folder, lies_mirrored
+    from bidsapp.levels.pair_folder import ShownPairs, are_mirrored, examine_folder
     from bidsapp.pairs.check_pairs import format_findings
     from bidsapp.pairs.left_headers import true_headers
     from bidsapp.pairs.pairs import find_pairs, say_pairs
@@ -114,7 +114,7 @@ def _review_pairs(request: ReviewRequest, folder: Path) -> None:
     found = find_pairs(folder, **choices)
     shown = None if request.dry_run else ShownPairs(layout.pairs_table, layout.pairs_page)
     seen = examine_folder(folder, found, rows, shown=shown)
-    if lies_mirrored(seen):
+    if are_mirrored(seen):
         log.warning("%s; nothing says which side they show, so they are mirrored", seen.turned)
         found = find_pairs(folder, **choices, storage={"n/a": mirrored_axes(found.storage["n/a"])})
         seen = examine_folder(folder, found, rows, shown=shown)

@@ -86,7 +86,7 @@ def gather_approved(
     *,
     label_map: Path | None = None,
     model_table: LabelTable | None = None,
-    source_labels: Collection[str] = (),
+    parent_labels: Collection[str] = (),
 ) -> ApprovedSides:
     """Find the approved labels, choose among them, and bring their label tables together.
 
@@ -95,7 +95,7 @@ def gather_approved(
 
     Parameters
     ----------
-    source_labels
+    parent_labels
         Names of the model that is started from, which `label_map` may list too.
 
     Raises
@@ -108,7 +108,7 @@ def gather_approved(
     found = find_approvals(output) if output.labels.is_dir() else Approvals((), {})
     if not found.valid and not found.refused:
         raise NothingMatchesError(f"no label is approved in {output.labels}", _REVIEW_HINT)
-    found = _keep_standing(output, found)
+    found = _leave_out_changed(output, found)
     selection = select_approvals(found.valid, found.refused, wanted)
     for name, reason in selection.left_out.items():
         logger.info("left out: %s (%s)", name, reason)
@@ -120,7 +120,7 @@ def gather_approved(
         raise NothingMatchesError(f"no approved label can be used: {what}", _REVIEW_HINT)
     names = read_label_map(label_map) if label_map else {}
     for name in unused_names(names, selection.chosen):
-        if name not in source_labels:
+        if name not in parent_labels:
             logger.warning("%s maps %r, which no approved label has", label_map, name)
     standing = read_label_table(output.label_names) if output.label_names.exists() else model_table
     table = common_table(selection.chosen, names, standing=standing)
@@ -129,7 +129,7 @@ def gather_approved(
     return ApprovedSides(selection.chosen, selection.refused, table, values)
 
 
-def _keep_standing(output: OutputLayout, found: Approvals) -> Approvals:
+def _leave_out_changed(output: OutputLayout, found: Approvals) -> Approvals:
     """Leave out approvals whose row says something else by now, or whose correction changed."""
     table = read_review_table(output.review_table)
     reasons = {approval.name: why_not_standing(output, table, approval) for approval in found.valid}

@@ -48,12 +48,12 @@ _GUARD_HINT = (
     "Correct the label, or, where it is right, write {guard} into its pair's row of pairs.tsv, in the column accept."
 )
 _TURNED_HINT = (
-    "Their headers, or what is said of their sides, are not true. Left sides that were flipped in their voxels need "
-    "--left-is flipped, left ones as in the head --left-is as-in-head; else give the right sides in the column hemi of "
-    "pairs.tsv, or store the pairs anew under true headers."
+    "Their headers, or the sides that were given for them, are wrong. Left sides that were flipped in their voxels "
+    "need --left-is flipped, left ones as in the head --left-is as-in-head; else give the right sides in the column "
+    "hemi of pairs.tsv, or store the pairs anew under true headers."
 )
 _FLIP_HINT = (
-    "Store the pair as it lies in the head, under a header that says so. Left sides that were flipped in their voxels "
+    "Store the pair as it is in the head, under a header that says so. Left sides that were flipped in their voxels "
     "need --left-is flipped, all others --left-is as-in-head, or either word in the column left of pairs.tsv."
 )
 
@@ -106,8 +106,8 @@ class CheckedPairs:
 
 
 @dataclass(frozen=True, eq=False)
-class _Examined:
-    """What was met in one pair: what could be read of the images, the rest only without findings."""
+class _PairContent:
+    """What was read of one pair. The fields below `spacing_mm` are filled only when there are no findings."""
 
     findings: list[Finding]
     image_digests: dict[Path, str]
@@ -118,16 +118,16 @@ class _Examined:
     facts: PairFacts | None = None
 
 
-Onlooker = Callable[[Pair, Volume, Volume], None]
-"""Is shown the first image and the label map of a pair in network space."""
+ShowPair = Callable[[Pair, Volume, Volume], None]
+"""Called with a pair, and its first image and label map in network space."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExaminedPairs:
-    """Everything that was met in a folder of pairs, before anybody decides what to do about it."""
+    """What a check found in a folder of pairs, before it is decided whether they are used."""
 
     found: FoundPairs
-    examined: tuple[_Examined, ...]
+    examined: tuple[_PairContent, ...]
     table: LabelTable | None
     """Names of the label values; None: nobody gave any."""
     annotated: Annotated
@@ -136,11 +136,11 @@ class ExaminedPairs:
     accepted: tuple[Finding, ...] = ()
     """What a person overruled."""
     notes: tuple[str, ...] = ()
-    """What concerns the folder as a whole and keeps no pair from being used."""
+    """Remarks on the folder as a whole; they keep no pair from being used."""
     usual: Orientation | None = None
-    """How most labels have to be turned to lie as the template's; None: nobody can say."""
+    """How most labels have to be turned to have the template's orientation; None: it cannot be told."""
     turned: str = ""
-    """What is said of the folder where most of its labels lie otherwise than the template's."""
+    """The problem in words, where most labels have another orientation than the template's; else empty."""
 
     @property
     def content(self) -> dict[str, str]:
@@ -152,7 +152,7 @@ class ExaminedPairs:
         """Case -> label value -> volume, 0 for the whole hippocampus, of the pairs that the guards looked at."""
         return {pair.case: one.facts.volumes_mm3 for pair, one in self._pairs() if one.facts is not None}
 
-    def _pairs(self) -> list[tuple[Pair, _Examined]]:
+    def _pairs(self) -> list[tuple[Pair, _PairContent]]:
         return list(zip(self.found.pairs, self.examined, strict=True))
 
 
@@ -190,7 +190,7 @@ def examine_pairs(
     annotated: Annotated | None = None,
     guarded: bool = False,
     rows: Mapping[str, PairRow] | None = None,
-    onlooker: Onlooker | None = None,
+    show_pair: ShowPair | None = None,
 ) -> ExaminedPairs:
     """Read every pair once, one at a time, and collect what is wrong with it, as `check_pairs` says.
 
@@ -200,13 +200,13 @@ def examine_pairs(
         Hold the pairs against each other and the template too (`bidsapp.guards.pair_guards`).
     rows
         What a person accepts, by case.
-    onlooker
-        Is shown every pair that can be read.
+    show_pair
+        Called with every pair that can be read.
     """
     logger.info("Checking the content of %s", plural(len(found.pairs), "pair"))
     partly = annotated or {}
     examined = [
-        _examine(pair, table, partly.get(pair.case), found.storage if guarded else None, onlooker)
+        _examine(pair, table, partly.get(pair.case), found.storage if guarded else None, show_pair)
         for pair in progress_over(found.pairs, "pairs")
     ]
     findings = [*found.findings, *(finding for one in examined for finding in one.findings)]
@@ -240,10 +240,10 @@ def choose_pairs(
     Parameters
     ----------
     begun
-        A model was trained on pairs that lie like these: that the whole folder is turned is a warning then.
+        A model was trained on pairs of this orientation, so a folder that is turned as a whole is only a warning.
     kept
-        Cases that stay as that model was trained on them, not as they would be turned now: that one of them is turned
-        is a warning too.
+        Cases that keep the orientation in which that model was trained on them, although they would be turned
+        otherwise now. That one of them is turned is only a warning, too.
 
     Raises
     ------
@@ -252,18 +252,18 @@ def choose_pairs(
     BadDataError
         When no pair is left.
     """
-    lying_so = tuple(one for one in seen.findings if one.guard == "flip" and one.case in kept)
-    if lying_so:
-        logger.warning("Pairs that lie otherwise than the others, as this model was trained on them:\n%s",
-                       format_findings(lying_so))  # fmt: skip
-    findings, partly = tuple(one for one in seen.findings if one not in lying_so), seen.annotated
+    warned = tuple(one for one in seen.findings if one.guard == "flip" and one.case in kept)
+    if warned:
+        logger.warning("Pairs of another orientation than the others, kept as this model was trained on them:\n%s",
+                       format_findings(warned))  # fmt: skip
+    findings, partly = tuple(one for one in seen.findings if one not in warned), seen.annotated
     bad = {finding.case for finding in findings}
     for one in seen.accepted:
         logger.warning("accepted: %s: %s (%s)", one.case, one.problem, one.guard)
     for note in seen.notes:
         logger.warning("%s", note)
     if seen.turned and begun:
-        logger.warning("%s: this model was begun with pairs that lie so", seen.turned)
+        logger.warning("%s: this model was begun with pairs of that orientation", seen.turned)
     elif seen.turned:
         raise BadDataError(seen.turned, _TURNED_HINT)
     if findings and not skip_bad_pairs:
@@ -288,23 +288,23 @@ def choose_pairs(
 
 def _ask_guards(
     pairs: Sequence[Pair],
-    examined: Sequence[_Examined],
+    examined: Sequence[_PairContent],
     table: LabelTable,
     annotated: Annotated,
     rows: Mapping[str, PairRow],
 ) -> tuple[FolderFindings, list[Finding], list[Finding]]:
-    """What the guards say, sorted into what refuses a pair and what a person accepted."""
+    """Ask the guards about all pairs; returns their verdict, the findings that refuse pairs, and accepted findings."""
     whole = [(pair, one) for pair, one in zip(pairs, examined, strict=True) if one.facts is not None]
     judged = judge_pairs({pair.case: one.facts for pair, one in whole if one.facts}, table, annotated)
     refused: list[Finding] = []
     accepted: list[Finding] = []
     for pair, one in whole:
         words = rows[pair.case].accepts(one.content) if pair.case in rows else frozenset()
-        for said in judged.pairs.get(pair.case, ()):
-            may = said.guard not in NEVER_ACCEPTED
-            hint = _GUARD_HINT.format(guard=said.guard) if may else _FLIP_HINT
-            finding = Finding(pair.case, pair.label, said.words, hint, said.guard)
-            (accepted if may and said.guard in words else refused).append(finding)
+        for verdict in judged.pairs.get(pair.case, ()):
+            may = verdict.guard not in NEVER_ACCEPTED
+            hint = _GUARD_HINT.format(guard=verdict.guard) if may else _FLIP_HINT
+            finding = Finding(pair.case, pair.label, verdict.words, hint, verdict.guard)
+            (accepted if may and verdict.guard in words else refused).append(finding)
     return judged, refused, accepted
 
 
@@ -347,7 +347,7 @@ def grid_problems(grid: Grid, reference: Grid) -> list[str]:
         return [f"is {_times(grid.shape)} voxels, and the image is {_times(reference.shape)}"]
     distance_mm = grid.distance_mm(reference)
     if distance_mm > GRID_TOLERANCE_MM:
-        return [f"lies up to {distance_mm:.4g} mm from the image: their affines differ"]
+        return [f"is up to {distance_mm:.4g} mm from the image: their affines differ"]
     return []
 
 
@@ -356,8 +356,8 @@ def _examine(
     table: LabelTable | None,
     annotated: frozenset[str] | None,
     storage: Storage | None,
-    onlooker: Onlooker | None,
-) -> _Examined:
+    show_pair: ShowPair | None,
+) -> _PairContent:
     """Read and check one pair; with `storage` the guards look at it, in network space whatever the model's is."""
     stored, findings = _read(pair)
     alike = (
@@ -374,29 +374,29 @@ def _examine(
         is_label = path == pair.label
         problems = label_problems(volume.data, own_table) if is_label else image_problems(volume.data)
         if problems and is_label and annotated is not None:
-            problems[-1] += f"; this pair is said to annotate {', '.join(sorted(annotated))} alone"
+            problems[-1] += f"; this pair annotates only {', '.join(sorted(annotated))}"
         if pair.images[0] in volumes:
             problems += grid_problems(volume.grid, volumes[pair.images[0]].grid)
         findings += [Finding(pair.case, path, problem) for problem in problems]
     digests = {path: image_digest(volumes[path].data) for path in pair.images if path in volumes}
     spacing_mm = _mean_spacing_mm(volumes[pair.images[0]].grid) if pair.images[0] in volumes else None
     if findings:
-        return _Examined(findings, digests, spacing_mm)
+        return _PairContent(findings, digests, spacing_mm)
     label = np.rint(volumes[pair.label].data)
     parts = [*digests.values(), _digest(volumes[pair.images[0]].affine, "<f4"), _digest(label, "<i2")]
     parts += sorted(annotated or ())
     content = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     further = [digest for path in pair.images for digest in _further_digests(stored[path], volumes[path])]
     facts = None
-    if storage is not None or onlooker is not None:
+    if storage is not None or show_pair is not None:
         axes = network_axes(pair.hemi, truthful=pair.truthful, storage={**NETWORK_SPACE, **_without_side(storage)})
         upright = [turn_volume(alike[path], axes) for path in (pair.images[0], pair.label)]
         image, labels = upright[0], Volume(np.rint(upright[1].data).astype(np.int16), upright[1].affine)
         if storage is not None:
             facts = look_at_pair(labels.data, image.data, image.spacing_mm.tolist(), own_table)
-        if onlooker is not None:
-            onlooker(pair, image, labels)
-    return _Examined([], digests, spacing_mm, further, frozenset(_count_values(label)), content, facts)
+        if show_pair is not None:
+            show_pair(pair, image, labels)
+    return _PairContent([], digests, spacing_mm, further, frozenset(_count_values(label)), content, facts)
 
 
 def _without_side(storage: Storage | None) -> dict[Hemi, str]:
@@ -440,7 +440,7 @@ def _digest(array: Array, number_type: str) -> str:
     return hashlib.sha256(f"{array.shape} {number_type}".encode() + canonical.tobytes()).hexdigest()
 
 
-def _same_image_findings(pairs: Iterable[Pair], examined: Iterable[_Examined]) -> list[Finding]:
+def _same_image_findings(pairs: Iterable[Pair], examined: Iterable[_PairContent]) -> list[Finding]:
     by_digest: dict[str, list[tuple[Pair, Path]]] = defaultdict(list)
     for pair, one in zip(pairs, examined, strict=True):
         for path, digest in one.image_digests.items():
@@ -459,7 +459,7 @@ def _mean_spacing_mm(grid: Grid) -> float:
     return float(np.prod(grid.spacing_mm)) ** (1 / 3)
 
 
-def _scale_findings(pairs: Iterable[Pair], examined: Iterable[_Examined]) -> list[Finding]:
+def _scale_findings(pairs: Iterable[Pair], examined: Iterable[_PairContent]) -> list[Finding]:
     """Tell pairs whose voxels are so much larger or smaller than usual that somebody mistook the unit."""
     sizes = {pair: one.spacing_mm for pair, one in zip(pairs, examined, strict=True) if one.spacing_mm is not None}
     if len(sizes) < _FEWEST_TO_COMPARE:

@@ -182,10 +182,10 @@ def _nnunet(folder: Path) -> PairFolder | None:
     images, labels, description = (folder / name for name in ("imagesTr", "labelsTr", "dataset.json"))
     if not images.is_dir() or not labels.is_dir():
         return None
-    said = read_json(description) if description.exists() else {}
-    if not isinstance(said, dict):
+    content = read_json(description) if description.exists() else {}
+    if not isinstance(content, dict):
         raise BadDataError(f"{description} is no description of a data set", "Restore nnU-Net's dataset.json.")
-    _refuse_other_files(description, said)
+    _refuse_other_files(description, content)
     cases: dict[str, CaseFiles] = {}
     others = []
 
@@ -209,24 +209,24 @@ def _nnunet(folder: Path) -> PairFolder | None:
             of_case(match["case"]).images[_number(match["channel"])].append(path)
     for name in ("imagesTs", "labelsTs"):
         if (folder / name).is_dir():
-            logger.info("%s is not trained on: nobody knows whose labels are there", folder / name)
-    channels = tuple(_by_number(description, said, "channel_names") or _by_number(description, said, "modality"))
-    return PairFolder(cases, tuple(others), _nnunet_table(description, said), channels)
+            logger.info("%s is not trained on: it is not known who drew its labels", folder / name)
+    channels = tuple(_by_number(description, content, "channel_names") or _by_number(description, content, "modality"))
+    return PairFolder(cases, tuple(others), _nnunet_table(description, content), channels)
 
 
 def _number(digits: str | None) -> int | None:
     return None if digits is None else int(digits)
 
 
-def _refuse_other_files(description: Path, said: dict[str, Any]) -> None:
-    ending = said.get("file_ending", ".nii.gz")
+def _refuse_other_files(description: Path, content: dict[str, Any]) -> None:
+    ending = content.get("file_ending", ".nii.gz")
     if ending not in (".nii.gz", ".nii"):
         raise BadDataError(f"{description}: file_ending is {ending!r}", "Save images and labels as NIfTI files.")
 
 
-def _by_number(description: Path, said: dict[str, Any], key: str) -> list[str]:
+def _by_number(description: Path, content: dict[str, Any], key: str) -> list[str]:
     """Names of channels in the order of their numbers; empty where there are none."""
-    named = said.get(key, {})
+    named = content.get(key, {})
     try:
         return [re.sub(r"[^\w.+-]+", "-", str(named[number])).strip("-") for number in sorted(named, key=int)]
     except (TypeError, ValueError) as error:
@@ -235,9 +235,9 @@ def _by_number(description: Path, said: dict[str, Any], key: str) -> list[str]:
         ) from error
 
 
-def _nnunet_table(description: Path, said: dict[str, Any]) -> LabelTable | None:
+def _nnunet_table(description: Path, content: dict[str, Any]) -> LabelTable | None:
     """Names of labels: v2 has name -> value, v1 value -> name."""
-    labels = said.get("labels")
+    labels = content.get("labels")
     if not labels:
         return None
     names: dict[int, str] = {}

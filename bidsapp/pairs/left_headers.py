@@ -21,7 +21,7 @@ _TELLING_GAIN = 0.03
 def true_headers(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool]:
     """Tell by the shapes of labels whether the headers of left sides are true: `bidsapp.pairs.pairs.ByContent`.
 
-    Where all that can be told lie alike, those that cannot be told are taken to lie so too.
+    Where all that can be decided agree, the others are taken to be the same.
     """
     samples = {}
     for pair in lefts:
@@ -34,10 +34,10 @@ def true_headers(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool
         if sample is not None:
             samples[pair.case] = sample
     gains = dict(zip(samples, mirrored_gains(list(samples.values())), strict=True))
-    told = {case: gain < 0 for case, gain in gains.items() if abs(gain) >= _TELLING_GAIN}
-    if told:
-        log.info("%d of %d left sides were told by their shapes to be flipped under the header of before",
-                 len(told) - sum(told.values()), len(told))  # fmt: skip
-    if len(set(told.values())) == 1:
-        return dict.fromkeys(samples, next(iter(told.values())))
-    return told
+    decided = {case: gain < 0 for case, gain in gains.items() if abs(gain) >= _TELLING_GAIN}
+    if decided:
+        log.info("%d of %d left sides were flipped without a change of their header, by the shape of their labels",
+                 len(decided) - sum(decided.values()), len(decided))  # fmt: skip
+    if len(set(decided.values())) == 1:
+        return dict.fromkeys(samples, next(iter(decided.values())))
+    return decided

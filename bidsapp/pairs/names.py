@@ -117,9 +117,9 @@ def say_grouping(names: Mapping[str, Name], *, example: bool = False) -> str:
     left_out = frozenset[str]().union(*(names[case].left_out for cases in grouped.values() for case in cases))
     words = " and ".join(word for word in ("side", "session", "modality") if word in left_out)
     person, cases = next(iter(sorted(grouped.items())))
-    said = f"{len(names)} ids are {people_text(len(people))}: they differ by the {words} only"
+    grouping = f"{len(names)} ids are {people_text(len(people))}: they differ by the {words} only"
     shown = f" ({', '.join(sorted(cases)[:3])} are {person}; --participant-pattern says otherwise)"
-    return said + shown * example
+    return grouping + shown * example
 
 
 def people_kept_apart(names: Mapping[str, Name]) -> list[tuple[str, ...]]:

@@ -85,9 +85,9 @@ class FoundPairs:
 
 
 ByContent = Callable[[Sequence[Pair], Sequence[Pair]], Mapping[str, bool]]
-"""Of left sides (the first), tell by what they show whether their headers are true, by case; all pairs come second.
+"""Takes left sides and all pairs, and decides by their content whether the headers of the left ones are true.
 
-Cases that it cannot tell are missing from its answer.
+Returns case -> answer, without the cases that it cannot decide.
 """
 
 
@@ -124,7 +124,7 @@ def find_pairs(
     kept
         Case -> axes that it was trained with before, where they are not those of `storage`.
     by_content
-        Asked about left sides of which nothing else says whether their headers are true.
+        Asked about left sides for which nothing else tells whether their headers are true.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def find_pairs(
     _mention_rows_without_pair(rows, listed.cases)
     names = _names(listed.cases, pattern, rows, known_people)
     usual = _usual_channels(listed.cases.values())
-    described: list[_Described] = []
+    described: list[_UnturnedPair] = []
     findings: list[Finding] = []
     for case, files in sorted(listed.cases.items()):
         missing = _file_findings(case, files, usual, list(listed.others))
@@ -167,20 +167,20 @@ def find_pairs(
 
 
 def turn_pairs_of_model(pairs: Iterable[Pair], storage: Storage, by_content: ByContent) -> list[Pair]:
-    """Pairs as they lie in nnU-Net's raw data of a model, to be turned for another one. Left sides are flipped.
+    """Decide how pairs from nnU-Net's raw data of one model are turned for another model. Left sides there are flipped.
 
-    Those that lie on the left and are stored like right ones were flipped under the header of before, unless
-    `by_content` tells that HippoTune 0.1.0 took left ones as in the head.
+    Left sides that are stored like right ones were flipped without a change of the header, unless `by_content` finds
+    that HippoTune 0.1.0 left them as they are in the head.
     """
     described = []
     for pair in pairs:
         grid = read_grid(pair.label, "pair")
-        described.append(_Described(pair, grid, axes_of(grid.affine), flipped=True, said=None))
+        described.append(_UnturnedPair(pair, grid, axes_of(grid.affine), flipped=True, left_is=None))
 
-    def tell(lefts: Sequence[Pair], others: Sequence[Pair]) -> dict[str, bool]:
+    def decide(lefts: Sequence[Pair], others: Sequence[Pair]) -> dict[str, bool]:
         return {pair.case: False for pair in lefts} | dict(by_content(lefts, others))
 
-    return _orient(described, _storage(described, {}) | dict(storage), {}, tell)[0]
+    return _orient(described, _storage(described, {}) | dict(storage), {}, decide)[0]
 
 
 def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:
@@ -189,7 +189,7 @@ def is_kept_otherwise(pair: Pair, storage: Storage) -> bool:
 
 
 def say_pairs(found: FoundPairs, *, example: bool = False) -> list[str]:
-    """How the pairs were grouped, stored and turned, in a line each; they name nobody unless an `example` is wanted."""
+    """Lines on how pairs were grouped, stored and turned; without `example` they name nobody."""
     turned = [pair for pair in found.pairs if found.stored.get(pair.case, pair.axes) != pair.axes]
     stored = Counter(found.stored.values())
     lines = [say_grouping(found.names, example=example)]
@@ -202,7 +202,7 @@ def say_pairs(found: FoundPairs, *, example: bool = False) -> list[str]:
     otherwise = Counter(pair.axes for pair in found.pairs if is_kept_otherwise(pair, found.storage))
     if otherwise:
         how = ", ".join(f"{number} {axes}" for axes, number in otherwise.most_common())
-        lines.append(f"lying otherwise than their side's axes, as HippoTune 0.1.0 left them: {how}")
+        lines.append(f"with other axes than their side has now, as HippoTune 0.1.0 left them: {how}")
     return [line for line in lines if line]
 
 
@@ -224,7 +224,7 @@ def _compile_pattern(text: str | None) -> re.Pattern[str] | None:
 def _mention_rows_without_pair(rows: Mapping[str, PairRow], cases: Iterable[str]) -> None:
     absent = sorted(rows.keys() - {network_case(case) for case in cases})
     if absent:
-        logger.info("pairs.tsv tells of pairs that are not here: %s", shorten_list(absent))
+        logger.info("pairs.tsv has rows of pairs that are not here: %s", shorten_list(absent))
 
 
 def _names(
@@ -315,19 +315,23 @@ def _channel_findings(case: str, files: CaseFiles, usual: tuple[int, ...]) -> li
 
 
 @dataclass(frozen=True)
-class _Described:
-    """A pair by its names, with what its header and a person say of it; `axes` as it is stored."""
+class _UnturnedPair:
+    """A pair before it is decided how it is turned."""
 
     pair: Pair
     grid: Grid | None
+    """Of the first image; None where it cannot be read."""
     axes: str
+    """As it is stored; empty where the image cannot be read."""
     flipped: bool
-    said: LeftIs | None
+    """Whether its id calls it flipped."""
+    left_is: LeftIs | None
+    """What the table or --left-is says of it."""
 
 
 def _describe(
     case: str, files: CaseFiles, name: Name, rows: Mapping[str, PairRow], left_is: LeftIs | None
-) -> tuple[_Described, list[Finding]]:
+) -> tuple[_UnturnedPair, list[Finding]]:
     images = tuple(files.images[channel][0] for channel in sorted(files.images, key=lambda number: number or 0))
     pair = Pair(network_case(case), name.participant, name.hemi, images, files.labels[0])
     row = rows.get(pair.case)
@@ -341,10 +345,10 @@ def _describe(
         problem = f"is of the person {name.participant!r}, whose name a spreadsheet would take for a formula"
         findings.append(Finding(pair.case, images[0], problem, "Rename it, or give another --participant-pattern."))
     axes = axes_of(grid.affine) if grid else ""
-    return _Described(pair, grid, axes, name.flipped, (row and row.left) or said), findings
+    return _UnturnedPair(pair, grid, axes, name.flipped, (row and row.left) or said), findings
 
 
-def _storage(described: Sequence[_Described], kept: Mapping[str, str]) -> dict[Hemi, str]:
+def _storage(described: Sequence[_UnturnedPair], kept: Mapping[str, str]) -> dict[Hemi, str]:
     """What a new model is given; of one that was begun before states said so, what most of its pairs have."""
     before: dict[Hemi, Counter[str]] = {side: Counter() for side in ("R", "L", "n/a")}
     for one in described:
@@ -361,7 +365,7 @@ def _storage(described: Sequence[_Described], kept: Mapping[str, str]) -> dict[H
 
 
 def _orient(
-    described: Sequence[_Described], storage: Storage, kept: Mapping[str, str], by_content: ByContent | None
+    described: Sequence[_UnturnedPair], storage: Storage, kept: Mapping[str, str], by_content: ByContent | None
 ) -> tuple[list[Pair], list[Finding]]:
     """Decide whose header is true, and into which axes every pair is turned."""
     mirrored = [is_mirrored(one.axes, NETWORK_SPACE["R"]) for one in described if one.pair.hemi == "R" and one.axes]
@@ -372,10 +376,10 @@ def _orient(
         if truthful is None and one.pair.case not in kept:
             undecided[one.pair.case] = one
         pairs.append(_turned(one.pair, truthful is not False, storage))
-    told = by_content([pair for pair in pairs if pair.case in undecided], pairs) if by_content and undecided else {}
-    pairs = [_turned(pair, told[pair.case], storage) if pair.case in told else pair for pair in pairs]
+    decided = by_content([pair for pair in pairs if pair.case in undecided], pairs) if by_content and undecided else {}
+    pairs = [_turned(pair, decided[pair.case], storage) if pair.case in decided else pair for pair in pairs]
     pairs = [replace(pair, axes=kept[pair.case]) if pair.case in kept else pair for pair in pairs]
-    return pairs, [_undecided(one) for case, one in undecided.items() if case not in told and _is_whole(one)]
+    return pairs, [_undecided(one) for case, one in undecided.items() if case not in decided and _is_whole(one)]
 
 
 def _turned(pair: Pair, truthful: bool, storage: Storage) -> Pair:
@@ -383,24 +387,26 @@ def _turned(pair: Pair, truthful: bool, storage: Storage) -> Pair:
     return replace(pair, axes=axes, truthful=truthful)
 
 
-def _is_true(one: _Described, right: str) -> bool | None:
-    """Whether the header of a left side is true; None: name, header and person do not say."""
+def _is_true(one: _UnturnedPair, right: str) -> bool | None:
+    """Whether the header of a left side is true; None: neither its id, its header nor a person tells."""
     if one.grid is None:
         return True
     on_left_grid = turned_grid(one.grid, "LAS").distance_mm(GRIDS["L"]) <= _LEFT_GRID_TOLERANCE_MM
-    if on_left_grid and one.said == "flipped":
-        logger.warning("%s lies in the left CorObl grid; flipped already, as --left-is says", one.pair.images[0].name)
+    if on_left_grid and one.left_is == "flipped":
+        logger.warning(
+            "%s has the left CorObl grid, and is taken as flipped already because of --left-is", one.pair.images[0].name
+        )
     return left_header_is_true(
         named_flipped=one.flipped,
-        said=one.said,
+        said=one.left_is,
         like_right=not is_mirrored(one.axes, right),
         left_of_midline=bool(one.grid.centre_mm[0] < 0),
         on_left_grid=on_left_grid,
     )
 
 
-def _is_whole(one: _Described) -> bool:
-    """Whether the image can be read; what is wrong with it else, the check of the content says."""
+def _is_whole(one: _UnturnedPair) -> bool:
+    """Whether the first image can be read; if not, the check of the content reports it."""
     try:
         read_volume(one.pair.images[0], "pair")
     except VolumeError:
@@ -408,7 +414,7 @@ def _is_whole(one: _Described) -> bool:
     return True
 
 
-def _undecided(one: _Described) -> Finding:
+def _undecided(one: _UnturnedPair) -> Finding:
     image = one.pair.images[0]
     if one.flipped:
         problem = (

@@ -1,4 +1,11 @@
-"""Begin a training from another model: its plans, its weights matched by name, and a copy of it to compare with."""
+"""Begin a training from another model, the parent: take its plans and weights, and keep a copy to compare with.
+
+Weights are of use only with the plans that they were trained with: spacing and normalisation decide what the first
+layer sees, strides and features decide the shapes. So the parent's plans are taken whole, and nnU-Net plans nothing.
+Only the first layer (one slice per channel) and the heads (one slice per label) depend on the data set. Their slices
+are matched by name, because order and number may differ. A label or channel that the parent lacks gets new weights. The
+start weights are written as the checkpoint of iteration 0, so a training that is killed at once resumes like any other.
+"""
 
 from __future__ import annotations
 
@@ -39,31 +46,31 @@ SPACING_TOLERANCE_MM = 1e-3
 
 
 @dataclass(frozen=True)
-class Source:
-    """The model that a training begins from, and how its labels and channels match."""
+class MatchedParent:
+    """The parent of a training, and how its labels and channels match those to train."""
 
     model: LoadedModel
     matching: Matching
 
     @property
-    def parent_values(self) -> dict[int, int]:
-        """Value of the source -> value of the new network; empty where the source cannot be run on these images."""
+    def values(self) -> dict[int, int]:
+        """Value of the parent -> value of the new network; empty where the images lack a channel of the parent."""
         if self.matching.dropped_channels:
             return {}
         numbered = enumerate(self.matching.labels.values())
         return {theirs: ours for ours, all_theirs in numbered for theirs in all_theirs if ours}
 
     @property
-    def parent_channels(self) -> tuple[int, ...]:
-        """Which of the new network's images the source takes, in its order."""
+    def channels(self) -> tuple[int, ...]:
+        """Which of the new network's images the parent takes, by number and in the parent's order."""
         positions = list(self.matching.channels.values())
         return tuple(positions.index(position) for position in range(len(self.model.channels)) if position in positions)
 
 
-def match_source(
+def match_parent(
     model: LoadedModel, table: LabelTable, channels: Sequence[str], renames: Mapping[str, str | None]
-) -> Source:
-    """Hold labels and channels of a model against those to train.
+) -> MatchedParent:
+    """Match labels and channels of a parent with those to train.
 
     Parameters
     ----------
@@ -88,39 +95,45 @@ def match_source(
     labels, dropped_labels = match_labels(model.labels, names, renames)
     unnamed = len(model.channels) == len(channels) and model.channels == default_channel_names(len(channels))
     if unnamed and tuple(channels) != model.channels:
-        log.info("the source names no channels: they are taken in order: %s", ", ".join(channels))
-    alone = len(model.channels) == len(channels) == 1  # its filters are all that there is to begin with
+        log.info("the parent names no channels, so they are taken in order: %s", ", ".join(channels))
+    # with one channel on both sides the parent's filters are better than new ones, whatever the channels are called
+    alone = len(model.channels) == len(channels) == 1
     found, dropped_channels = match_channels(channels if unnamed or alone else model.channels, channels)
     matching = Matching(labels, dropped_labels, found, dropped_channels, model.labels, model.channels)
     if not any(values for name, values in labels.items() if name != "background"):
         log.warning(
-            "no label of %s (%s) is one of yours (%s): the heads begin anew; --label-map FILE says which is which",
+            "no label of %s (%s) is one of yours (%s): the heads begin with new weights; --label-map FILE tells "
+            "which labels are the same",
             model.source, ", ".join(model.labels.values()), ", ".join(names),
         )  # fmt: skip
     others = alone and not unnamed and model.channels[0].casefold() != channels[0].casefold()
     if others or all(position is None for position in found.values()):
         log.warning(
-            "%s was trained on %s and these are %s: the first layer begins with what it has",
+            "%s was trained on %s and these images are %s: the first layer still begins with the parent's weights",
             model.source, ", ".join(model.channels), ", ".join(channels),
         )  # fmt: skip
-    return Source(model, matching)
+    return MatchedParent(model, matching)
 
 
 def channel_names(model: LoadedModel, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Channels that nobody named are the source's, in its order."""
+    """The names of the channels: where the pairs name none, the parent's names in the parent's order."""
     unnamed = default_channel_names(len(names))
     if len(model.channels) == len(names) and names == unnamed and model.channels != unnamed:
-        log.info("channels are those of the source, in its order: %s", ", ".join(model.channels))
+        log.info("the channels are named as the parent names them, in its order: %s", ", ".join(model.channels))
         return model.channels
     return names
 
 
-def adopt_plans(layout: ModelLayout, source: Source, settings: TrainingSettings) -> None:
-    """Write the source's plans as this model's: spacing, patch, network, normalisation, resampling."""
-    model = source.model
+def adopt_plans(layout: ModelLayout, parent: MatchedParent, settings: TrainingSettings) -> None:
+    """Write the parent's plans as this model's: spacing, patch, network, normalisation, resampling.
+
+    Entries per channel are put into the order of this model's channels. A channel that the parent lacks is
+    normalised as the parent's first channel.
+    """
+    model = parent.model
     plans = copy.deepcopy(model.plans)
     configuration = plans["configurations"][model.configuration]
-    positions = list(source.matching.channels.values())
+    positions = list(parent.matching.channels.values())
     taken = [position or 0 for position in positions]
     for key in ("normalization_schemes", "use_mask_for_norm"):
         configuration[key] = [configuration[key][position] for position in taken]
@@ -140,9 +153,12 @@ def adopt_plans(layout: ModelLayout, source: Source, settings: TrainingSettings)
     write_json(layout.plans, plans)
 
 
-def begin_from(layout: ModelLayout, source: Source, settings: Settings) -> None:
-    """Write the start weights as the checkpoint of iteration 0, transfer.tsv, and say what became of what."""
-    model, matching = source.model, source.matching
+def write_start_weights(layout: ModelLayout, parent: MatchedParent, settings: Settings) -> None:
+    """Write the start weights as the checkpoint of iteration 0, and write to transfer.tsv where each weight comes from.
+
+    There is no state of an optimizer in it: exports hold none, and the first segment begins with a fresh one.
+    """
+    model, matching = parent.model, parent.matching
     if len(model.weights) > 1:
         log.warning("%s has %d folds; the training goes on from the first", model.source, len(model.weights))
     weights, rows = transfer_weights(
@@ -174,7 +190,10 @@ def begin_from(layout: ModelLayout, source: Source, settings: Settings) -> None:
 
 
 def keep_parent(layout: ModelLayout, model: LoadedModel) -> None:
-    """Pack the source into MODEL_DIR as it is, so that it can be compared with whatever becomes of its file."""
+    """Pack the parent into MODEL_DIR, so that models can be compared even when the parent's file is gone by then.
+
+    It is packed at full precision and with all folds: it is the measure, and must answer as the original does.
+    """
     configuration = model.plans["configurations"][model.configuration]
     plans = model.plans | {"configurations": {NNUNET_CONFIGURATION: configuration}}
     dataset_json = {"numTraining": 0, "overwrite_image_reader_writer": model.reader} | model.dataset_json
@@ -195,7 +214,7 @@ def keep_parent(layout: ModelLayout, model: LoadedModel) -> None:
 
 
 def refuse_other_network(model: LoadedModel, settings: TrainingSettings) -> None:
-    """Raise `UsageError` where `settings` ask for another network or grid, with a table of what differs."""
+    """Raise `UsageError` with a table of differences when `settings` ask for another network or grid."""
     configuration = model.plans["configurations"][model.configuration]
     spacing_zyx = [configuration["spacing"][axis] for axis in model.plans["transpose_backward"]]
     spacing_mm = tuple(float(edge) for edge in spacing_zyx[::-1])
@@ -208,12 +227,12 @@ def refuse_other_network(model: LoadedModel, settings: TrainingSettings) -> None
     if min(spacing_mm) < settings.min_spacing_mm - SPACING_TOLERANCE_MM:
         rows.append(("training.min_spacing_mm", f"{settings.min_spacing_mm:g}", f"spacing {format_value(spacing_mm)}"))
     if rows:
-        table = [("setting", "asked", "source"), *rows]
+        table = [("setting", "asked", "parent"), *rows]
         widths = [max(len(row[column]) for row in table) for column in (0, 1)]
         lines = [f"  {name:<{widths[0]}}  {asked:<{widths[1]}}  {has}" for name, asked, has in table]
         raise UsageError(
             f"{model.source} has another network than the settings ask for:\n" + "\n".join(lines),
-            "Leave them to the source (auto; 0 for min_spacing_mm) in config.ini and --set, or train from scratch.",
+            "Leave them to the parent (auto; 0 for min_spacing_mm) in config.ini and --set, or train from scratch.",
         )
 
 

@@ -1,6 +1,12 @@
-"""Batch i is a pure function of (seed, i): the cases, the crops and the augmentation follow from them.
+"""Batch i is a pure function of (seed, i): its cases, crops and augmentation follow from these two numbers.
 
-So nothing random has to be saved in a checkpoint, and the number of workers does not change a result.
+So a checkpoint holds no random state, a resumed training sees the batches that it would have seen, and neither the
+number of workers nor their death changes a result. nnU-Net's own loader draws from generators of its worker processes:
+there, a batch depends on how many workers there are and on which of them answers first.
+
+Workers are forked, to share the cases in memory. A thread takes the batches from them, and the main thread waits for
+that thread with a timeout: only the main thread gets signals, and it must not be the one that hangs when a worker dies
+in the middle of a transfer.
 """
 
 from __future__ import annotations
@@ -34,17 +40,17 @@ Stream = Literal["training", "validation"]
 Batch = dict[str, Any]
 
 SHARE_OF_MEMORY = 0.25  # of what is free, for cases kept in memory
-PREFETCHED = 4  # batches per worker
-LOOK_SECONDS = 2.0  # between two looks at a signal and at the workers while a batch is waited for
+PREFETCHED = 4  # batches that each worker prepares ahead
+LOOK_SECONDS = 2.0  # while waiting for a batch, between two checks for a signal
 SILENCE_SECONDS = 300.0  # the slowest batch that was seen took a minute
 LONGEST_SOCKET_FOLDER = 70  # bytes; /pymp-xxxxxxxx/listener-xxxxxxxx is added
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 class PreprocessedCases(nnUNetBaseDataset):
-    """nnU-Net's preprocessed cases as plain arrays, read into memory as far as they fit, else mapped from the disk.
+    """nnU-Net's preprocessed cases as plain arrays: in memory as far as they fit, else mapped from the disk.
 
-    Worker processes are forked and share what was loaded before.
+    Worker processes are forked after loading, so they share the arrays in memory.
 
     Parameters
     ----------
@@ -55,7 +61,7 @@ class PreprocessedCases(nnUNetBaseDataset):
     channels, largest_label
         What the network takes and learns; a case with anything else is refused.
     stop_requested
-        Asked between two cases; the rest is left on the disk then.
+        Asked between two cases; loading ends when it is true, and the other cases stay on the disk.
     """
 
     def __init__(
@@ -98,7 +104,7 @@ class PreprocessedCases(nnUNetBaseDataset):
 
 
 class Batches(Dataset[Batch]):
-    """Batches by number: `batches[i]` is the same whoever asks, whenever."""
+    """Batches by number: `batches[i]` is always the same, in any process and any order."""
 
     def __init__(self, loader: nnUNetDataLoader, *, seed: int, stream: Stream) -> None:
         self._loader = loader
@@ -120,8 +126,8 @@ def iterate(
 ) -> Generator[Batch, None, None]:
     """Batches `start` to `stop` - 1 in order, prepared ahead by `workers` processes (0: by this one).
 
-    It ends early when `stop_requested`. When workers cannot be started, die or fall silent, this process prepares the
-    rest itself: a batch does not depend on who makes it.
+    It ends early when `stop_requested`. When workers cannot be started, die or stop answering, this process prepares
+    the remaining batches itself, and they are the same.
     """
     number = start
     if workers and stop > start:
@@ -135,7 +141,7 @@ def iterate(
 def _from_workers(
     batches: Batches, numbers: range, workers: int, pin_memory: bool, stop_requested: Callable[[], bool]
 ) -> Generator[Batch, None, int]:
-    """The first of `numbers`, or all, as far as workers give them; returns how many."""
+    """Batches from workers until they fail, a stop is requested, or all `numbers` are done; returns how many."""
     others = set(multiprocessing.active_children())
     started: set[multiprocessing.process.BaseProcess] = set()
     given = 0
@@ -145,7 +151,7 @@ def _from_workers(
         _keep_sockets_short()
         loader = _start_workers(batches, numbers, workers, pin_memory)
         started = set(multiprocessing.active_children()) - others
-        # a worker that hangs while it hands over a batch holds whoever takes it: never the one who hears signals
+        # Taking a batch blocks when its worker hangs in the middle of it, so this thread takes them (see the top).
         threading.Thread(target=_receive, args=(loader, wanted, received), daemon=True).start()
         del loader
         wanted.put(True)
@@ -158,15 +164,15 @@ def _from_workers(
             given += 1
     except Exception as error:
         log.warning(
-            "%s; from here on this process prepares the batches itself, which is slower. Was there too little memory, "
-            "or did somebody end them? The next run starts workers again",
+            "%s; from here on this process prepares the batches itself, which is slower. Perhaps there was too little "
+            "memory, or they were ended from outside. The next run starts workers again",
             _say_what_happened(error, started),
         )
         log.debug("the workers failed", exc_info=error)
     finally:
         wanted.put(False)
         for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()  # a gentle end could wait for a stuck one; they hold nothing
+            worker.kill()  # a stuck worker ignores a polite request, and workers have nothing to save
             worker.join(LOOK_SECONDS)
     return given
 
@@ -187,12 +193,12 @@ def _start_workers(batches: Batches, numbers: range, workers: int, pin_memory: b
     try:
         return iter(loader)
     finally:
-        if on_main_thread:  # torch would raise in the middle of a step when a worker dies; waiting notices it as well
+        if on_main_thread:  # torch's handler raises in the middle of a step; `_wait_for` notices a dead worker too
             signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
 
 
 def _receive(loader: Iterator[Batch], wanted: SimpleQueue[bool], received: SimpleQueue[Batch | Exception]) -> None:
-    """One batch for every wish, until there are none or an error; torch looks now and then whether workers live."""
+    """Take one batch for every True in `wanted`, until False or an error; torch itself checks that its workers live."""
     while wanted.get():
         try:
             received.put(next(loader))
@@ -202,8 +208,8 @@ def _receive(loader: Iterator[Batch], wanted: SimpleQueue[bool], received: Simpl
 
 
 def _wait_for(received: SimpleQueue[Batch | Exception], stop_requested: Callable[[], bool]) -> Batch | None:
-    """The next batch; None when it is not wanted any more. Raises what befell the workers."""
-    looks = 0  # not the clock: a job that a cluster suspended for an hour has not waited
+    """The next batch; None when a stop was requested. Raises the error that the workers ended with."""
+    looks = 0  # counted, not timed: a cluster may suspend a job for an hour, and then nobody has waited
     while not stop_requested():
         try:
             batch = received.get(timeout=LOOK_SECONDS)
@@ -231,7 +237,7 @@ def _say_what_happened(error: Exception, started: set[multiprocessing.process.Ba
 
 
 def _keep_sockets_short() -> None:
-    """Let workers meet where the path of a socket fits into the 108 bytes that systems have for it.
+    """Let workers put their sockets where the path fits into the 108 bytes that systems allow for one.
 
     Raises
     ------
@@ -245,7 +251,7 @@ def _keep_sockets_short() -> None:
         if os.access(folder, os.W_OK | os.X_OK):
             tempfile.tempdir = folder
             try:
-                multiprocessing.util.get_temp_dir()  # kept for all processes that are started from here on
+                multiprocessing.util.get_temp_dir()  # remembered for every process that starts from here on
             finally:
                 tempfile.tempdir = named
             return
@@ -253,14 +259,18 @@ def _keep_sockets_short() -> None:
 
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
-    """Ctrl-C and a cluster's signals reach every process; the parent finishes its iteration and then ends us."""
+    """Ignore Ctrl-C and a cluster's signals, which reach every process: the parent finishes its step, then ends us."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def _seeded(entropy: tuple[int, ...]) -> Iterator[None]:
-    """Seed all three random generators, use one thread, and leave both as they were."""
+    """Seed the generators of Python, NumPy and torch, use one thread, and restore everything afterwards.
+
+    All three are used by nnU-Net's loader and its transforms. One thread, as workers have:
+    sums over several threads may differ in their last digit.
+    """
     state = np.random.SeedSequence(entropy).generate_state(3)
     python_state, numpy_state, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,10 @@
-"""Checkpoints that survive a kill and a full disk: written aside, synced, renamed, one previous kept."""
+"""Checkpoints that survive a kill and a full disk: written aside, synced, renamed, with the previous one kept.
+
+At every moment one whole checkpoint has its final name. The new one is complete on the disk before the last one becomes
+the previous one. Between these two renames only the previous one is there, and `load_checkpoint` takes it. A checkpoint
+can still be damaged later (a bad disk, an interrupted copy of the folder): then the previous one is loaded, and the
+damaged file is put aside, because the next save would otherwise make it the previous one in place of the good file.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +38,7 @@ _POINT = {
     "learning_rate": float,
     "consistency": dict[str, float],
 }
-"""One line of the history; older versions told no consistency."""
+"""One entry of the history; older versions wrote no consistency."""
 _STATES: dict[str, type | tuple[type, ...]] = {"optimizer_state": dict, "grad_scaler_state": (dict, type(None))}
 
 
@@ -78,10 +84,10 @@ def load_checkpoint(layout: ModelLayout) -> Checkpoint | None:
         try:
             checkpoint = _read(path)
         except BadDataError as error:
-            log.warning("%s cannot be read (%s); trying the one before", path, error)
+            log.warning("%s cannot be read (%s); the previous checkpoint is tried", path, error)
             damaged.append(path)
             continue
-        for torn in damaged:  # so that the next save does not put it in the place of the good one
+        for torn in damaged:
             torn.replace(torn.with_suffix(".damaged"))
         return checkpoint
     if candidates:
@@ -92,7 +98,7 @@ def load_checkpoint(layout: ModelLayout) -> Checkpoint | None:
 
 
 def _read(path: Path) -> Checkpoint:
-    """One checkpoint: nothing that it holds is run, its checksums are looked at, and its values are of their types.
+    """Read one checkpoint: no code in it is run, its checksums are verified, and its values have the right types.
 
     Raises
     ------

@@ -1,4 +1,8 @@
-"""Do pairs lie as the model before saw them? It is asked before hours of training on mirrored ones."""
+"""Check before hours of training that pairs have the orientation that the parent was trained on, not its mirror image.
+
+The parent segments a few pairs as they are and mirrored left to right. When it agrees with their labels better in the
+mirrored images, the pairs are mirrored to its training data.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +26,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 5
-"""Of each side: enough to decide (see `GAIN`), and each is segmented twice."""
+"""Pairs per side: these are enough to decide (see `GAIN`), and each is segmented twice."""
 
 LEAST_PAIRS = 3
 LEAST_DICE = 0.5
-"""Where the model before does worse in both ways, it says nothing about which of them is right."""
+"""Where the parent scores less than this both ways, its answers do not tell which orientation is right."""
 
 GAIN = 0.05
-"""Dice by which pairs must fit better mirrored, in the median.
+"""Median gain in Dice from mirroring, from which on pairs count as mirrored.
 
-A hippocampus is much like its mirror image: the built-in model fits each of 40 real pairs that it never saw better as
-it lies, but by .07 to .52 only, in the median by .22. That of any five of them was above .1.
+A hippocampus resembles its mirror image. On 40 real pairs that it never saw, the built-in model had a higher Dice in
+the true orientation in all of them, by 0.07 to 0.52 with a median of 0.22. The median of any five pairs was above 0.1.
 """
 
 BETTER = 0.75
@@ -42,7 +46,7 @@ _MARGIN_MM = 12.0
 
 
 class Segmenter(Protocol):
-    """What `bidsapp.prediction.Predictor` is here."""
+    """The part of `bidsapp.prediction.Predictor` that is needed here."""
 
     @property
     def labels(self) -> Mapping[int, str]:
@@ -53,21 +57,23 @@ class Segmenter(Protocol):
 
 
 @dataclass(frozen=True)
-class ParentFit:
-    """Dice of the labels, as one, of every pair that was asked about, as it lies and mirrored left to right."""
+class MirrorFit:
+    """Dice of the parent with the labels, merged into one, of every pair that was tried."""
 
     own: tuple[float, ...]
+    """One value per pair, segmented as it is."""
     mirrored: tuple[float, ...]
+    """One value per pair, segmented mirrored left to right."""
 
     @property
-    def says_mirrored(self) -> bool:
-        """Whether the model before saw such pairs the other way round."""
+    def fits_better_mirrored(self) -> bool:
+        """Whether the parent was trained on mirror images of these pairs."""
         if len(self.own) < LEAST_PAIRS or float(np.median(self.mirrored)) < LEAST_DICE:
             return False
         return self._better >= BETTER * len(self.own) and float(np.median(self._gains)) >= GAIN
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """``4 of 5 pairs fit it better mirrored: Dice 0.81 against 0.64``."""
         means = f"Dice {np.mean(self.mirrored):.2f} against {np.mean(self.own):.2f}"
         return f"{self._better} of {len(self.own)} pairs fit it better mirrored: {means}"
@@ -81,11 +87,11 @@ class ParentFit:
         return int(np.count_nonzero(self._gains > 0))
 
 
-def ask_parent(
-    base: LoadedModel, pairs: Sequence[Pair], names: Mapping[int, str], channels: Sequence[str], *,
+def refuse_pairs_mirrored_to_parent(
+    parent: LoadedModel, pairs: Sequence[Pair], names: Mapping[int, str], channels: Sequence[str], *,
     device: str, cores: int | None,
 ) -> None:  # fmt: skip
-    """Refuse pairs that lie mirrored to what the model before was trained on; asked of each side alone.
+    """Refuse pairs that are mirrored to what the parent was trained on; each side is checked by itself.
 
     Parameters
     ----------
@@ -97,23 +103,25 @@ def ask_parent(
     Raises
     ------
     BadDataError
-        When all pairs of a side lie the other way round.
+        When the pairs of a side are mirrored.
     """
-    if any(name not in channels for name in base.channels):
+    if any(name not in channels for name in parent.channels):
         return  # it has never seen such images
     from bidsapp.prediction import Predictor, choose_device
 
-    predictor = Predictor(base, choose_device(device), cores=cores)
-    wanted = [list(channels).index(name) for name in base.channels]
+    predictor = Predictor(parent, choose_device(device), cores=cores)
+    wanted = [list(channels).index(name) for name in parent.channels]
     for hemi in get_args(Hemi):
         of_side = [pair for pair in pairs if pair.hemi == hemi]
-        refuse_mirrored(fit_parent(predictor, of_side, wanted, names), hemi, str(base.source))
+        refuse_mirrored(fit_both_ways(predictor, of_side, wanted, names), hemi, str(parent.source))
 
 
-def fit_parent(
+def fit_both_ways(
     segmenter: Segmenter, pairs: Sequence[Pair], channels: Sequence[int], names: Mapping[int, str]
-) -> ParentFit:
-    """Let the model before segment some pairs, evenly spread, around their labels, in both ways.
+) -> MirrorFit:
+    """Let the parent segment a few pairs, evenly spread over the list, as they are and mirrored.
+
+    Only the region around the labels is segmented, which saves most of the time.
 
     Parameters
     ----------
@@ -137,36 +145,36 @@ def fit_parent(
         for found, x in ((own, 1), (mirrored, -1)):
             segmented = segmenter.predict_array(np.ascontiguousarray(images[:, ::x]), spacing_mm)[::x]
             found.append(dice(np.isin(segmented, theirs), label))
-    return ParentFit(tuple(own), tuple(mirrored))
+    return MirrorFit(tuple(own), tuple(mirrored))
 
 
 def _comparable(names: Mapping[int, str], theirs: Mapping[int, str]) -> tuple[list[int], list[int]]:
-    """Values of the labels that both know by name; where there are none, of what makes up a hippocampus."""
+    """Values of the labels that both have by name, of pairs and parent; without any, of all hippocampal labels."""
     common = set(names.values()) & set(theirs.values())
     if common:
         return [value for value in names if names[value] in common], [v for v in theirs if theirs[v] in common]
     return list(hippocampal_values(names)), list(hippocampal_values(theirs))
 
 
-def refuse_mirrored(fit: ParentFit, hemi: Hemi, source: str) -> None:
-    """Say how pairs of a side fit the model before; raises `BadDataError` when it saw them the other way round."""
+def refuse_mirrored(fit: MirrorFit, hemi: Hemi, source: str) -> None:
+    """Log how well the parent fits the pairs of a side; raises `BadDataError` when they are mirrored."""
     if not fit.own:
         return
     which = _WHICH[hemi]
-    if not fit.says_mirrored:
-        log.info("the model before fits %d %s with Dice %.2f, mirrored ones with %.2f",
+    if not fit.fits_better_mirrored:
+        log.info("the parent segments %d %s with a Dice of %.2f, and %.2f when they are mirrored",
                  len(fit.own), which, np.mean(fit.own), np.mean(fit.mirrored))  # fmt: skip
         return
     raise BadDataError(
-        f"the {which} lie mirrored to what {source} was trained on: {fit.words}",
-        f"{_WAY_OUT[hemi]} If the pairs are right and the model before saw mirrored ones, start from another one, or "
-        "with --model scratch.",
+        f"the {which} are mirrored to what {source} was trained on: {fit.summary}",
+        f"{_WAY_OUT[hemi]} If the pairs are right and the parent was trained on mirrored ones, start from another "
+        "model, or with --model scratch.",
     )
 
 
 _WHICH: Mapping[Hemi, str] = {"L": "left sides", "R": "right sides", "n/a": "pairs without a side"}
 _WAY_OUT: Mapping[Hemi, str] = {
-    "L": "If they were flipped in their voxels, say --left-is flipped; if not, --left-is as-in-head.",
-    "R": "If they are left sides, say so in the column hemi of pairs.tsv; else store them anew under true headers.",
+    "L": "If they were flipped in their voxels, give --left-is flipped; if not, --left-is as-in-head.",
+    "R": "If they are left sides, write L into the column hemi of pairs.tsv; else store them again under true headers.",
     "n/a": "Give their sides in the column hemi of pairs.tsv, and of left ones --left-is flipped or as-in-head.",
 }

@@ -76,7 +76,7 @@ def earlier_pairs(
 ) -> EarlierPairs:
     """Read the pairs of a MODEL_DIR (those of one `part`) or of a folder of pairs (all).
 
-    They are checked, and held against each other and the template, as this training's own are.
+    They are checked, and compared with each other and the template, as this training's own pairs are.
 
     Parameters
     ----------
@@ -124,8 +124,8 @@ def earlier_pairs(
         drawn = read_annotated(partly, cases, own_table) if partly.exists() else {}
         stated = origins_file(folder)
         if stated.exists():
-            told = with_origins(found.pairs, read_origins(stated, cases))
-            found = replace(found, pairs=judge_corrections(told, least_changed))
+            with_origin = with_origins(found.pairs, read_origins(stated, cases))
+            found = replace(found, pairs=judge_corrections(with_origin, least_changed))
     if not found.pairs:
         raise NoInputError(f"{folder} has no pairs{f' in {part}' if state else ''}", "Name another one.")
     _refuse_other_channels(folder, found, state, channels)
@@ -148,7 +148,7 @@ def earlier_pairs(
 def choose_rehearsal(
     earlier: EarlierPairs, places: Split, known_images: Mapping[str, str], own: CheckedPairs
 ) -> EarlierPairs:
-    """Leave out whoever is held out here or in a model before, and images that are here already; ids get a prefix.
+    """Leave out people who are held out here or by an ancestor, and images that are here already; prefix the ids.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def _annotates(
 
 
 def _accepted_there(layout: ModelLayout, state: ModelState) -> dict[str, PairRow]:
-    """What a model's own table accepts of the pairs that it was trained on, whatever nnU-Net's copies look like."""
+    """Rows of a model's own pairs.tsv that accept findings, without fingerprints: nnU-Net's copies have others."""
     return {
         case: replace(row, content="")
         for case, row in read_pairs_tables(layout.pairs_table).items()

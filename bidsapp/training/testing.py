@@ -1,4 +1,4 @@
-"""Predict and score people, and hold a model against the one before it."""
+"""Predict and score pairs with a model, and compare the model with its parent."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class ScoredPair:
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A model with what it says of our labels."""
+class ScoredModel:
+    """A model to score, and how its labels and channels correspond to those of the pairs."""
 
     predictor: Predictor
     values: Mapping[int, int] | None = None
-    """The model's value -> ours; None: they are the same."""
+    """Value of the model's label -> value in the label maps of the pairs; None: the values are the same."""
     channels: tuple[int, ...] | None = None
-    """Which of our images it takes, in its order; None: all as they are."""
+    """Which images of a pair the model takes, by number and in the model's order; None: all of them in order."""
 
     def predict(self, pair: ScoredPair, output: Path) -> np.ndarray:
-        """Write the model's label map to `output`, and give it with our values."""
+        """Write the model's label map to `output`, and return it as an array with the values of the pairs' labels."""
         images = pair.images if self.channels is None else [pair.images[channel] for channel in self.channels]
         for path in images:
             read_volume(path, "pair")  # names a damaged file, which nnU-Net's reader would not
@@ -80,7 +80,7 @@ def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> li
 def pairs_of_others(earlier: EarlierPairs, state: ModelState, folder: Path, *, reader: str) -> list[ScoredPair]:
     """Pairs of another training, written below `folder` as this network would have been given them.
 
-    Whoever this model was trained on is left out: nothing of them can be called forgotten.
+    People whom this model was trained on are left out: a score on them cannot show what the model forgot.
     """
     trained = {known.participant for known in state.cases.values() if known.split == "train"}
     places = {row.participant_id for row in (*state.split.rows, *state.inherited.rows) if row.split == "train"}
@@ -113,7 +113,7 @@ def _names(annotated: frozenset[str] | None) -> tuple[str, ...] | None:
 
 
 def predict_and_score(
-    pairs: Iterable[ScoredPair], labels: LabelTable, contender: Contender, folder: Path, *, what: str
+    pairs: Iterable[ScoredPair], labels: LabelTable, model: ScoredModel, folder: Path, *, what: str
 ) -> list[CaseScore]:
     """Predict every pair to ``<case>_dseg.nii.gz`` in `folder`, and compare it with its label.
 
@@ -126,7 +126,7 @@ def predict_and_score(
     """
     scores: list[CaseScore] = []
     for pair in progress_over(list(pairs), what):
-        prediction = contender.predict(pair, folder / f"{pair.case}_dseg.nii.gz")
+        prediction = model.predict(pair, folder / f"{pair.case}_dseg.nii.gz")
         reference = read_volume(pair.label, "pair")
         if reference.data.shape != prediction.shape:
             raise BadDataError(f"{pair.label} is {reference.data.shape}, its image {prediction.shape}", RESTORE)
@@ -147,8 +147,8 @@ def predict_and_score(
 def compare_models(
     pairs: Sequence[ScoredPair],
     labels: LabelTable,
-    before: Contender,
-    after: Contender,
+    parent: ScoredModel,
+    new: ScoredModel,
     *,
     ancestors: Collection[str] = (),
     what: str,
@@ -158,15 +158,15 @@ def compare_models(
 
     Pairs whose label one of them drew, or one of their `ancestors` (digests), are left out.
     """
-    models = {*ancestors, *(one.predictor.digest for one in (before, after))}
+    models = {*ancestors, *(one.predictor.digest for one in (parent, new))}
     drawn = {pair.case: pair.participant for pair in pairs if drawn_by(pair.origin, models)}
     pairs = [pair for pair in pairs if pair.case not in drawn]
     with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
-        old, new = (
+        old_scores, new_scores = (
             predict_and_score(pairs, labels, one, Path(folder), what=f"{name} on {what}")
-            for name, one in (("the model before", before), ("the new model", after))
+            for name, one in (("the parent", parent), ("the new model", new))
         )
-    return compare(old, new, seed=seed, drawn=drawn)
+    return compare(old_scores, new_scores, seed=seed, drawn=drawn)
 
 
 def _renumber(label: np.ndarray, values: Mapping[int, int] | None) -> np.ndarray:

@@ -1,4 +1,10 @@
-"""nnU-Net's trainer, counted in iterations: stoppable, resumable, and deterministic on a CPU."""
+"""nnU-Net's trainer, counted in iterations: it can be stopped and resumed, and is deterministic on a CPU.
+
+nnU-Net counts epochs of 250 iterations, saves between epochs, and draws batches from free-running random generators. A
+resumed training is therefore another one than an uninterrupted one. Here, everything that a step depends on is either
+in the checkpoint (weights, optimizer, losses since the last validation) or a function of the iteration's number (batch,
+learning rate). On a CPU, a training that is stopped and resumed gives the weights of one that was not, bit by bit.
+"""
 
 from __future__ import annotations
 
@@ -106,16 +112,20 @@ class _Validated:
 
 @dataclass(frozen=True)
 class Watcher:
-    """What is told to the world while a training runs; see `bidsapp.training.watch`."""
+    """Functions that a training calls while it runs; `bidsapp.training.watch` gives them."""
 
     step: Callable[[int, Callable[[], float]], None]
+    """Called after every iteration with its number and a function that reads the loss, which makes a GPU wait."""
     validated: Callable[[Validation, ValidationPicture], None]
-    source_validated: Callable[[Mapping[str, float]], None]
+    """Called after every validation."""
+    parent_validated: Callable[[Mapping[str, float]], None]
+    """Called with the Dice per label of the weights that the training began with, where these are a parent's."""
     stop_requested: Callable[[], bool]
+    """Asked after every iteration and between validation batches."""
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """What the training may use."""
 
     device: torch.device
@@ -136,34 +146,36 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a training begins with, as far as the steps depend on it."""
+class TrainingInputs:
+    """The cases of a training and what is known of them, as far as the steps depend on it."""
 
     training: tuple[str, ...]
+    """Cases to train on."""
     validation: tuple[str, ...]
-    """Their cases."""
+    """Cases to validate on."""
     from_model: bool = False
-    """It goes on from another model, whose weights are the checkpoint of iteration 0."""
+    """The training has a parent, whose weights are the checkpoint of iteration 0."""
     new_labels: bool = False
-    """That model does not know all labels: the heads learn faster."""
+    """The parent lacks some labels, so the heads learn faster."""
     annotated: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Case -> names of the labels that it annotates, of the cases that do not annotate all."""
     rehearsal: frozenset[str] = frozenset()
     """Cases of an earlier training; `finetuning.rehearsal_fraction` of the patches are theirs."""
     as_predicted: frozenset[str] = frozenset()
-    """Cases whose labels no person corrected or drew: drawn less often (`training.predicted_weight`), and no measure
-    of the training."""
+    """Cases whose labels no person corrected or drew. They are sampled less often (`training.predicted_weight`), and
+    their validation Dice is kept apart as `Validation.consistency`."""
 
 
 @dataclass
 class _Progress:
-    """What a checkpoint keeps beside weights and optimizer; `source_dice` is of the weights that it began with."""
+    """What a checkpoint keeps beside weights and optimizer. The names of the fields are keys of the file."""
 
     iteration: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     source_dice: dict[str, float] = field(default_factory=dict)
+    """Dice of the parent's weights, per label; empty without a parent."""
 
 
 class HippoTuneTrainer(nnUNetTrainer):
@@ -187,7 +199,12 @@ class HippoTuneTrainer(nnUNetTrainer):
         self._compile = False
 
     def prepare(
-        self, layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine, start: Start
+        self,
+        layout: ModelLayout,
+        settings: Settings,
+        segments: list[Segment],
+        hardware: Hardware,
+        inputs: TrainingInputs,
     ) -> None:
         """Build network, optimizer and loss, and take up the newest checkpoint.
 
@@ -196,19 +213,19 @@ class HippoTuneTrainer(nnUNetTrainer):
         BadDataError
             When the checkpoints are damaged or gone.
         """
-        self.layout, self.settings, self.segments, self.machine = layout, settings, segments, machine
-        self.start = start
+        self.layout, self.settings, self.segments, self.hardware = layout, settings, segments, hardware
+        self.inputs = inputs
         self.progress = _Progress()
         self._batches: dict[str, Batches] = {}
         self._precision = _training_dtype(settings.training.precision, self.device)
         if self._precision != torch.float16:
             self.grad_scaler = None
         if self.device.type == "cpu":
-            torch.set_num_threads(machine.threads)
+            torch.set_num_threads(hardware.threads)
             _keep_freed_memory()
         checkpoint = load_checkpoint(layout)
         done = checkpoint["iteration"] if checkpoint else 0
-        if checkpoint is None and (segments[-1].start > 0 or start.from_model):
+        if checkpoint is None and (segments[-1].start > 0 or inputs.from_model):
             raise BadDataError(f"{layout.checkpoint} is gone", "Restore it, or train anew in another --model-dir.")
         self._compile = segments[-1].target - done >= WORTH_COMPILING and shutil.which("cc") is not None
         torch.manual_seed(settings.training.seed)
@@ -236,21 +253,21 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """What learns, the heads apart; `factor` is on the learning rate of the first segment."""
-        frozen = FROZEN[self.settings.finetuning.freeze if self.start.from_model else "none"]
+        frozen = FROZEN[self.settings.finetuning.freeze if self.inputs.from_model else "none"]
         body: list[torch.nn.Parameter] = []
         heads: list[torch.nn.Parameter] = []
         for name, parameter in self._plain_network.named_parameters():
             parameter.requires_grad_(not frozen(name))
             if parameter.requires_grad:
                 (heads if name.startswith(HEADS) else body).append(parameter)
-        factor = self.settings.finetuning.new_head_factor if self.start.new_labels else 1.0
+        factor = self.settings.finetuning.new_head_factor if self.inputs.new_labels else 1.0
         groups = [{"params": body, "factor": 1.0}, {"params": heads, "factor": factor}]
         return [group for group in groups if group["params"]]
 
     @property
     def _optimizer_kind(self) -> str:
-        """What must be the same for an optimizer's memory to be taken up."""
-        freeze = self.settings.finetuning.freeze if self.start.from_model else "none"
+        """Describes what must be unchanged for the optimizer's state in a checkpoint to be loaded."""
+        freeze = self.settings.finetuning.freeze if self.inputs.from_model else "none"
         return self.settings.optimizer.name + ("" if freeze == "none" else f", frozen: {freeze}")
 
     @property
@@ -273,20 +290,23 @@ class HippoTuneTrainer(nnUNetTrainer):
         stop_requested = watcher.stop_requested
         self._make_batches(stop_requested)
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
-        if self.start.from_model and not self.progress.source_dice and self.progress.iteration == 0:
+        if self.inputs.from_model and not self.progress.source_dice and self.progress.iteration == 0:
             found = self._validate(stop_requested)
             if found is None:
                 return
             self.progress.source_dice = found.dice
         if self.progress.source_dice:
-            watcher.source_validated(self.progress.source_dice)
-        if self.validation_is_due:  # it was interrupted
+            watcher.parent_validated(self.progress.source_dice)
+        # Stopped in the middle of the last validation: the losses since the one before are still in the checkpoint. It
+        # is done first, so that the history is that of a training that nobody stopped.
+        if self.validation_is_due:
             self._record(self.progress.loss_sum, self._learning_rate(self.progress.iteration - 1), watcher)
             if self.validation_is_due:
                 return
             self.progress.loss_sum = 0.0
             self.save()
         self.network.train()
+        # Losses are summed on the device: reading one after every step would make a GPU wait.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device) + self.progress.loss_sum
         with closing(self._training_batches(target, stop_requested)) as batches:
             for batch in batches:
@@ -323,7 +343,7 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether the last validation was interrupted; its losses are kept until it is done."""
+        """Whether the validation of this iteration is still to be done; its losses are kept until then."""
         return self._validates_at(self.progress.iteration) and self.progress.loss_count > 0
 
     def _save_progress(self, loss_sum: torch.Tensor) -> None:
@@ -356,8 +376,8 @@ class HippoTuneTrainer(nnUNetTrainer):
         return [output.float() for output in outputs]
 
     def _known_to(self, batch: Batch, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Outputs in which what a case does not annotate is background."""
-        partly = self.start.annotated
+        """Outputs in which labels that a case does not annotate count as background, as they do in its label map."""
+        partly = self.inputs.annotated
         if not any(str(case) in partly for case in batch["keys"]):
             return outputs
         names = [self.label_names[value] for value in sorted(self.label_names)]
@@ -380,11 +400,13 @@ class HippoTuneTrainer(nnUNetTrainer):
             start=segment.start,
             target=segment.target,
             settings=self.settings.optimizer,
-            finetuning=self.settings.finetuning if self.start.from_model else None,
+            finetuning=self.settings.finetuning if self.inputs.from_model else None,
         )
 
     def _set_learning_rate(self, iteration: int) -> float:
         segment, rate = self._segment_of(iteration), self._learning_rate(iteration)
+        # A new segment has a warm-up and a peak of its own, and momenta of the last decayed steps would fight it. The
+        # first segment began with a fresh optimizer.
         if iteration == segment.start and self.progress.iteration > 0:
             self.optimizer, _ = self.configure_optimizers()
         for group in self.optimizer.param_groups:
@@ -417,7 +439,11 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     @torch.no_grad()
     def _validate(self, stop_requested: Callable[[], bool]) -> _Validated | None:
-        """Look at the fixed validation batches, those of either kind of label apart; None: stopped."""
+        """Score the fixed validation batches, with labels approved as predicted kept apart; None: a stop was requested.
+
+        Counts of voxels are pooled over all patches before Dice is computed, as nnU-Net does: patches without a label
+        would make a mean of Dice values meaningless.
+        """
         self.network.eval()
         losses, counts, pictures = [], [], []
         cases: list[str] = []
@@ -438,7 +464,7 @@ class HippoTuneTrainer(nnUNetTrainer):
                 pictures.append(_middle_slice(batch["data"], target[0], prediction))
         self.network.train()
         of_patches = np.concatenate(counts)  # patches, (tp, fp, fn), classes
-        as_predicted = np.array([case in self.start.as_predicted for case in cases])
+        as_predicted = np.array([case in self.inputs.as_predicted for case in cases])
         dice, consistency = (self._pooled_dice(of_patches[chosen]) for chosen in (~as_predicted, as_predicted))
         return _Validated(float(np.mean(losses)), dice, consistency, pictures[0])
 
@@ -467,7 +493,7 @@ class HippoTuneTrainer(nnUNetTrainer):
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Take up a checkpoint, whose values are of their types; whether they fit this network is seen here."""
+        """Load a checkpoint, whose types are checked already; raises `BadDataError` when it does not fit."""
         try:
             self._take_up(checkpoint)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -479,8 +505,10 @@ class HippoTuneTrainer(nnUNetTrainer):
     def _take_up(self, checkpoint: Checkpoint) -> None:
         self._plain_network.load_state_dict(checkpoint["network_weights"])
         self.progress = _Progress(**{key: checkpoint[key] for key in asdict(_Progress()) if key in checkpoint})
-        for point in self.progress.history:
+        for point in self.progress.history:  # a damaged entry must fail here and not in the report after the training
             f"{Validation(**point).mean_dice:.3f}"
+        # The optimizer's state is taken up only within a segment (see `_set_learning_rate`), and only where the same
+        # optimizer learns the same parameters: another one would misread it.
         same_kind = checkpoint["optimizer"] == self._optimizer_kind
         if same_kind and all(segment.start != self.progress.iteration for segment in self.segments):
             chosen = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -508,8 +536,8 @@ class HippoTuneTrainer(nnUNetTrainer):
         }
         limit = SHARE_OF_MEMORY * available_memory_bytes()
         for stream, cases, crop in (
-            ("training", self.start.training, patch_before_rotation),
-            ("validation", self.start.validation, patch_size),
+            ("training", self.inputs.training, patch_before_rotation),
+            ("validation", self.inputs.validation, patch_size),
         ):
             loader = nnUNetDataLoader(
                 PreprocessedCases(
@@ -534,15 +562,15 @@ class HippoTuneTrainer(nnUNetTrainer):
         """How often each case is drawn; None: all alike."""
         return case_shares(
             cases,
-            self.start,
+            self.inputs,
             rehearsal_fraction=self.settings.finetuning.rehearsal_fraction,
             predicted_weight=self.settings.training.predicted_weight,
         )
 
     def _affordable_workers(self) -> int:
         """Workers whose batches fit into shared memory (containers often have 64 MB of it)."""
-        workers, batch = self.machine.workers, self._bytes_of_batch()
-        room = max(0.0, _shared_memory_bytes() - 2 * batch)  # the one that is being trained on, and the next
+        workers, batch = self.hardware.workers, self._bytes_of_batch()
+        room = max(0.0, _shared_memory_bytes() - 2 * batch)  # kept for the batch being trained on and the next
         affordable = int(min(workers, room // (PREFETCHED * batch)))
         if affordable < workers:
             log.warning(
@@ -560,7 +588,7 @@ class HippoTuneTrainer(nnUNetTrainer):
 
 
 def case_shares(
-    cases: Sequence[str], start: Start, *, rehearsal_fraction: float, predicted_weight: float
+    cases: Sequence[str], inputs: TrainingInputs, *, rehearsal_fraction: float, predicted_weight: float
 ) -> np.ndarray | None:
     """How often each of `cases`, sorted, is drawn: shares that sum to 1; None: all alike.
 
@@ -570,8 +598,8 @@ def case_shares(
         When a weight of 0 leaves nothing to train on.
     """
     ordered = sorted(cases)
-    earlier = np.array([case in start.rehearsal for case in ordered])
-    weights = np.where([case in start.as_predicted for case in ordered], predicted_weight, 1.0)
+    earlier = np.array([case in inputs.rehearsal for case in ordered])
+    weights = np.where([case in inputs.as_predicted for case in ordered], predicted_weight, 1.0)
     if not weights.any():
         raise UsageError(
             "every label to train on was approved as predicted, and training.predicted_weight = 0 leaves them out",
@@ -585,26 +613,28 @@ def case_shares(
     return weights
 
 
-def start_of(state: ModelState) -> Start:
-    """What a model's training began with."""
+def inputs_of(state: ModelState) -> TrainingInputs:
+    """The cases and facts in a model's state that its training depends on."""
     annotated = {case: frozenset(one.annotated) for case, one in state.cases.items() if one.annotated is not None}
     rehearsal = frozenset(case for case, one in state.cases.items() if one.rehearsal)
     training, validation = (
         tuple(case for case, one in state.cases.items() if one.split == part) for part in ("train", "validation")
     )
     as_predicted = frozenset(case for case, one in state.cases.items() if not one.origin.is_reference)
-    return Start(training, validation, state.from_model, bool(state.new_labels), annotated, rehearsal, as_predicted)
+    return TrainingInputs(
+        training, validation, state.from_model, bool(state.new_labels), annotated, rehearsal, as_predicted
+    )
 
 
 def make_trainer(
-    layout: ModelLayout, settings: Settings, segments: list[Segment], machine: Machine, start: Start
+    layout: ModelLayout, settings: Settings, segments: list[Segment], hardware: Hardware, inputs: TrainingInputs
 ) -> HippoTuneTrainer:
     """The trainer of a planned and preprocessed model, at its newest checkpoint."""
     plans = read_plans(layout) | {"continue_training": layout.checkpoint.exists()}
     dataset_json = read_dataset(layout)
     with prints_to_log():
-        trainer = HippoTuneTrainer(plans, NNUNET_CONFIGURATION, 0, dataset_json, machine.device)
-    trainer.prepare(layout, settings, segments, machine, start)
+        trainer = HippoTuneTrainer(plans, NNUNET_CONFIGURATION, 0, dataset_json, hardware.device)
+    trainer.prepare(layout, settings, segments, hardware, inputs)
     return trainer
 
 
@@ -625,11 +655,11 @@ def _cpu_computes_bf16() -> bool:
     UsageError
         When the environment variable that overrides it is neither 0 nor 1.
     """
-    said = os.environ.get(CPU_BF16)
-    if said is not None:
-        if said not in ("0", "1"):
-            raise UsageError(f"{CPU_BF16}={said}", "It may be 0 or 1; unset it to go by the processor's flags.")
-        return said == "1"
+    chosen = os.environ.get(CPU_BF16)
+    if chosen is not None:
+        if chosen not in ("0", "1"):
+            raise UsageError(f"{CPU_BF16}={chosen}", "It may be 0 or 1; unset it to go by the processor's flags.")
+        return chosen == "1"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
             flags = next((line for line in stream if line.startswith("flags")), "")
@@ -649,7 +679,7 @@ def _keep_freed_memory() -> None:
 
 
 def _shared_memory_bytes() -> float:
-    """What is free where workers lay their batches."""
+    """Free bytes where workers put their batches."""
     if sys.platform != "linux":
         return float("inf")
     try:

@@ -33,7 +33,7 @@ LABEL_COLOURS = np.array(
 def watch_training(layout: ModelLayout, *, start: int, target: int, slow_device: bool) -> Iterator[Watcher]:
     """Show progress and write TensorBoard events for iterations `start` to `target`.
 
-    A signal (`bidsapp.machine.STOP_SIGNALS`) is taken as a wish to stop after the current iteration.
+    A signal of `bidsapp.machine.STOP_SIGNALS` asks for a stop after the current iteration.
     """
     with _stop_on_signals() as stop_requested, _silent_event_threads():
         events = _Events(layout.tensorboard, purge_step=start + 1)
@@ -42,7 +42,7 @@ def watch_training(layout: ModelLayout, *, start: int, target: int, slow_device:
             yield Watcher(
                 step=progress.step,
                 validated=lambda validation, picture: _validated(events, progress, validation, picture),
-                source_validated=lambda dice: _draw_source_line(layout, dice, target),
+                parent_validated=lambda dice: _draw_parent_line(layout, dice, target),
                 stop_requested=stop_requested,
             )
         finally:
@@ -91,7 +91,7 @@ class _Events:
 
 @contextmanager
 def _silent_event_threads() -> Iterator[None]:
-    """TensorBoard's thread raises what `_Events` is told as well; nobody needs its traceback on the screen."""
+    """TensorBoard's thread raises the errors that `_Events` gets as well, so its traceback is kept off the screen."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -198,9 +198,12 @@ def _say_measured(validation: Validation) -> str:
     return f"consistency {validation.mean_consistency:.3f} with labels approved as predicted"
 
 
-def _draw_source_line(layout: ModelLayout, dice: Mapping[str, float], target: int) -> None:
-    """What the training began with, from iteration 0 to `target`: a second run in the same charts."""
-    log.info("before training, validation Dice %s", ", ".join(f"{name} {value:.3f}" for name, value in dice.items()))
+def _draw_parent_line(layout: ModelLayout, dice: Mapping[str, float], target: int) -> None:
+    """Draw the parent's Dice as a level line from iteration 0 to `target`: TensorBoard shows it as a second run."""
+    log.info(
+        "validation Dice of the parent, before training: %s",
+        ", ".join(f"{name} {value:.3f}" for name, value in dice.items()),
+    )
     scalars = {"dice/mean": float(np.mean(list(dice.values()))), **{f"dice/{name}": one for name, one in dice.items()}}
     events = _Events(layout.tensorboard_source)
     for step in (0, target):

@@ -85,7 +85,7 @@ OURS, THEIRS = "a" * 64, "b" * 64
     ("kind", "model", "drawn"),
     [
         ("as_predicted", OURS, True),
-        ("as_predicted", THEIRS, False),  # neither contender: both are held to the same
+        ("as_predicted", THEIRS, False),  # neither model: both are held to the same
         ("as_predicted", None, True),  # nobody knows which model
         ("unknown", None, True),
         ("corrected", OURS, False),

@@ -22,7 +22,7 @@ from bidsapp.guards.pair_guards import PairFacts, judge_pairs, look_at_pair
 from bidsapp.layout import ModelPlaces
 from bidsapp.models.shelf import locate_model
 from bidsapp.records import LabelTable, Pair
-from bidsapp.training.parent_fit import ParentFit, ask_parent, fit_parent, refuse_mirrored
+from bidsapp.training.parent_fit import MirrorFit, fit_both_ways, refuse_mirrored, refuse_pairs_mirrored_to_parent
 from demo.simulate import simulate_people, simulate_side
 from models.msd_pairs import block_files
 from models.train_default import place_blocks
@@ -343,8 +343,8 @@ def test_the_model_before_tells_mirrored_pairs(tmp_path: Path, reverse: bool) ->
         for path, array in zip(paths, arrays, strict=True):
             nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array), np.eye(4)), path)
         pairs.append(Pair(f"sub-{number}", f"sub-{number}", "R", (paths[0],), paths[1]))
-    fit = fit_parent(_KnowsOneSide(), pairs, [0], {1: "hippocampus"})
-    assert fit == ParentFit((0.0,) * 4, (1.0,) * 4) if reverse else ParentFit((1.0,) * 4, (0.0,) * 4)
+    fit = fit_both_ways(_KnowsOneSide(), pairs, [0], {1: "hippocampus"})
+    assert fit == MirrorFit((0.0,) * 4, (1.0,) * 4) if reverse else MirrorFit((1.0,) * 4, (0.0,) * 4)
     if reverse:
         with pytest.raises(BadDataError, match=r"4 of 4 pairs fit it better mirrored: Dice 1.00 against 0.00"):
             refuse_mirrored(fit, "R", "parent.zip")
@@ -353,9 +353,9 @@ def test_the_model_before_tells_mirrored_pairs(tmp_path: Path, reverse: bool) ->
 
 
 def test_a_model_before_that_cannot_tell_says_nothing() -> None:
-    refuse_mirrored(ParentFit((0.02, 0.0, 0.1), (0.3, 0.35, 0.3)), "R", "poor.zip")
-    refuse_mirrored(ParentFit((0.88, 0.9, 0.87), (0.9, 0.91, 0.89)), "R", "trained-with-mirroring.zip")
-    refuse_mirrored(ParentFit((0.2, 0.9), (0.9, 0.95)), "R", "two-pairs.zip")
+    refuse_mirrored(MirrorFit((0.02, 0.0, 0.1), (0.3, 0.35, 0.3)), "R", "poor.zip")
+    refuse_mirrored(MirrorFit((0.88, 0.9, 0.87), (0.9, 0.91, 0.89)), "R", "trained-with-mirroring.zip")
+    refuse_mirrored(MirrorFit((0.2, 0.9), (0.9, 0.95)), "R", "two-pairs.zip")
 
 
 @pytest.fixture(scope="module")
@@ -374,12 +374,12 @@ def test_the_built_in_model_tells_how_real_pairs_lie_that_it_never_saw(
     pairs = [Pair(person, person, "n/a", (files[person],), msd / "labelsTr" / files[person].name, axes="RAS")
              for person in held_out]  # fmt: skip
     options = {"names": built_in.labels, "channels": ("T1w",), "device": "cpu", "cores": 1}
-    ask_parent(built_in, pairs, **options)
+    refuse_pairs_mirrored_to_parent(built_in, pairs, **options)
     assert "fits 5 pairs without a side" in caplog.text
     with pytest.raises(BadDataError, match=r"5 of 5 pairs fit it better mirrored: Dice 0") as raised:
-        ask_parent(built_in, [replace(pair, axes="LAS") for pair in pairs], **options)
+        refuse_pairs_mirrored_to_parent(built_in, [replace(pair, axes="LAS") for pair in pairs], **options)
     assert "column hemi" in raised.value.hint
-    ask_parent(built_in, pairs, **options | {"channels": ("T2w",)})  # it never saw such images
+    refuse_pairs_mirrored_to_parent(built_in, pairs, **options | {"channels": ("T2w",)})  # it never saw such images
 
 
 def test_a_folder_that_is_mirrored_to_the_model_before_is_refused_in_the_dry_run(
@@ -395,7 +395,7 @@ def test_a_folder_that_is_mirrored_to_the_model_before_is_refused_in_the_dry_run
     words = ("--model", "default", "--model-dir", tmp_path / "model", "--device", "cpu", "--nprocs", 1)
     assert group(folder, tmp_path / "out", *words) == 65
     said = capsys.readouterr().out
-    assert "the left sides lie mirrored to what" in said and "say --left-is flipped" in said
+    assert "the left sides are mirrored to what" in said and "give --left-is flipped" in said
     assert not (tmp_path / "model").exists()
 
 

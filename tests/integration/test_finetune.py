@@ -161,7 +161,7 @@ def test_another_network_is_refused_with_what_differs(trained: Trained, tmp_path
     done = train(trained.pairs, tmp_path / "model", "--model", trained.layout.root, "--set", setting, iterations=1)
     assert done.run.code == 2, done.run.output
     assert row in done.run.output
-    assert "Leave them to the source" in done.run.output
+    assert "Leave them to the parent" in done.run.output
     assert not done.layout.state.exists()
 
 

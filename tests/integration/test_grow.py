@@ -91,7 +91,7 @@ def test_three_generations(first: Trained, crops: Path, tmp_path: Path) -> None:
 
     second = train(pairs, layout.root, *ONE_BATCH, "--accept-worse", iterations=2)
     assert second.run.code == 0, second.run.output
-    assert "against the model before, on the validation people: " in second.run.output
+    assert "compared with the parent, on the validation people: " in second.run.output
     grown = read_split(layout.split)
     assert grown.rows[: len(began.rows)] == began.rows
     assert {row.generation for row in grown.rows[len(began.rows) :]} == {2}

@@ -46,7 +46,7 @@ def test_it_is_trained_further_here_in_one_command(plain_nnunet: PlainModel, pai
     options = ("--model", plain_nnunet.archive, "--set", "training.validation_batches=1")
     done = train(pairs, tmp_path / "model", *options, iterations=2)
     assert done.run.code == 0, done.run.output
-    assert "channels are those of the source, in its order: T1w" in done.run.output
+    assert "the channels are named as the parent names them, in its order: T1w" in done.run.output
     assert "leakage against Plain could not be checked" in done.run.output
     adopted, theirs = (
         json.loads(path.read_text()) for path in (done.layout.plans, plain_nnunet.results / "plans.json")

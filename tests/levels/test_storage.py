@@ -16,9 +16,9 @@ from bidsapp.errors import BadDataError
 from bidsapp.images.grids import Grid
 from bidsapp.images.orientation import axes_of, turned_grid
 from bidsapp.layout import ModelLayout, OutputLayout
-from bidsapp.levels import material as material_module
-from bidsapp.levels.material import Material, PairSource, check_material, trained_cases
+from bidsapp.levels import segment_pairs as segment_pairs_module
 from bidsapp.levels.request import GroupRequest
+from bidsapp.levels.segment_pairs import PairSource, SegmentPairs, check_segment_pairs, trained_cases
 from bidsapp.model_dir.lineage import Lineage
 from bidsapp.model_dir.state import ModelState, Segment, read_state, write_state
 from bidsapp.pairs.pairs import FoundPairs, find_pairs, say_pairs
@@ -38,19 +38,19 @@ def request_(folder: TrainingFolder, tmp_path) -> GroupRequest:
     return GroupRequest(ModelLayout(tmp_path / "model"), OutputLayout(tmp_path / "out"), training_dir=folder.path)
 
 
-def take(request: GroupRequest, state: ModelState | None = None, lineage: Lineage | None = None) -> Material:
+def take(request: GroupRequest, state: ModelState | None = None, lineage: Lineage | None = None) -> SegmentPairs:
     source = PairSource(request.training_dir, Vouched("user"))
-    return check_material(request, source, state, Settings(), base=None, lineage=lineage or Lineage())
+    return check_segment_pairs(request, source, state, Settings(), parent=None, lineage=lineage or Lineage())
 
 
-def record(request: GroupRequest, material: Material) -> ModelState:
+def record(request: GroupRequest, chosen: SegmentPairs) -> ModelState:
     """Write raw data and state as the group level does."""
-    parts = divide(material.checked.pairs, material.split)
-    checked = material.checked
-    write_raw_dataset(request.layout, parts, checked.content, checked.table, material.channels)
+    parts = divide(chosen.checked.pairs, chosen.split)
+    checked = chosen.checked
+    write_raw_dataset(request.layout, parts, checked.content, checked.table, chosen.channels)
     state = ModelState(
-        "scratch", checked.table.names, (), material.channels, material.split, (Segment(0, 10, "exported"),),
-        cases=trained_cases(parts, material), image_people=checked.image_people, storage=material.storage,
+        "scratch", checked.table.names, (), chosen.channels, chosen.split, (Segment(0, 10, "exported"),),
+        cases=trained_cases(parts, chosen), image_people=checked.image_people, storage=chosen.storage,
     )  # fmt: skip
     write_state(request.layout, state)
     return read_state(request.layout)
@@ -75,10 +75,10 @@ def test_sides_of_one_person_are_never_divided(folder, request_):
     for number in range(6):
         store(folder, f"hcp_10020{number}R", "LAS")
         store(folder, f"hcp_10020{number}L", "RAS", x_mm=-20)
-    material = take(request_)
-    assert material.split.people == {f"hcp_10020{number}" for number in range(6)}
-    assert {(pair.hemi, pair.axes) for pair in material.checked.pairs} == {("R", "LAS"), ("L", "RAS")}
-    parts = divide(material.checked.pairs, material.split)
+    chosen = take(request_)
+    assert chosen.split.people == {f"hcp_10020{number}" for number in range(6)}
+    assert {(pair.hemi, pair.axes) for pair in chosen.checked.pairs} == {("R", "LAS"), ("L", "RAS")}
+    parts = divide(chosen.checked.pairs, chosen.split)
     for part in (parts.train, parts.validation, parts.test):
         assert len(part) == 2 * len({pair.participant for pair in part})
 
@@ -122,20 +122,20 @@ def test_a_model_of_0_1_0_goes_on_as_it_began(folder, request_, stored, caplog):
 
     store(folder, "sub-9_hemi-R", "LPI")
     caplog.clear()
-    material = take(request_, state)
+    chosen = take(request_, state)
     usual = max(stored, key=stored.count)
-    assert {pair.case: pair.axes for pair in material.checked.pairs} == kept | {"sub-9_hemi-R": usual}
-    assert material.storage["R"] == usual
+    assert {pair.case: pair.axes for pair in chosen.checked.pairs} == kept | {"sub-9_hemi-R": usual}
+    assert chosen.storage["R"] == usual
     odd = {case: axes for case, axes in kept.items() if axes != usual}
     assert ("HippoTune 0.1.0" in caplog.text) == bool(odd or usual != "LAS")
-    kept_lines = [line for line in say_pairs(material.found) if line.startswith("lying otherwise")]
+    kept_lines = [line for line in say_pairs(chosen.found) if line.startswith("with other axes")]
     told = ", ".join(f"{list(odd.values()).count(axes)} {axes}" for axes in dict.fromkeys(odd.values()))
-    assert kept_lines == [f"lying otherwise than their side's axes, as HippoTune 0.1.0 left them: {told}"] * bool(odd)
-    after = record(request_, material)
+    assert kept_lines == [f"with other axes than their side has now, as HippoTune 0.1.0 left them: {told}"] * bool(odd)
+    after = record(request_, chosen)
     assert {case: known.axes for case, known in after.cases.items() if known.axes} == odd
     again = take(request_, after)
-    assert [pair.axes for pair in again.checked.pairs] == [pair.axes for pair in material.checked.pairs]
-    assert again.checked.content == material.checked.content
+    assert [pair.axes for pair in again.checked.pairs] == [pair.axes for pair in chosen.checked.pairs]
+    assert again.checked.content == chosen.checked.content
 
 
 def test_people_of_an_old_split_keep_their_names_and_the_leak_is_told(folder, request_, caplog):
@@ -148,10 +148,10 @@ def test_people_of_an_old_split_keep_their_names_and_the_leak_is_told(folder, re
     state = as_begun_by_0_1_0(replace(record(request_, take(request_)), split=Split(rows)))
     (request_.layout.split).unlink(missing_ok=True)
     state = replace(state, image_people={})
-    material = take(request_, state)
-    assert {pair.participant for pair in material.checked.pairs} == {row.participant_id for row in rows}
-    assert "several names of one person stand in test as well as in train or validation: 0L/0R" in caplog.text
-    assert "several names of one person stand in validation as well as in train: 2L/2R" in caplog.text
+    chosen = take(request_, state)
+    assert {pair.participant for pair in chosen.checked.pairs} == {row.participant_id for row in rows}
+    assert "several names of one person are in test as well as in train or validation: 0L/0R" in caplog.text
+    assert "several names of one person are in validation as well as in train: 2L/2R" in caplog.text
     assert "1L/1R" not in caplog.text
     assert take(request_).split.people == {"0", "1", "2"}
 
@@ -165,8 +165,8 @@ def test_the_table_wins_and_says_what_was_found(folder, request_, caplog):
         "id\tparticipant\themi\tleft\tcomment\na\tP1\tR\tn/a\tmine\nb\tP1\tL\tas-in-head\tn/a\nd_hemi-L\tn/a\tn/a\tflipped\t\n"
         "z\tP9\tL\tn/a\tn/a\n"
     )
-    material = take(request_)
-    assert {pair.case: (pair.participant, pair.hemi, pair.axes) for pair in material.checked.pairs} == {
+    chosen = take(request_)
+    assert {pair.case: (pair.participant, pair.hemi, pair.axes) for pair in chosen.checked.pairs} == {
         "a": ("P1", "R", "LAS"),
         "b": ("P1", "L", "RAS"),
         "c": ("c", "n/a", "LAS"),
@@ -191,8 +191,8 @@ def test_nothing_is_turned_anew_under_the_weights_in_silence(folder, request_, c
     request_.layout.pairs_table.write_text("id\tleft\nsub-1_hemi-L\tflipped\n")
     changed = take(request_, state)
     assert [pair.axes for pair in changed.checked.pairs] == ["RAS", "LAS", "RAS"]
-    assert "turned otherwise than this model was trained on" in caplog.text
-    assert "by what is said now: 1 pair: sub-1_hemi-Lflip" in caplog.text
+    assert "turned otherwise than when this model was trained" in caplog.text
+    assert "because ids or tables changed: 1 pair: sub-1_hemi-Lflip" in caplog.text
 
 
 def test_a_dry_run_writes_no_table(folder, request_):
@@ -216,7 +216,7 @@ def test_a_state_with_axes_that_are_none_is_refused(folder, request_):
 def test_nobody_of_an_old_model_gets_another_name_for_being_turned(folder, request_, monkeypatch):
     for number in range(3):
         store(folder, f"sub-{number}_hemi-R", "RAS")
-    monkeypatch.setattr(material_module, "find_pairs", find_as_stored)
+    monkeypatch.setattr(segment_pairs_module, "find_pairs", find_as_stored)
     state = as_begun_by_0_1_0(record(request_, take(request_)))
     monkeypatch.undo()
     assert set(axes_in_raw(request_).values()) == {"RAS"}

@@ -11,8 +11,8 @@ import pytest
 
 from bidsapp.layout import ModelLayout
 from bidsapp.levels.group import run
-from bidsapp.levels.material import source_of_pairs
 from bidsapp.levels.request import GroupRequest
+from bidsapp.levels.segment_pairs import source_of_pairs
 from bidsapp.review.ledger import labels_lock
 from tests.approvals import ApprovedLabels
 

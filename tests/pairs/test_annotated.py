@@ -72,7 +72,7 @@ def test_a_pair_must_not_hold_what_it_is_said_not_to_annotate(tmp_path: Path) ->
     with pytest.raises(BadPairsError) as caught:
         check_pairs(find_pairs(folder.path), table=TABLE, annotated=partly)
     assert [finding.case for finding in caught.value.findings] == ["sub-01_hemi-R"]
-    assert "this pair is said to annotate Anterior alone" in caught.value.message
+    assert "this pair annotates only Anterior" in caught.value.message
     good = check_pairs(find_pairs(folder.path), table=TABLE, annotated={"sub-02_hemi-R": frozenset({"Anterior"})})
     assert good.annotated == {"sub-02_hemi-R": frozenset({"Anterior"})}
     required_of_all = LabelTable({1: "Anterior", 2: "Posterior"})

@@ -79,7 +79,7 @@ FINDINGS = {
         LBL,
         "is 5 x 6 x 8 voxels, and the image is 5 x 6 x 7",
     ),
-    "shifted": (lambda f: f.label(LBL, shifted(0.01)), LBL, "lies up to 0.01 mm from the image"),
+    "shifted": (lambda f: f.label(LBL, shifted(0.01)), LBL, "is up to 0.01 mm from the image"),
     "rotated": (lambda f: f.label(LBL, OBLIQUE @ np.diag([-1, -1, 1, 1])), LBL, "mm from the image"),
     "interpolated": (lambda f: f.write(LBL, labelled(1, 0.5, 1.25)), LBL, "(2 voxels): 0.5, 1.25"),
     "not in table": (lambda f: f.write(LBL, labelled(1, 2, 7, 7)), LBL, "does not name: 7 (2 voxels)"),

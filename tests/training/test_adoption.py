@@ -13,7 +13,13 @@ from bidsapp.exchange.loading import LoadedModel, load_model
 from bidsapp.exchange.transfer import TRANSFER_COLUMNS
 from bidsapp.layout import ModelLayout
 from bidsapp.records import LabelTable
-from bidsapp.training.adoption import adopt_plans, begin_from, channel_names, match_source, refuse_other_network
+from bidsapp.training.adoption import (
+    adopt_plans,
+    channel_names,
+    match_parent,
+    refuse_other_network,
+    write_start_weights,
+)
 from bidsapp.tsv import read_tsv
 from tests.tiny_model import Export, tiny_plans
 
@@ -39,11 +45,11 @@ def model(*channels: str) -> LoadedModel:
 
 
 def test_plans_are_taken_over_under_our_names_with_our_channels(tmp_path: Path) -> None:
-    source = match_source(model("T1w", "T2w"), TABLE, ("T2w", "FLAIR"), {"Posterior": "Tail"})
-    assert source.matching.channels == {"T2w": 1, "FLAIR": None}
-    assert source.parent_values == {}, "without T1w the source cannot be run on these images"
+    parent = match_parent(model("T1w", "T2w"), TABLE, ("T2w", "FLAIR"), {"Posterior": "Tail"})
+    assert parent.matching.channels == {"T2w": 1, "FLAIR": None}
+    assert parent.values == {}, "without T1w the parent cannot be run on these images"
     layout = ModelLayout(tmp_path)
-    adopt_plans(layout, source, TrainingSettings(patch_size=(20, 17, 30), batch_size=3))
+    adopt_plans(layout, parent, TrainingSettings(patch_size=(20, 17, 30), batch_size=3))
     plans = json.loads(layout.plans.read_text())
     assert list(plans["configurations"]) == ["3d_fullres"]
     adopted = plans["configurations"]["3d_fullres"]
@@ -55,29 +61,29 @@ def test_plans_are_taken_over_under_our_names_with_our_channels(tmp_path: Path) 
 
 
 def test_values_of_the_source_are_those_of_the_network_by_name() -> None:
-    source = match_source(model("T1w"), TABLE, ("T1w",), {"Posterior": "Tail"})
-    assert source.parent_values == {1: 1, 2: 2}
-    merged = match_source(model("T1w"), LabelTable({3: "Hippocampus"}), ("T1w",),
+    parent = match_parent(model("T1w"), TABLE, ("T1w",), {"Posterior": "Tail"})
+    assert parent.values == {1: 1, 2: 2}
+    merged = match_parent(model("T1w"), LabelTable({3: "Hippocampus"}), ("T1w",),
                           {"Anterior": "Hippocampus", "Posterior": "Hippocampus"})  # fmt: skip
-    assert merged.parent_values == {1: 1, 2: 1}
-    swapped = match_source(model("T2w", "T1w"), TABLE, ("T1w", "T2w"), {})
-    assert swapped.parent_channels == (1, 0)
-    assert swapped.parent_values == {1: 1}
+    assert merged.values == {1: 1, 2: 1}
+    swapped = match_parent(model("T2w", "T1w"), TABLE, ("T1w", "T2w"), {})
+    assert swapped.channels == (1, 0)
+    assert swapped.values == {1: 1}
 
 
 def test_channels_without_names_go_by_their_order() -> None:
-    named = match_source(model("MRI"), TABLE, ("T1w",), {})
+    named = match_parent(model("MRI"), TABLE, ("T1w",), {})
     assert named.matching.channels == {"T1w": 0}
     assert channel_names(model("T1w"), ("MRI",)) == ("T1w",)
     assert channel_names(model("T1w"), ("T2w",)) == ("T2w",)
-    alone = match_source(model("T1w"), TABLE, ("T2w",), {})
+    alone = match_parent(model("T1w"), TABLE, ("T2w",), {})
     assert alone.matching.channels == {"T2w": 0}
-    assert (alone.parent_values, alone.parent_channels) == ({1: 1}, (0,))
+    assert (alone.values, alone.channels) == ({1: 1}, (0,))
 
 
 def test_a_map_to_a_label_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="--label-map: Posterior -> Head, and the labels here are Anterior, Tail"):
-        match_source(model("T1w"), TABLE, ("T1w",), {"Posterior": "Head"})
+        match_parent(model("T1w"), TABLE, ("T1w",), {"Posterior": "Head"})
 
 
 def test_another_grid_is_refused_in_the_users_axes() -> None:
@@ -88,8 +94,8 @@ def test_another_grid_is_refused_in_the_users_axes() -> None:
 
 def test_a_training_begins_with_the_start_weights_and_says_where_they_came_from(export: Export, tmp_path: Path) -> None:
     layout = ModelLayout(tmp_path / "model")
-    source = match_source(load_model(export().folder), TABLE, ("T1w",), {})
-    begin_from(layout, source, preset_settings("tiny"))
+    source = match_parent(load_model(export().folder), TABLE, ("T1w",), {})
+    write_start_weights(layout, source, preset_settings("tiny"))
     rows = {row.cells["tensor"]: row.cells for row in read_tsv(layout.transfer, TRANSFER_COLUMNS)}
     assert rows.keys() == source.model.weights[0].keys()
     head = rows["decoder.seg_layers.0.weight"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bidsapp.errors import UsageError
-from bidsapp.training.trainer import Start, case_shares
+from bidsapp.training.trainer import TrainingInputs, case_shares
 
 CASES = ["d", "c", "b", "a"]  # shares are in alphabetical order
 
@@ -27,8 +27,8 @@ CASES = ["d", "c", "b", "a"]  # shares are in alphabetical order
     ],
 )
 def test_shares(as_predicted: str, rehearsal: str, weight: float, expected: list[float] | None) -> None:
-    start = Start((), (), rehearsal=frozenset(rehearsal), as_predicted=frozenset(as_predicted))
-    shares = case_shares(CASES, start, rehearsal_fraction=0.25, predicted_weight=weight)
+    inputs = TrainingInputs((), (), rehearsal=frozenset(rehearsal), as_predicted=frozenset(as_predicted))
+    shares = case_shares(CASES, inputs, rehearsal_fraction=0.25, predicted_weight=weight)
     if expected is None:
         assert shares is None
     else:
@@ -36,6 +36,6 @@ def test_shares(as_predicted: str, rehearsal: str, weight: float, expected: list
 
 
 def test_nothing_is_left_to_train_on() -> None:
-    start = Start((), (), as_predicted=frozenset(CASES))
+    inputs = TrainingInputs((), (), as_predicted=frozenset(CASES))
     with pytest.raises(UsageError, match="predicted_weight = 0"):
-        case_shares(CASES, start, rehearsal_fraction=0.25, predicted_weight=0)
+        case_shares(CASES, inputs, rehearsal_fraction=0.25, predicted_weight=0)

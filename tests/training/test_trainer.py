@@ -25,11 +25,11 @@ from bidsapp.records import Pair
 from bidsapp.training.checkpoints import load_checkpoint, save_checkpoint
 from bidsapp.training.dataset import Parts, write_raw_dataset
 from bidsapp.training.planning import extract_fingerprint, make_plans, preprocess_cases
-from bidsapp.training.trainer import HippoTuneTrainer, Machine, Start, Watcher, make_trainer
+from bidsapp.training.trainer import Hardware, HippoTuneTrainer, TrainingInputs, Watcher, make_trainer
 from bidsapp.training.watch import watch_training
 from demo.simulate import simulate_people
 
-MACHINE = Machine(torch.device("cpu"), 1)
+HARDWARE = Hardware(torch.device("cpu"), 1)
 SETTINGS = apply_overrides(
     preset_settings("tiny"),
     {
@@ -72,7 +72,7 @@ def layout(prepared: ModelLayout, tmp_path: Path) -> Iterator[ModelLayout]:
 def trainer_of(layout: ModelLayout, target: int, settings: Settings = SETTINGS) -> HippoTuneTrainer:
     training, validation = (tuple(sorted(path.stem for path in layout.preprocessed_cases.glob("*.npz")))[n : n + 1]
                             for n in (0, 1))  # fmt: skip
-    return make_trainer(layout, settings, [Segment(0, target)], MACHINE, Start(training, validation))
+    return make_trainer(layout, settings, [Segment(0, target)], HARDWARE, TrainingInputs(training, validation))
 
 
 def watcher(stop_requested: Callable[[], bool] = lambda: False) -> Watcher:

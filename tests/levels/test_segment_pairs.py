@@ -15,8 +15,8 @@ from bidsapp.config import Settings
 from bidsapp.errors import BadDataError
 from bidsapp.images.volumes import read_volume
 from bidsapp.layout import ModelLayout, OutputLayout
-from bidsapp.levels.material import Material, PairSource, check_material
 from bidsapp.levels.request import GroupRequest
+from bidsapp.levels.segment_pairs import PairSource, SegmentPairs, check_segment_pairs
 from bidsapp.model_dir.fingerprints import fingerprint
 from bidsapp.model_dir.lineage import Lineage
 from bidsapp.model_dir.split import write_split
@@ -36,9 +36,9 @@ def request_(folder: TrainingFolder, tmp_path: Path) -> GroupRequest:
     return GroupRequest(ModelLayout(tmp_path / "model"), OutputLayout(tmp_path / "out"))
 
 
-def check(request: GroupRequest, folder: TrainingFolder, lineage: Lineage, *, by: str = "review") -> Material:
+def check(request: GroupRequest, folder: TrainingFolder, lineage: Lineage, *, by: str = "review") -> SegmentPairs:
     source = PairSource(folder.path, Vouched(by), ("T1w",), TABLE)  # type: ignore[arg-type]
-    return check_material(request, source, None, Settings(), base=None, lineage=lineage)
+    return check_segment_pairs(request, source, None, Settings(), parent=None, lineage=lineage)
 
 
 ANOTHER_RUN = """
@@ -132,9 +132,9 @@ def test_whom_a_model_before_was_tested_on_is_not_rehearsed(
         for what in ("img", "lbl"):
             old = f"sub-old{number}_hemi-R_{what}.nii.gz"
             (folder.path / f"sub-{number}_hemi-R_{what}.nii.gz").rename(earlier.path / old)
-    material = check(replace(request_, rehearse=earlier.path), folder, lineage)
-    assert material.rehearsal is not None
-    assert [pair.participant for pair in material.rehearsal.pairs] == ["sub-old1"]
+    chosen = check(replace(request_, rehearse=earlier.path), folder, lineage)
+    assert chosen.rehearsal is not None
+    assert [pair.participant for pair in chosen.rehearsal.pairs] == ["sub-old1"]
 
 
 def place(request: GroupRequest) -> None:

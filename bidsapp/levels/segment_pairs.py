@@ -1,4 +1,4 @@
-"""What a training is given: pairs that passed all checks, and everybody's place."""
+"""Choose what a segment of a training learns from: check all pairs, place all people, and choose earlier pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bidsapp.images.volumes import read_grid
 from bidsapp.labels.label_map import read_label_map
 from bidsapp.labels.tables import nnunet_values
 from bidsapp.layout import ModelLayout, label_table_file, origins_file
-from bidsapp.levels.pair_folder import ShownPairs, examine_folder, labels_of_folder, lies_mirrored
+from bidsapp.levels.pair_folder import ShownPairs, are_mirrored, examine_folder, labels_of_folder
 from bidsapp.levels.request import GroupRequest
 from bidsapp.model_dir.lineage import Lineage, parts_by_fingerprint, places_by_image, refuse_leaks
 from bidsapp.model_dir.nnunet_files import read_plans
@@ -55,16 +55,16 @@ class PairSource:
     vouched: Vouched
     """Who answers for the labels."""
     channels: tuple[str, ...] = ()
-    """What the images are; empty when nobody says."""
+    """What the images are; empty when neither the folder nor review tells."""
     table: LabelTable | None = None
-    """Names of the label values; None: what the folder or the model says."""
+    """Names of the label values; None: those of the folder or the model."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Labels whose approval no longer holds -> why."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a segment is trained on: pairs that passed all checks, everybody's place, and earlier pairs, if any."""
+class SegmentPairs:
+    """What a segment is trained on: pairs that passed all checks, the split of people, and earlier pairs, if any."""
 
     source: PairSource
     found: FoundPairs
@@ -75,7 +75,7 @@ class Material:
 
     @property
     def storage(self) -> dict[Hemi, str]:
-        """What the pairs are turned to, for good; nothing is decided for a side that nobody shows."""
+        """What the pairs are turned to in this model from now on; without an entry for sides that no pair shows."""
         sideless = any(pair.hemi == "n/a" for pair in self.checked.pairs)
         return {side: axes for side, axes in self.found.storage.items() if side != "n/a" or sideless}
 
@@ -87,8 +87,10 @@ class Material:
 
 
 @contextmanager
-def source_of_pairs(request: GroupRequest, state: ModelState | None, base: LoadedModel | None) -> Iterator[PairSource]:
-    """The user's folder, or MODEL_DIR/training brought up to date; for a dry run, in a place that vanishes."""
+def source_of_pairs(
+    request: GroupRequest, state: ModelState | None, parent: LoadedModel | None
+) -> Iterator[PairSource]:
+    """The user's folder, or MODEL_DIR/training brought up to date; a dry run writes it to a temporary folder."""
     if request.training_dir is not None:
         yield PairSource(_existing_folder(request.training_dir), Vouched("user"))
         return
@@ -100,14 +102,14 @@ def source_of_pairs(request: GroupRequest, state: ModelState | None, base: Loade
                 request.wanted,
                 label_map=request.label_map,
                 model_table=model_table,
-                source_labels=base.labels.values() if base is not None else (),
+                parent_labels=parent.labels.values() if parent is not None else (),
             )
             source = _write_approved(Path(aside) if request.dry_run else request.layout.training, sides)
         yield source
 
 
 def no_review_meanwhile(request: GroupRequest) -> AbstractContextManager[None]:
-    """Wait until no decision is half recorded, and keep it so; a dry run, which writes nothing, looks as it is."""
+    """Hold the lock of the labels, so that no decision is half recorded; a dry run writes nothing and takes none."""
     there = request.output.labels.is_dir() and not request.dry_run
     return labels_lock(request.output) if there else nullcontext()
 
@@ -116,7 +118,7 @@ def require_source(request: GroupRequest) -> None:
     """Refuse to begin a model where nothing at all can be learned from, before a folder is made for it."""
     if request.training_dir is not None:
         _existing_folder(request.training_dir)
-    elif not request.output.ledger.exists():  # so nothing is approved; this says how
+    elif not request.output.ledger.exists():  # nothing is approved; this raises the error that says how
         gather_approved(request.output, request.wanted)
 
 
@@ -132,37 +134,37 @@ def _write_approved(folder: Path, sides: ApprovedSides) -> PairSource:
     return PairSource(folder, sides.vouched, modalities, sides.table, sides.refused)
 
 
-def check_material(
+def check_segment_pairs(
     request: GroupRequest,
     source: PairSource,
     state: ModelState | None,
     settings: Settings,
     *,
-    base: LoadedModel | None,
+    parent: LoadedModel | None,
     lineage: Lineage,
-) -> Material:
-    """Check every pair and the match with the model so far and the one before, and place everybody.
+) -> SegmentPairs:
+    """Check every pair, and that they match the model so far and its parent, and place all people in the split.
 
     Raises
     ------
     HippoTuneError
-        For everything that stands in the way; nobody was given a place then.
+        For everything that prevents the training; the split is unchanged then.
     """
     found = _find(request, source, state, lineage)
     seen = _examine(request, source, state, found)
-    if state is None and lies_mirrored(seen):
-        log.warning("%s; nothing says which side they show, so they are mirrored", seen.turned)
+    if state is None and are_mirrored(seen):
+        log.warning("%s; nothing tells which side they show, so they are mirrored", seen.turned)
         found = _find(request, source, state, lineage, without_side=mirrored_axes(found.storage["n/a"]))
         seen = _examine(request, source, state, found)
     kept = {pair.case for pair in found.pairs if is_kept_otherwise(pair, found.storage)}
     checked = choose_pairs(seen, skip_bad_pairs=request.skip_bad_pairs, begun=state is not None, kept=kept)
     checked = _judge_corrections(checked, settings.training.least_changed)
     channels = _channel_names(checked, source.channels or found.channels, state, settings)
-    if base is not None:
+    if parent is not None:
         from bidsapp.training.adoption import channel_names, refuse_other_network
 
-        refuse_other_network(base, settings.training)
-        channels = channel_names(base, channels)
+        refuse_other_network(parent, settings.training)
+        channels = channel_names(parent, channels)
     if state is not None:
         _refuse_renamed_people(state, checked)
         _refuse_other_labels(state, checked.table, channels, request.layout)
@@ -176,11 +178,11 @@ def check_material(
         if request.rehearse
         else None
     )  # fmt: skip
-    if base is not None and source.vouched.by == "user":
-        from bidsapp.training.parent_fit import ask_parent
+    if parent is not None and source.vouched.by == "user":
+        from bidsapp.training.parent_fit import refuse_pairs_mirrored_to_parent
 
-        ask_parent(
-            base, checked.pairs, checked.table.names, channels, device=request.device, cores=request.cores
+        refuse_pairs_mirrored_to_parent(
+            parent, checked.pairs, checked.table.names, channels, device=request.device, cores=request.cores
         )  # fmt: skip
     judged: list[EarlierPairs | None] = []
 
@@ -193,11 +195,11 @@ def check_material(
     if request.participant_pattern is None:
         _warn_of_people_kept_apart(found, split)
     _say_absent_labels(checked, split, rehearsal)
-    return Material(source, found, checked, split, channels, rehearsal)
+    return SegmentPairs(source, found, checked, split, channels, rehearsal)
 
 
 def _examine(request: GroupRequest, source: PairSource, state: ModelState | None, found: FoundPairs) -> ExaminedPairs:
-    """Check the pairs; those of a user's folder are held against each other too, and shown in a table and a page."""
+    """Check the pairs; those of a user's folder are also compared with each other, and listed in a table and a page."""
     table = source.table
     if table is None and state is not None and not label_table_file(source.folder).exists() and found.table is None:
         table = LabelTable(state.labels, frozenset(state.required_labels))
@@ -211,7 +213,7 @@ def _examine(request: GroupRequest, source: PairSource, state: ModelState | None
 
 
 def _judge_corrections(checked: CheckedPairs, least_changed: float) -> CheckedPairs:
-    """See `bidsapp.pairs.origins.judge_corrections`; says whose correction is too small to count."""
+    """Apply `bidsapp.pairs.origins.judge_corrections`, and log whose correction is too small to count."""
     judged = judge_corrections(checked.pairs, least_changed)
     small = [new.case for new, old in zip(judged, checked.pairs, strict=True) if new.origin != old.origin]
     if small:
@@ -230,7 +232,7 @@ def _find(
     *,
     without_side: str = "",
 ) -> FoundPairs:
-    """List the pairs as this model takes them, and say how they are grouped, stored and turned."""
+    """Find the pairs, turned as this model needs them, and log how they are grouped, stored and turned."""
     layout = request.layout
     own = read_split(layout.split) if layout.split.exists() else state.split if state else Split()
     by_user = source.vouched.by == "user"
@@ -257,7 +259,7 @@ def _find(
     again = [pair.case for pair in found.pairs if before.get(pair.case, pair.axes) != pair.axes]
     if again:
         log.warning(
-            "turned otherwise than this model was trained on, by what is said now: %s: %s",
+            "turned otherwise than when this model was trained, because ids or tables changed: %s: %s",
             plural(len(again), "pair"), shorten_list(again),
         )  # fmt: skip
     otherwise = [pair for pair in found.pairs if is_kept_otherwise(pair, found.storage)]
@@ -277,15 +279,15 @@ def _find(
 
 
 def _headers_as_before(before: Mapping[str, str], storage: Storage) -> ByContent:
-    """Left sides that a model knows lie as was decided then, whoever has joined them; others are told by shape."""
+    """Keep for known left sides what was decided when the model was begun; decide by shape for the others."""
 
-    def tell(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool]:
+    def decide(lefts: Sequence[Pair], pairs: Sequence[Pair]) -> dict[str, bool]:
         ends = {network_axes("L", truthful=truthful, storage=storage): truthful for truthful in (True, False)}
         known = {pair.case: ends[before[pair.case]] for pair in lefts if before.get(pair.case) in ends}
         others = [pair for pair in lefts if pair.case not in known]
         return known | (true_headers(others, pairs) if others else {})
 
-    return tell
+    return decide
 
 
 def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
@@ -297,12 +299,12 @@ def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
         if known.rehearsal or not label.exists():
             continue
         found[case] = axes_of(read_grid(label, "pair").affine)
-    # for a reader that turns voxels by their headers those were made to say LAS (`write_nnunet_case`)
+    # for a reader that turns voxels by their headers, all headers were written as LAS (`write_nnunet_case`)
     return {case: axes for case, axes in found.items() if not (turned_again and axes == "LAS")}
 
 
 def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:
-    """People whom a split knew before sides were read from ids stay who they were; what that leaks is said."""
+    """Warn where names of one person are in different parts: splits of older versions took ids as names, and stay."""
     places = {row.participant_id: row.split for row in split.rows}
     parts = {people: {places[person] for person in people if person in places}
              for people in people_kept_apart(found.names)}  # fmt: skip
@@ -310,14 +312,14 @@ def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:
         divided = ["/".join(people) for people, held in parts.items() if part in held and held & others]
         if divided:
             log.warning(
-                "several names of one person stand in %s as well as in %s: %s. The %s scores are too good; "
+                "several names of one person are in %s as well as in %s: %s. The %s scores are too good; "
                 "a new --model-dir keeps such people together",
                 part, " or ".join(sorted(others)), shorten_list(divided), part,
             )  # fmt: skip
 
 
 def _say_absent_labels(checked: CheckedPairs, split: Split, rehearsal: EarlierPairs | None) -> None:
-    """Name the labels that nobody in a part holds: a test person's alone are never learned, and others never scored."""
+    """Warn of labels that a part lacks: those that only test people have are not learned, others are not scored."""
     parts, values = divide(checked.pairs, split), nnunet_values(checked.table)
     rehearsed = {rehearsal.values.get(value, 0) for pair in rehearsal.pairs
                  for value in rehearsal.checked.values.get(pair.case, ())} if rehearsal else set()  # fmt: skip
@@ -339,7 +341,7 @@ def _say_absent_labels(checked: CheckedPairs, split: Split, rehearsal: EarlierPa
 
 
 def label_renames(request: GroupRequest) -> dict[str, str | None]:
-    """What --label-map says of other trainings' names."""
+    """Name of a label in --label-map -> its name here, None for background."""
     return dict(read_label_map(request.label_map)) if request.label_map else {}
 
 
@@ -374,7 +376,9 @@ def _rehearsal(earlier: EarlierPairs, checked: CheckedPairs, split: Split, linea
     held_out = [case for case, images in earlier.checked.images.items()
                 if parts_by_fingerprint(lineage, images) - {"train"}]  # fmt: skip
     if held_out:
-        log.info("not rehearsed, since a model before was tested on them: %s", shorten_list(sorted(held_out)))
+        log.info(
+            "not rehearsed, since an ancestor of this model was tested on them: %s", shorten_list(sorted(held_out))
+        )
         earlier = earlier.without(held_out)
     return choose_rehearsal(earlier, add_places(split, lineage.inherited), known, checked)
 
@@ -390,8 +394,8 @@ def _place(
 ) -> Split:
     """Approved people have one place in all models of a data set; people of a user's folder only in this one.
 
-    Whoever a model before knows, by id or by an image, keeps their place. What is decided is
-    judged before anything is written.
+    People whom an ancestor of the model knows, by id or by an image, keep their place. `judge` may refuse the split
+    before anything is written.
     """
     people = {pair.participant for pair in checked.pairs}
     judges = {pair.participant for pair in checked.pairs if pair.origin.is_reference}
@@ -430,7 +434,7 @@ def _refuse_renamed_people(state: ModelState, checked: CheckedPairs) -> None:
 def _channel_names(
     checked: CheckedPairs, given: tuple[str, ...], state: ModelState | None, settings: Settings
 ) -> tuple[str, ...]:
-    """The setting, else what comes with the pairs (`given`); where nobody says, what the model began with."""
+    """The setting, else the names that come with the pairs (`given`), else those that the model began with."""
     count = len(checked.pairs[0].images)
     unnamed = default_channel_names(count)
     names = settings.training.channels or given or unnamed
@@ -462,9 +466,9 @@ def _spell(labels: dict[int, str]) -> str:
     return ", ".join(f"{value} {name}" for value, name in sorted(labels.items()))
 
 
-def trained_cases(parts: Parts, material: Material) -> dict[str, TrainedCase]:
-    """What is noted of every pair, the rehearsed ones included."""
-    checked, places = material.checked, {row.participant_id: row.split for row in material.split.rows}
+def trained_cases(parts: Parts, chosen: SegmentPairs) -> dict[str, TrainedCase]:
+    """What state.json keeps of every pair, the rehearsed ones included."""
+    checked, places = chosen.checked, {row.participant_id: row.split for row in chosen.split.rows}
     cases = {
         pair.case: TrainedCase(
             pair.participant,
@@ -473,11 +477,11 @@ def trained_cases(parts: Parts, material: Material) -> dict[str, TrainedCase]:
             checked.content[pair.case],
             _names(checked.annotated, pair.case),
             origin=pair.origin,
-            axes=pair.axes if is_kept_otherwise(pair, material.found.storage) else "",
+            axes=pair.axes if is_kept_otherwise(pair, chosen.found.storage) else "",
         )
         for pair in (*parts.seen_in_training, *parts.test)
     }
-    earlier = material.rehearsal
+    earlier = chosen.rehearsal
     if earlier is None:
         return cases
     return cases | {
