@@ -2,7 +2,7 @@
 
 Names of other people's pairs: ``hcp_165032_hemiR`` and ``hcp_100206L`` (HippUnfold's training recipes),
 ``T1_sub132118_hemiL`` (Hippocampal_AutoTop), ``132118_left``, ``lh_100206``, ``100206_R``, ``P07_m12_left``,
-``7_LHipp``, ``OAS1_0061_MR2``.
+``7_LHipp``, ``OAS1_0061_MR2``, ``sub1_20200101``.
 """
 
 from __future__ import annotations
@@ -53,8 +53,14 @@ _SESSION = re.compile(
     re.IGNORECASE,
 )
 _PERHAPS_SESSION = re.compile(r"(?<=[A-Za-z0-9])[_\-. ]+((?:[tmvywd]|mr)[0-9]{1,2})(?![A-Za-z0-9])", re.IGNORECASE)
+_DATE = re.compile(
+    r"(?<=[A-Za-z0-9])[_\-. ]+(?:19|20)[0-9]{2}[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12][0-9]|3[01])"
+    r"(?:T[0-9]{4,6})?(?![A-Za-z0-9])"
+)
+_DIFFERENCES = ("side", "session", "modality", "letter case")
 _MOST_SESSIONS = 6
-"""Of one person: more different words like ``m07`` than this, and than people, are taken for people."""
+"""Of one person: more different words like ``m07`` than this, and than people, are taken for people; and so are more
+dates than this."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Name:
     problem: str = ""
     """What is wrong with its word for the side."""
     left_out: frozenset[str] = field(default_factory=frozenset)
-    """What the ids of the person may differ by: ``side``, ``session``, ``modality``."""
+    """What the ids of the person may differ by: one of `_DIFFERENCES` each."""
 
 
 def read_names(cases: Iterable[str], known: Collection[str] = ()) -> dict[str, Name]:
@@ -78,8 +84,9 @@ def read_names(cases: Iterable[str], known: Collection[str] = ()) -> dict[str, N
 
     Words for sides always count. A single L or R counts where both occur in that place, and either somebody has
     both or everybody has one; within a word, as in ``leftHippo``, ``LHipp`` and ``hippoL``, where somebody has both.
-    Whatever else ids of one person may differ by (sessions, words for modalities) is left out of the person's name,
-    unless nothing would be left.
+    Whatever else ids of one person may differ by (sessions, dates, words for modalities) is left out of the person's
+    name, unless nothing would be left. Names that differ by small and capital letters only are one person, who is
+    called by the first of them; of two ``sub-<label>`` each is a person, as BIDS has it.
 
     Parameters
     ----------
@@ -91,7 +98,7 @@ def read_names(cases: Iterable[str], known: Collection[str] = ()) -> dict[str, N
     for case, found in _lettered_sides([case for case in cases if sides[case] is None]).items():
         sides[case] = found
     names = {case: _name(case, side) for case, side in sides.items()}
-    return _keep_known(_without_sessions(names), known)
+    return _keep_known(_alike_in_case(_without_sessions(_without_dates(names)), known), known)
 
 
 def plain_participant(case: str) -> str:
@@ -115,7 +122,7 @@ def say_grouping(names: Mapping[str, Name], *, example: bool = False) -> str:
     if not grouped:
         return ""
     left_out = frozenset[str]().union(*(names[case].left_out for cases in grouped.values() for case in cases))
-    words = " and ".join(word for word in ("side", "session", "modality") if word in left_out)
+    words = " and ".join(word for word in _DIFFERENCES if word in left_out)
     person, cases = next(iter(sorted(grouped.items())))
     grouping = f"{len(names)} ids are {people_text(len(people))}: they differ by the {words} only"
     shown = f" ({', '.join(sorted(cases)[:3])} are {person}; --participant-pattern says otherwise)"
@@ -158,7 +165,7 @@ def _lettered_sides(cases: Collection[str]) -> dict[str, _Word]:
                 here[case] = _Word(match["side"], *match.span("side"))
         if len({_side(word.side) for word in here.values()}) < 2:
             continue
-        stems = [_cut(case, word) for case, word in here.items()]
+        stems = [_cut(case, word).casefold() for case, word in here.items()]
         everybody = len(here) == len(cases) and place not in _ONLY_OF_BOTH
         if everybody or len(set(stems)) < len(stems):
             found |= here
@@ -209,6 +216,33 @@ def _are_sessions(stems: Collection[str], sessions: Collection[str]) -> bool:
     numbered = all(re.search("[0-9]", stem) for stem in stems)
     timed = len(stems) > 1 and all(session.startswith("t") for session in sessions)
     return (numbered or timed) and len(sessions) <= max(len(stems), _MOST_SESSIONS)
+
+
+def _without_dates(names: Mapping[str, Name]) -> dict[str, Name]:
+    """Take dates off the names of people, where nobody has many and numbers tell people apart without them."""
+    shorter = {case: _less(name, _DATE, "session") for case, name in names.items()}
+    dates: dict[str, set[str]] = defaultdict(set)
+    for case, name in names.items():
+        if shorter[case] != name:
+            dates[shorter[case].participant].add(name.participant)
+    few = all(re.search("[0-9]", stem) and len(dated) <= _MOST_SESSIONS for stem, dated in dates.items())
+    return shorter if few else dict(names)
+
+
+def _alike_in_case(names: Mapping[str, Name], known: Collection[str]) -> dict[str, Name]:
+    """Call people alike whose names differ by small and capital letters only; a name that a split knows goes first."""
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for person in {*known, *(name.participant for name in names.values())}:
+        spellings[person.casefold()].add(person)
+
+    def alike(name: Name) -> Name:
+        same = spellings[name.participant.casefold()]
+        if len(same) == 1 or name.participant.startswith("sub-"):
+            return name
+        first = min(same, key=lambda person: (person not in known, not person.startswith("sub-"), person))
+        return replace(name, participant=first, left_out=name.left_out | {"letter case"})
+
+    return {case: alike(name) for case, name in names.items()}
 
 
 def _keep_known(names: Mapping[str, Name], known: Collection[str]) -> dict[str, Name]:

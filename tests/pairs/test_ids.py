@@ -52,6 +52,22 @@ FAMILIES = {
     },
     "points in time": {"P01_t1": ("P01", "n/a"), "P01_t2": ("P01", "n/a"), "P02_t1": ("P02", "n/a")},
     "months": {"s7_m0_left": ("s7", "L"), "s7_m12_left": ("s7", "L"), "s8_m12_right": ("s8", "R")},
+    "dates": {
+        "sub1_20200101": ("sub1", "n/a"),
+        "sub1_20200630_left": ("sub1", "L"),
+        "T1w_sub2_2019-12-31_right": ("sub2", "R"),
+        "002_S_0413_2011.05.01": ("002_S_0413", "n/a"),
+    },
+    "dates of visits": {"7_m0_20200101": ("7", "n/a"), "7_m12_20210101T1030": ("7", "n/a"), "8_m0": ("8", "n/a")},
+    "small and capital letters": {
+        "Sub01": ("Sub01", "n/a"),
+        "sub01_left": ("Sub01", "L"),
+        "SUB02_20200101": ("SUB02", "n/a"),
+        "sub02_20210101": ("SUB02", "n/a"),
+        "Sub-03_hemi-R": ("sub-03", "R"),
+        "sub-03_hemi-L": ("sub-03", "L"),
+    },
+    "letters in both cases": {"P7L": ("P7", "L"), "p7R": ("P7", "R"), "P8R": ("P8", "R")},
     "sessions": {"a_ses2": ("a", "n/a"), "a_ses-1": ("a", "n/a"), "b_baseline": ("b", "n/a"), "b_run-2": ("b", "n/a")},
     "modalities": {"T1w_9": ("9", "n/a"), "t2_9": ("9", "n/a"), "9_FLAIR": ("9", "n/a"), "b500_9": ("9", "n/a")},
     "ours": {
@@ -73,6 +89,10 @@ NO_SIDES_NO_SESSIONS = {
     "words in words": ["chemi-L", "lefty_3", "brightness_4", "bluelh_2", "hemispherectomy_1", "hemiplegia_2"],
     "people called like months": ["siteA_m01", "siteA_m02", "siteB_m01"],
     "many numbers": [f"study1_m{number:02d}" for number in range(1, 9)],
+    "many dates": [f"site1_202001{day:02d}" for day in range(1, 9)],
+    "people called like dates": ["P_20190101", "P_20190102", "20200101"],
+    "numbers that are no dates": ["site1_20201301", "site1_20200132", "site1_18991231", "site1_202001011"],
+    "BIDS labels in both cases": ["sub-A1", "sub-a1"],
     "nothing but a word": ["T1", "T2", "m01", "img"],
     "ordinary": ["patient 7", "subject-7", "a.b", "img_x"],
 }
@@ -114,6 +134,11 @@ def test_the_grouping_is_said_in_one_line():
     assert say_grouping(names) == "12 ids are 6 people: they differ by the side only"
     assert say_grouping(names, example=True).startswith(f"{say_grouping(names)} (hcp_100L, hcp_100R are hcp_100;")
     assert "side and session" in say_grouping(read_names([f"{case}_t{t}" for case in cases for t in (1, 2)]))
+    dated = [f"sub{number}_202{year}0101" for number in range(6) for year in (0, 1)]
+    assert say_grouping(read_names(dated)) == "12 ids are 6 people: they differ by the session only"
+    assert say_grouping(read_names(["Sub01", "sub01", "sub02"])).endswith(
+        "are 2 people: they differ by the letter case only"
+    )
     assert say_grouping(read_names(["sub-01_hemi-L", "sub-01_hemi-R", "sub-02_ses-1"])) == ""
 
 
@@ -123,6 +148,16 @@ def test_people_of_a_split_keep_their_names_and_what_that_keeps_apart_is_told():
     assert [name.participant for name in names.values()] == ["1L", "1R", "2L", "2L", "3", "3"]
     assert [name.hemi for name in names.values()] == ["L", "R", "L", "R", "L", "R"]
     assert people_kept_apart(names) == [("1L", "1R")]
+
+
+def test_dates_and_spellings_that_a_split_knows_keep_their_names():
+    known = {"sub1_20200101", "sub1_20210101", "Anna", "anna", "P7"}
+    cases = ["sub1_20200101", "sub1_20210101", "sub1_20220101", "sub2_20200101", "Anna", "anna", "ANNA", "p7"]
+    names = read_names(cases, known)
+    assert [names[case].participant for case in cases] == [
+        "sub1_20200101", "sub1_20210101", "sub1_20200101", "sub2", "Anna", "anna", "Anna", "P7",
+    ]  # fmt: skip
+    assert people_kept_apart(names) == [("Anna", "anna"), ("sub1_20200101", "sub1_20210101")]
 
 
 @pytest.mark.parametrize(
