@@ -236,7 +236,7 @@ def _find(
     layout = request.layout
     own = read_split(layout.split) if layout.split.exists() else state.split if state else Split()
     by_user = source.vouched.by == "user"
-    before = _axes_in_raw(layout, state) if state else {}
+    before = _axes_in_raw(layout, state, source.folder) if state else {}
     kept = before if state and not state.storage else {}
     if state and state.storage:
         kept = {case: known.axes for case, known in state.cases.items() if known.axes}
@@ -290,17 +290,30 @@ def _headers_as_before(before: Mapping[str, str], storage: Storage) -> ByContent
     return decide
 
 
-def _axes_in_raw(layout: ModelLayout, state: ModelState) -> dict[str, str]:
-    """Case -> axes that its array has in this model, by the headers in nnU-Net's raw data."""
-    turned_again = layout.plans.exists() and read_plans(layout)["image_reader_writer"] == TURNS_TO_RAS
+def _axes_in_raw(layout: ModelLayout, state: ModelState, folder: Path) -> dict[str, str]:
+    """Case -> axes that its array has in this model, by the headers in nnU-Net's raw data, where they say it."""
     found = {}
     for case, known in state.cases.items():
         label = layout.raw_labels("Ts" if known.split == "test" else "Tr") / f"{case}.nii.gz"
         if known.rehearsal or not label.exists():
             continue
         found[case] = axes_of(read_grid(label, "pair").affine)
-    # for a reader that turns voxels by their headers, all headers were written as LAS (`write_nnunet_case`)
-    return {case: axes for case, axes in found.items() if not (turned_again and axes == "LAS")}
+    if not layout.plans.exists() or read_plans(layout)["image_reader_writer"] != TURNS_TO_RAS:
+        return found
+    stored = {} if state.storage else find_pairs(folder).stored
+    seen = {case: _axes_as_seen(axes, stored.get(case, "")) for case, axes in found.items()}
+    return {case: axes for case, axes in seen.items() if axes}
+
+
+def _axes_as_seen(written: str, stored: str) -> str:
+    """LAS or RAS: what a reader that turns voxels to RAS by their headers sees as it saw the pair; ``""``: unknown.
+
+    HippoTune 0.1.0 wrote pairs as they were stored, and let headers whose first axis ran to the right say that it
+    runs to the left (`write_nnunet_case`).
+    """
+    if not written.startswith("L") or stored == written:
+        return "LAS"
+    return "RAS" if stored == f"R{written[1:]}" else ""
 
 
 def _warn_of_people_kept_apart(found: FoundPairs, split: Split) -> None:

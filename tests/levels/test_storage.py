@@ -10,9 +10,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
 from bidsapp.config import Settings
 from bidsapp.errors import BadDataError
+from bidsapp.files import write_json
 from bidsapp.images.grids import Grid
 from bidsapp.images.orientation import axes_of, turned_grid
 from bidsapp.layout import ModelLayout, OutputLayout
@@ -21,9 +23,11 @@ from bidsapp.levels.request import GroupRequest
 from bidsapp.levels.segment_pairs import PairSource, SegmentPairs, check_segment_pairs, trained_cases
 from bidsapp.model_dir.lineage import Lineage
 from bidsapp.model_dir.state import ModelState, Segment, read_state, write_state
+from bidsapp.nnunet_names import TURNS_TO_RAS
 from bidsapp.pairs.pairs import FoundPairs, find_pairs, say_pairs
 from bidsapp.records import Split, SplitRow, Vouched
 from bidsapp.training.dataset import divide, write_raw_dataset
+from tests.tiny_model import tiny_plans
 from tests.training_folder import SHAPE, TrainingFolder
 
 
@@ -43,11 +47,11 @@ def take(request: GroupRequest, state: ModelState | None = None, lineage: Lineag
     return check_segment_pairs(request, source, state, Settings(), parent=None, lineage=lineage or Lineage())
 
 
-def record(request: GroupRequest, chosen: SegmentPairs) -> ModelState:
+def record(request: GroupRequest, chosen: SegmentPairs, reader: str = "SimpleITKIO") -> ModelState:
     """Write raw data and state as the group level does."""
     parts = divide(chosen.checked.pairs, chosen.split)
     checked = chosen.checked
-    write_raw_dataset(request.layout, parts, checked.content, checked.table, chosen.channels)
+    write_raw_dataset(request.layout, parts, checked.content, checked.table, chosen.channels, reader=reader)
     state = ModelState(
         "scratch", checked.table.names, (), chosen.channels, chosen.split, (Segment(0, 10, "exported"),),
         cases=trained_cases(parts, chosen), image_people=checked.image_people, storage=chosen.storage,
@@ -136,6 +140,38 @@ def test_a_model_of_0_1_0_goes_on_as_it_began(folder, request_, stored, caplog):
     again = take(request_, after)
     assert [pair.axes for pair in again.checked.pairs] == [pair.axes for pair in chosen.checked.pairs]
     assert again.checked.content == chosen.checked.content
+
+
+def seen_by_reader(request: GroupRequest) -> dict[str, np.ndarray]:
+    """What a network is shown whose plans name a reader that turns voxels to RAS."""
+    files = [*request.layout.raw_images("Tr").iterdir(), *request.layout.raw_images("Ts").iterdir()]
+    return {path.name: NibabelIOWithReorient().read_images([str(path)])[0] for path in files}
+
+
+@pytest.mark.parametrize("axes", ["LAS", "RAS", "LPI", "RPI", "PIR", "AIL", "SRA"])
+@pytest.mark.parametrize("hemi", ["R", "Lflip"])
+def test_a_model_of_0_1_0_that_turns_to_ras_sees_what_it_saw(folder, request_, axes, hemi, monkeypatch, caplog):
+    for number in range(3):
+        store(folder, f"sub-{number}_hemi-{hemi}", axes, x_mm=20 if hemi == "R" else -20)
+    request_ = replace(request_, left_is=None if hemi == "R" else "flipped")
+    monkeypatch.setattr(segment_pairs_module, "find_pairs", find_as_stored)
+    old = take(request_)
+    monkeypatch.undo()
+    state = as_begun_by_0_1_0(record(request_, old, reader=TURNS_TO_RAS))
+    write_json(request_.layout.plans, tiny_plans() | {"image_reader_writer": TURNS_TO_RAS})
+    before = seen_by_reader(request_)
+
+    store(folder, f"sub-9_hemi-{hemi}", axes, x_mm=20 if hemi == "R" else -20)
+    chosen = take(request_, state)
+    assert {pair.axes for pair in chosen.checked.pairs} <= {"LAS", "RAS"}
+    after_state = record(request_, chosen, reader=TURNS_TO_RAS)
+    after = seen_by_reader(request_)
+    assert len(after) == len(before) + 1
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+    assert "turned otherwise" not in caplog.text
+    again = record(request_, take(request_, after_state), reader=TURNS_TO_RAS)
+    assert again.storage == after_state.storage and again.cases == after_state.cases
 
 
 def test_people_of_an_old_split_keep_their_names_and_the_leak_is_told(folder, request_, caplog):
