@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CASES_PER_PROCESS = 32  # a spawned process costs about 5 s and 0.6 GB before its first case
 MIN_FEATURE_MAP_EDGE = 4  # voxels at the bottleneck, as in nnU-Net's planner
+_FEWEST_STAGES = 2
 
 
 def extract_fingerprint(layout: ModelLayout) -> None:
@@ -79,7 +80,7 @@ def make_plans(layout: ModelLayout, settings: TrainingSettings) -> dict[str, Any
     Raises
     ------
     UsageError
-        When patch size and number of stages do not go together.
+        When patch size and number of stages do not go together, or leave one stage.
     """
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
@@ -97,6 +98,12 @@ def make_plans(layout: ModelLayout, settings: TrainingSettings) -> dict[str, Any
     configuration["batch_size"] = settings.batch_size or configuration["batch_size"]
     if settings.patch_size or settings.features:
         _set_network(configuration, plans["transpose_forward"], settings)
+    if configuration["architecture"]["arch_kwargs"]["n_stages"] < _FEWEST_STAGES:
+        patch = " x ".join(map(str, configuration["patch_size"]))
+        raise UsageError(
+            f"the network would have one stage, with a patch of {patch} voxels: a U-Net has two at least",
+            "Give training.features two numbers or more, and training.patch_size an edge of 8 or more.",
+        )
     write_json(layout.plans, plans)
     return plans
 

@@ -276,7 +276,10 @@ class HippoTuneTrainer(nnUNetTrainer):
         return self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
 
     def _build_loss(self) -> torch.nn.Module:
-        loss = super()._build_loss()
+        with np.errstate(invalid="ignore"):
+            loss = super()._build_loss()
+        if len(loss.weight_factors) == 1:  # of two stages: nnU-Net leaves out the coarsest output, here the only one
+            loss.weight_factors = (1.0,)
         if self.settings.loss.name == "dice":
             loss.loss.weight_ce = 0
         return loss

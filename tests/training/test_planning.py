@@ -97,6 +97,12 @@ def test_too_many_stages_for_a_patch_are_refused(layout: ModelLayout) -> None:
         planned(layout, TrainingSettings(patch_size=(40, 40, 40), features=(4, 8, 16, 32, 64, 128)))
 
 
+@pytest.mark.parametrize("choice", [{"features": (8,)}, {"patch_size": (4, 4, 4)}])
+def test_a_network_of_one_stage_is_refused(layout: ModelLayout, choice: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="one stage"):
+        planned(layout, TrainingSettings(**choice))
+
+
 def test_only_changed_cases_are_preprocessed_again(layout: ModelLayout) -> None:
     planned(layout, preset_settings("tiny").training)
     cases = sorted(path.name[:-12] for path in layout.raw_images("Tr").glob("*_0000.nii.gz"))

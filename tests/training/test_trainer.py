@@ -79,6 +79,21 @@ def watcher(stop_requested: Callable[[], bool] = lambda: False) -> Watcher:
     return Watcher(*[lambda *_: None] * 3, stop_requested=stop_requested)
 
 
+def test_a_network_of_two_stages_learns(layout: ModelLayout) -> None:
+    """nnU-Net gives the coarsest output no weight, and two stages have no other."""
+    settings = apply_overrides(SETTINGS, {"training.features": "4 8"}, source="test")
+    make_plans(layout, settings.training)
+    trainer = trainer_of(layout, 2, settings)
+    before = {name: one.clone() for name, one in trainer.network.state_dict().items()}
+    losses: list[float] = []
+    trainer.run_training(
+        Watcher(lambda _, loss: losses.append(loss()), *[lambda *_: None] * 2, stop_requested=lambda: False)
+    )
+    assert np.isfinite(losses).all() and len(losses) == 2
+    after = trainer.network.state_dict()
+    assert any(not torch.equal(before[name], one) for name, one in after.items())
+
+
 def test_a_batch_weighs_what_is_reckoned(layout: ModelLayout) -> None:
     trainer = trainer_of(layout, 1)
     trainer._make_batches(lambda: False)
