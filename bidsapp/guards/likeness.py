@@ -545,7 +545,9 @@ def _spectrum(array: FloatArray) -> np.ndarray:
 
 
 def _near(spectrum: np.ndarray) -> FloatArray:
-    """Back from frequencies to moves of up to `_REACH_MM` along each axis."""
+    """Back from frequencies to moves of up to `_REACH_MM` along each axis; all others are dropped axis by axis."""
     steps = round(_REACH_MM / GRID_MM)
     moves = np.arange(-steps, steps + 1)
-    return fft.irfftn(spectrum, (_FFT_EDGE,) * 3)[np.ix_(moves, moves, moves)]
+    for axis in (0, 1):
+        spectrum = fft.ifft(spectrum, axis=axis).take(moves, axis=axis)
+    return fft.irfft(spectrum, _FFT_EDGE).take(moves, axis=2)
