@@ -375,7 +375,7 @@ def test_the_built_in_model_tells_how_real_pairs_lie_that_it_never_saw(
              for person in held_out]  # fmt: skip
     options = {"names": built_in.labels, "channels": ("T1w",), "device": "cpu", "cores": 1}
     refuse_pairs_mirrored_to_parent(built_in, pairs, **options)
-    assert "fits 5 pairs without a side" in caplog.text
+    assert "segments 5 pairs without a side" in caplog.text
     with pytest.raises(BadDataError, match=r"5 of 5 pairs fit it better mirrored: Dice 0") as raised:
         refuse_pairs_mirrored_to_parent(built_in, [replace(pair, axes="LAS") for pair in pairs], **options)
     assert "column hemi" in raised.value.hint
