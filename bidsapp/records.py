@@ -68,6 +68,8 @@ class Pair:
     """Whether the headers say where the voxels are in the head. False: they were mirrored under the old header."""
     origin: LabelOrigin = LabelOrigin()
     """How the label came about."""
+    annotated: frozenset[str] | None = None
+    """Names of the labels that the label map annotates, of a checked pair; None: all."""
 
 
 @dataclass(frozen=True)

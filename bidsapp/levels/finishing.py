@@ -36,11 +36,11 @@ from bidsapp.model_dir.lineage import known_digests, lineage_of
 from bidsapp.model_dir.nnunet_files import network_labels, read_dataset, read_plans
 from bidsapp.model_dir.state import ModelState
 from bidsapp.printable import people_text
-from bidsapp.records import LabelTable
+from bidsapp.records import LabelTable, Pair
 from bidsapp.tsv import write_tsv
 
 if TYPE_CHECKING:
-    from bidsapp.training.testing import ScoredModel, ScoredPair
+    from bidsapp.training.testing import ScoredModel
 
 from bidsapp.levels.opening import reader_of, source_test_pairs
 
@@ -194,7 +194,7 @@ def _say_difference(comparison: Comparison) -> str:
     )
 
 
-def _say_drawn(pairs: Sequence[ScoredPair], comparison: Comparison, what: str) -> None:
+def _say_drawn(pairs: Sequence[Pair], comparison: Comparison, what: str) -> None:
     """Log how many sides are left out because a model drew their label: such a label favours that model."""
     if comparison.drawn_sides:
         log.info(

@@ -488,7 +488,7 @@ def trained_cases(parts: Parts, chosen: SegmentPairs) -> dict[str, TrainedCase]:
             pair.hemi,
             places[pair.participant],
             checked.content[pair.case],
-            _names(checked.annotated, pair.case),
+            _names(pair.annotated),
             origin=pair.origin,
             axes=pair.axes if is_kept_otherwise(pair, chosen.found.storage) else "",
         )
@@ -503,7 +503,7 @@ def trained_cases(parts: Parts, chosen: SegmentPairs) -> dict[str, TrainedCase]:
             pair.hemi,
             "train",
             earlier.checked.content[pair.case],
-            _names(earlier.checked.annotated, pair.case),
+            _names(pair.annotated),
             rehearsal=True,
             origin=pair.origin,
         )
@@ -511,5 +511,5 @@ def trained_cases(parts: Parts, chosen: SegmentPairs) -> dict[str, TrainedCase]:
     }
 
 
-def _names(annotated: Mapping[str, frozenset[str]], case: str) -> tuple[str, ...] | None:
-    return tuple(sorted(annotated[case])) if case in annotated else None
+def _names(annotated: frozenset[str] | None) -> tuple[str, ...] | None:
+    return None if annotated is None else tuple(sorted(annotated))

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +89,13 @@ class CheckedPairs:
     of the voxels as they are stored, and with axis 0 reversed: HippoTune 0.1.0 knew them so."""
     findings: tuple[Finding, ...]
     """Everything about the pairs that were left out; empty when none was."""
-    annotated: dict[str, frozenset[str]] = field(default_factory=dict)
-    """case -> names of the labels that it annotates, of the cases that do not annotate all."""
     values: dict[str, frozenset[int]] = field(default_factory=dict)
     """case -> values that its label map holds."""
+
+    @property
+    def annotated(self) -> dict[str, frozenset[str]]:
+        """case -> names of the labels that it annotates, of the cases that do not annotate all."""
+        return {pair.case: pair.annotated for pair in self.pairs if pair.annotated is not None}
 
     @property
     def image_people(self) -> dict[str, str]:
@@ -276,12 +279,11 @@ def choose_pairs(
         logger.warning("Pairs left out: %d\n%s", len(bad), format_findings(findings))
     values = frozenset[int]().union(*(one.values for _, one in good))
     return CheckedPairs(
-        pairs=tuple(pair for pair, _ in good),
+        pairs=tuple(replace(pair, annotated=partly.get(pair.case)) for pair, _ in good),
         table=_name_values(values, seen.table),
         content={pair.case: one.content for pair, one in good},
         images={pair.case: [*one.image_digests.values(), *one.further_digests] for pair, one in good},
         findings=findings,
-        annotated={pair.case: partly[pair.case] for pair, _ in good if pair.case in partly},
         values={pair.case: one.values for pair, one in good},
     )
 

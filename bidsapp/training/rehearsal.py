@@ -37,7 +37,7 @@ class EarlierPairs:
     """Pairs of an earlier training, with its names."""
 
     checked: CheckedPairs
-    """Its `annotated` has the names of this training."""
+    """What its pairs annotate is given with the names of this training."""
     values: Mapping[int, int] = field(default_factory=dict)
     """Value in their label maps -> value that the network learns; 0 for what is not learned any more."""
 
@@ -140,9 +140,10 @@ def earlier_pairs(
     accepted = dict(rows or {}) | (_accepted_there(layout, state) if state is not None else {})
     seen = examine_pairs(found, table=own_table, annotated=drawn, guarded=True, rows=accepted)
     checked = choose_pairs(seen, skip_bad_pairs=skip_bad_pairs)
-    annotated = {pair.case: _annotates(own_table, targets, drawn.get(pair.case), learned) for pair in checked.pairs}
+    annotated = {pair.case: _annotates(own_table, targets, pair.annotated, learned) for pair in checked.pairs}
     partly_drawn = {case: names for case, names in annotated.items() if names != frozenset(learned)}
-    return EarlierPairs(replace(checked, annotated=partly_drawn), values)
+    pairs = tuple(replace(pair, annotated=partly_drawn.get(pair.case)) for pair in checked.pairs)
+    return EarlierPairs(replace(checked, pairs=pairs), values)
 
 
 def choose_rehearsal(
@@ -194,7 +195,6 @@ def choose_rehearsal(
             content={new: f"{checked.content[old]} {sorted(earlier.values.items())}" for old, new in renamed.items()},
             images={new: checked.images[old] for old, new in renamed.items()},
             findings=tuple(replace(one, case=PREFIX + one.case) for one in checked.findings),
-            annotated={new: checked.annotated[old] for old, new in renamed.items() if old in checked.annotated},
             values={new: checked.values[old] for old, new in renamed.items() if old in checked.values},
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +22,11 @@ from bidsapp.model_dir.state import ModelState
 from bidsapp.nnunet_names import TURNS_TO_RAS
 from bidsapp.prediction import Predictor
 from bidsapp.progress import progress_over
-from bidsapp.records import CaseScore, Hemi, LabelOrigin, LabelTable, SplitName
+from bidsapp.records import CaseScore, LabelTable, Pair, SplitName
 from bidsapp.training.import_pairs import write_nnunet_case
 from bidsapp.training.rehearsal import EarlierPairs
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ScoredPair:
-    """A pair to predict, as it is in nnU-Net's raw data: in network space, with the values that the network learns."""
-
-    case: str
-    participant: str
-    hemi: Hemi
-    images: tuple[Path, ...]
-    label: Path
-    annotated: tuple[str, ...] | None = None
-    """Names of the labels that it annotates; None: all."""
-    origin: LabelOrigin = field(default_factory=LabelOrigin)
-    """How its label came about."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +39,7 @@ class ScoredModel:
     channels: tuple[int, ...] | None = None
     """Which images of a pair the model takes, by number and in the model's order; None: all of them in order."""
 
-    def predict(self, pair: ScoredPair, output: Path) -> np.ndarray:
+    def predict(self, pair: Pair, output: Path) -> np.ndarray:
         """Write the model's label map to `output`, and return it as an array with the values of the pairs' labels."""
         images = pair.images if self.channels is None else [pair.images[channel] for channel in self.channels]
         for path in images:
@@ -63,21 +48,22 @@ class ScoredModel:
         return _renumber(read_volume(output, "pair").data, self.values)
 
 
-def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> list[ScoredPair]:
+def pairs_of_part(layout: ModelLayout, state: ModelState, part: SplitName) -> list[Pair]:
     """The model's own people in one part, as they lie in nnU-Net's raw data set."""
     folder = "Ts" if part == "test" else "Tr"
     return [
-        ScoredPair(
+        Pair(
             case, known.participant, known.hemi,
             layout.raw_case(folder, case, len(state.channels)),
-            layout.raw_labels(folder) / f"{case}.nii.gz", annotated=known.annotated, origin=known.origin,
+            layout.raw_labels(folder) / f"{case}.nii.gz",
+            origin=known.origin, annotated=None if known.annotated is None else frozenset(known.annotated),
         )
         for case, known in sorted(state.cases.items())
         if known.split == part and not known.rehearsal
     ]  # fmt: skip
 
 
-def pairs_of_others(earlier: EarlierPairs, state: ModelState, folder: Path, *, reader: str) -> list[ScoredPair]:
+def pairs_of_others(earlier: EarlierPairs, state: ModelState, folder: Path, *, reader: str) -> list[Pair]:
     """Pairs of another training, written below `folder` as this network would have been given them.
 
     People whom this model was trained on are left out: a score on them cannot show what the model forgot.
@@ -95,25 +81,20 @@ def pairs_of_others(earlier: EarlierPairs, state: ModelState, folder: Path, *, r
     if away:
         log.info("trained on, so not in the source test: %s", shorten_list(sorted(away)))
     earlier = earlier.without(away)
-    annotated = earlier.checked.annotated
     for pair in earlier.pairs:
         write_nnunet_case(pair, folder, folder, values=earlier.values, as_las=reader == TURNS_TO_RAS)
     return [
-        ScoredPair(
-            pair.case, pair.participant, pair.hemi,
-            tuple(folder / f"{pair.case}_{channel:04d}.nii.gz" for channel in range(len(pair.images))),
-            folder / f"{pair.case}.nii.gz", _names(annotated.get(pair.case)), pair.origin,
+        replace(
+            pair,
+            images=tuple(folder / f"{pair.case}_{channel:04d}.nii.gz" for channel in range(len(pair.images))),
+            label=folder / f"{pair.case}.nii.gz",
         )
         for pair in earlier.pairs
-    ]  # fmt: skip
-
-
-def _names(annotated: frozenset[str] | None) -> tuple[str, ...] | None:
-    return None if annotated is None else tuple(sorted(annotated))
+    ]
 
 
 def predict_and_score(
-    pairs: Iterable[ScoredPair], labels: LabelTable, model: ScoredModel, folder: Path, *, what: str
+    pairs: Iterable[Pair], labels: LabelTable, model: ScoredModel, folder: Path, *, what: str
 ) -> list[CaseScore]:
     """Predict every pair to ``<case>_dseg.nii.gz`` in `folder`, and compare it with its label.
 
@@ -145,7 +126,7 @@ def predict_and_score(
 
 
 def compare_models(
-    pairs: Sequence[ScoredPair],
+    pairs: Sequence[Pair],
     labels: LabelTable,
     parent: ScoredModel,
     new: ScoredModel,

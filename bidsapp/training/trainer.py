@@ -101,16 +101,6 @@ class ValidationPicture:
 
 
 @dataclass(frozen=True)
-class _Validated:
-    """What a look at the validation batches gave; `dice` and `consistency` as in `Validation`."""
-
-    loss: float
-    dice: dict[str, float]
-    consistency: dict[str, float]
-    picture: ValidationPicture
-
-
-@dataclass(frozen=True)
 class Watcher:
     """Functions that a training calls while it runs; `bidsapp.training.watch` gives them."""
 
@@ -294,10 +284,10 @@ class HippoTuneTrainer(nnUNetTrainer):
         self._make_batches(stop_requested)
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if self.inputs.from_model and not self.progress.source_dice and self.progress.iteration == 0:
-            found = self._validate(stop_requested)
+            found = self._validate(stop_requested, training_loss=float("nan"), rate=0.0)
             if found is None:
                 return
-            self.progress.source_dice = found.dice
+            self.progress.source_dice = found[0].dice
         if self.progress.source_dice:
             watcher.parent_validated(self.progress.source_dice)
         # Stopped in the middle of the last validation: the losses since the one before are still in the checkpoint. It
@@ -418,20 +408,14 @@ class HippoTuneTrainer(nnUNetTrainer):
 
     def _record(self, loss_sum: float, rate: float, watcher: Watcher) -> None:
         self._refuse_divergence(loss_sum)
-        found = self._validate(watcher.stop_requested)
+        mean_loss = loss_sum / self.progress.loss_count
+        found = self._validate(watcher.stop_requested, training_loss=mean_loss, rate=rate)
         if found is None:
             return
-        validation = Validation(
-            iteration=self.progress.iteration,
-            training_loss=loss_sum / self.progress.loss_count,
-            validation_loss=found.loss,
-            dice=found.dice,
-            learning_rate=rate,
-            consistency=found.consistency,
-        )
+        validation, picture = found
         self.progress.loss_count = 0
         self.progress.history.append(asdict(validation))
-        watcher.validated(validation, found.picture)
+        watcher.validated(validation, picture)
 
     def _refuse_divergence(self, loss_sum: float) -> None:
         if not np.isfinite(loss_sum):
@@ -441,7 +425,9 @@ class HippoTuneTrainer(nnUNetTrainer):
             )
 
     @torch.no_grad()
-    def _validate(self, stop_requested: Callable[[], bool]) -> _Validated | None:
+    def _validate(
+        self, stop_requested: Callable[[], bool], *, training_loss: float, rate: float
+    ) -> tuple[Validation, ValidationPicture] | None:
         """Score the fixed validation batches, with labels approved as predicted kept apart; None: a stop was requested.
 
         Counts of voxels are pooled over all patches before Dice is computed, as nnU-Net does: patches without a label
@@ -469,7 +455,8 @@ class HippoTuneTrainer(nnUNetTrainer):
         of_patches = np.concatenate(counts)  # patches, (tp, fp, fn), classes
         as_predicted = np.array([case in self.inputs.as_predicted for case in cases])
         dice, consistency = (self._pooled_dice(of_patches[chosen]) for chosen in (~as_predicted, as_predicted))
-        return _Validated(float(np.mean(losses)), dice, consistency, pictures[0])
+        validation = Validation(self.progress.iteration, training_loss, float(np.mean(losses)), dice, rate, consistency)
+        return validation, pictures[0]
 
     def _pooled_dice(self, counts: np.ndarray) -> dict[str, float]:
         """Label name -> Dice over the voxels of all patches; `counts` is (patches, (tp, fp, fn), classes)."""
