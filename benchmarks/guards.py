@@ -54,7 +54,7 @@ def refusals(case: GoodCase, folder: Path) -> list[str]:
     """What blocks a good label map."""
     path = folder / "good.nii.gz"
     path.write_bytes(good_file(case))
-    return [f"{finding.guard}: {finding.words}" for finding in check_file(path, case) if finding.blocks]
+    return [f"{finding.guard}: {finding.problem}" for finding in check_file(path, case) if finding.blocks]
 
 
 def print_table(caught: dict[str, Counter[str]], spoiled: int) -> None:

@@ -15,6 +15,13 @@ SIDE_WORDS: Mapping[str, Side] = {"l": "L", "left": "L", "hemi-l": "L", "r": "R"
 SideKey = tuple[str, str | None, Side]
 """Participant and session (labels without ``sub-`` and ``ses-``), and side."""
 
+
+def side_name(key: SideKey) -> str:
+    """``sub-01[_ses-1]_hemi-L``."""
+    participant, session, hemi = key
+    return f"sub-{participant}" + (f"_ses-{session}" if session else "") + f"_hemi-{hemi}"
+
+
 SPACING_LIMITS_MM = (0.05, 10.0)
 """Least and greatest distance of neighbouring voxels in anything that we read, train on or export."""
 
@@ -167,48 +174,77 @@ LabelSource = Literal["prediction", "manual", "imported"]
 
 
 @dataclass(frozen=True)
-class Approval:
-    """One side that a person approved."""
+class LabelDifference:
+    """How much two label maps of one crop differ in one label."""
 
+    name: str
+    dice: float | None
+    """Overlap, 0 to 1; None when neither label map has the label."""
+    voxels_changed: int
+    """Voxels that have the label in one of both only."""
+    voxels_united: int
+    """Voxels that have the label in either."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """A person approved the label map of one side: a line of the ledger, and what the rooms above are given.
+
+    The approved label map is `OutputLayout.approved_label`, on the grid of the crop, as in the head.
+    """
+
+    when: str
+    """ISO 8601."""
+    rater: str
     participant: str
     session: str | None
     """Labels without ``sub-`` and ``ses-``."""
     hemi: Side
-    rater: str
-    date: str
-    """When it was recorded, ISO 8601."""
-    label: Path
-    """The approved label map, on the grid of the crop, as in the head."""
-    crops: Mapping[Modality, Path]
-    """The crop of each modality that it was drawn on."""
-    labels: Mapping[int, str]
-    """value -> name."""
-    label_sha256: str
-    """Of voxels and affine (`bidsapp.content.image_sha256`)."""
-    crop_sha256: Mapping[Modality, str]
-    """The same of each crop."""
-    transform_sha256: Mapping[Modality, str | None]
-    """Of the bytes of each modality's transform; None for crops without one."""
     source: LabelSource
     """What the person approved: the network's prediction as it is, their correction, or another tool's label map."""
-    model: str | None = None
-    """Name of the model whose prediction was shown, if any."""
-    comment: str = ""
-    decision: str = ""
-    """Fingerprint of the row of the review table that said so."""
     source_sha256: str = ""
     """Of the bytes of the file that was approved."""
+    label_sha256: str
+    """Of voxels and affine of the label map (`bidsapp.content.image_sha256`)."""
+    file_sha256: str = ""
+    """Of the bytes of the approved file that we wrote."""
+    crop_sha256: Mapping[Modality, str]
+    """Of voxels and affine of each crop that it was drawn on."""
+    crop_file_sha256: Mapping[Modality, str] = field(default_factory=dict)
+    """Of the bytes of each crop."""
+    transform_sha256: Mapping[Modality, str | None]
+    """Of the bytes of each modality's transform; None for crops without one."""
+    labels: Mapping[int, str]
+    """value -> name."""
+    accepted: tuple[str, ...] = ()
+    """Guards that the person overruled."""
+    comment: str = ""
+    model: str | None = None
+    """Name of the model whose prediction was shown, if any."""
     model_sha256: str | None = None
-    """Digest of the model whose prediction was shown, if any."""
-    voxels_changed: int | None = None
-    """From that prediction to the approved label, summed over labels."""
-    share_changed: float | None = None
-    """The same as a part of the union of both, 0 to 1."""
+    """Digest of that model."""
+    effort: tuple[LabelDifference, ...] = ()
+    """From the prediction that was shown to the approved label; empty without a prediction."""
+    version: str = ""
+    """Of HippoTune."""
+    decision: str = ""
+    """Fingerprint of the row of the review table that said so."""
 
     @property
     def key(self) -> SideKey:
-        """The side."""
+        """The side that it is about."""
         return self.participant, self.session, self.hemi
+
+    @property
+    def voxels_changed(self) -> int | None:
+        """From the prediction to the approved label, summed over labels; None where nobody counted."""
+        return sum(one.voxels_changed for one in self.effort) if self.effort else None
+
+    @property
+    def share_changed(self) -> float | None:
+        """The same as a part of the union of both, 0 to 1; None where nobody counted, or no label has a voxel."""
+        united = sum(one.voxels_united for one in self.effort)
+        return (self.voxels_changed or 0) / united if united else None
 
     @property
     def origin(self) -> LabelOrigin:
@@ -224,12 +260,11 @@ class Approval:
     @property
     def name(self) -> str:
         """``sub-01[_ses-1]_hemi-L``."""
-        session = f"_ses-{self.session}" if self.session else ""
-        return f"sub-{self.participant}{session}_hemi-{self.hemi}"
+        return side_name(self.key)
 
 
 @dataclass(frozen=True)
-class Vouched:
+class LabelTrust:
     """Who answers for the labels of a training: numbers, never names."""
 
     by: Literal["user", "review"] = "user"

@@ -35,7 +35,7 @@ class ApprovedLabels:
         self.refused: dict[str, str] = {}
         monkeypatch.setattr("bidsapp.pairs.approved.find_approvals", self.find)
 
-    def find(self, layout: OutputLayout) -> Approvals:
+    def find(self, layout: OutputLayout, **_: object) -> Approvals:
         assert layout.root == self.layout.root
         return Approvals(tuple(one for _, one in sorted(self.approvals.items())), dict(self.refused))
 
@@ -98,9 +98,7 @@ class ApprovedLabels:
             session=session,
             hemi=hemi,
             rater=rater,
-            date="2026-01-02T03:04:05",
-            label=path,
-            crops=crops,
+            when="2026-01-02T03:04:05",
             labels=dict(names),
             label_sha256=content_of(path),
             crop_sha256={modality: content_of(crop) for modality, crop in crops.items()},
@@ -118,8 +116,14 @@ class ApprovedLabels:
     def redraw(self, name: str, label: np.ndarray) -> None:
         """Approve another label map of a side."""
         approval = self.approvals[name]
-        nib.save(nib.Nifti1Image(label, AFFINE), approval.label)
-        self.approvals[name] = dataclasses.replace(approval, label_sha256=content_of(approval.label))
+        nib.save(nib.Nifti1Image(label, AFFINE), self.label(approval))
+        self.approvals[name] = dataclasses.replace(approval, label_sha256=content_of(self.label(approval)))
+
+    def label(self, approval: Approval) -> Path:
+        return self.layout.approved_label(*approval.key)
+
+    def crop(self, approval: Approval, modality: Modality = "T1w") -> Path:
+        return self.layout.session(approval.participant, approval.session).crop(approval.hemi, modality)
 
 
 def content_of(path: Path) -> str:

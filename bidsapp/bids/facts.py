@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ FACTS = "HippoTune"
 """The block of a sidecar that holds what BIDS has no word for."""
 
 
-def read_facts(image: Path) -> dict[str, Any] | None:
+def read_facts(image: Path, sha256_of: Callable[[Path], str] = file_sha256) -> dict[str, Any] | None:
     """Our block in the sidecar of an image, when image and sidecar belong together; else None.
 
-    A file that was cut off, changed or is missing does not belong to its sidecar.
+    A file that was cut off, changed or is missing does not belong to its sidecar. `sha256_of` gives the fingerprint of
+    its bytes, and may have it ready.
     """
     try:
         facts = _our_block(sidecar(image))
-        return facts if facts and facts["file_sha256"] == file_sha256(image) else None
+        return facts if facts and facts["file_sha256"] == sha256_of(image) else None
     except (HippoTuneError, OSError, KeyError):
         return None
 

@@ -36,7 +36,7 @@ class _NotRunError(Exception):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Complaint:
     """One thing that the validator says."""
 
     code: str
@@ -59,24 +59,24 @@ class Finding:
 class Validation:
     """What was found in a data set."""
 
-    errors: tuple[Finding, ...] = ()
+    errors: tuple[Complaint, ...] = ()
     """They stop the run."""
-    passed_over: tuple[Finding, ...] = ()
+    passed_over: tuple[Complaint, ...] = ()
     """Errors that do not."""
-    warnings: tuple[Finding, ...] = ()
+    warnings: tuple[Complaint, ...] = ()
     """They never do."""
 
     def write_to_log(self) -> None:
         """Write every error where details go, and of each kind of warning how many there are and some of the files."""
-        for title, findings in (("error", self.errors), ("error passed over", self.passed_over)):
-            for finding in findings:
-                words = " ".join(finding.words.split())
-                logger.debug("BIDS %s: %s %s: %s", title, finding.code, finding.place, words)
-        kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-        for finding in self.warnings:  # 44 of them per scan are nothing unusual
-            kinds[finding.code, finding.about].append(finding)
+        for title, complaints in (("error", self.errors), ("error passed over", self.passed_over)):
+            for complaint in complaints:
+                words = " ".join(complaint.words.split())
+                logger.debug("BIDS %s: %s %s: %s", title, complaint.code, complaint.place, words)
+        kinds: dict[tuple[str, str], list[Complaint]] = defaultdict(list)
+        for complaint in self.warnings:  # 44 of them per scan are nothing unusual
+            kinds[complaint.code, complaint.about].append(complaint)
         for (code, about), same in sorted(kinds.items()):
-            places = ", ".join(finding.location for finding in same[:_MOST_IN_LOG])
+            places = ", ".join(complaint.location for complaint in same[:_MOST_IN_LOG])
             words = " ".join(same[0].words.split())
             logger.debug("BIDS warning: %s %s, %s: %s: %s", code, about, _count(same, "time"), places, words)
 
@@ -86,7 +86,7 @@ class Validation:
             raise BidsValidationError(
                 f"{bids_dir} is not valid BIDS, {_count(self.errors, 'error')}:\n  "
                 + "\n  ".join(shorten(self.errors)),
-                "Mend what is named (the log has every finding), or give --skip-bids-validation to go on as it is.",
+                "Mend what is named (the log has every complaint), or give --skip-bids-validation to go on as it is.",
             )
         if self.passed_over:
             listed = "; ".join(shorten(self.passed_over))
@@ -122,43 +122,43 @@ def validate_input(
         return Validation()
     logger.info("the BIDS validator looks through %s; --skip-bids-validation leaves that out", bids_dir)
     try:
-        findings = _run_validator(bids_dir)
+        complaints = _run_validator(bids_dir)
     except _NotRunError as error:
         logger.warning("the BIDS validator did not run, so the input was not checked: %s", error)
         return Validation()
     wanted, without = set(clean_labels(participants, "sub-")), set(clean_labels(exclude, "sub-"))
     not_input = [place for folder in ours if (place := _location_in(folder, bids_dir))]
-    sorted_out: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        if any(finding.location.startswith(place) for place in not_input):
+    sorted_out: dict[str, list[Complaint]] = defaultdict(list)
+    for complaint in complaints:
+        if any(complaint.location.startswith(place) for place in not_input):
             continue
-        kind = "warnings" if finding.severity != "error" else "errors"
-        if kind == "errors" and _does_not_matter(finding, wanted, without):
+        kind = "warnings" if complaint.severity != "error" else "errors"
+        if kind == "errors" and _does_not_matter(complaint, wanted, without):
             kind = "passed_over"
-        sorted_out[kind].append(finding)
+        sorted_out[kind].append(complaint)
     return Validation(**{kind: tuple(found) for kind, found in sorted_out.items()})
 
 
-def shorten(findings: Iterable[Finding]) -> list[str]:
+def shorten(complaints: Iterable[Complaint]) -> list[str]:
     """Write a line per code: the first files, how many more, and what the code means."""
-    by_code: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        by_code[finding.code].append(finding)
+    by_code: dict[str, list[Complaint]] = defaultdict(list)
+    for complaint in complaints:
+        by_code[complaint.code].append(complaint)
     lines = []
     for code, same in sorted(by_code.items()):
-        places = sorted({finding.place for finding in same})
+        places = sorted({complaint.place for complaint in same})
         more = f" and {len(places) - _MOST_FILES} more" if len(places) > _MOST_FILES else ""
         words = " ".join(same[0].words.split()).partition(". ")[0].rstrip(".")
         lines.append(f"{code}: {', '.join(places[:_MOST_FILES])}{more}" + (f" - {words}" if words else ""))
     return lines
 
 
-def _does_not_matter(finding: Finding, wanted: set[str], without: set[str]) -> bool:
-    first = finding.location.split("/")[1] if finding.location.startswith("/") else ""
+def _does_not_matter(complaint: Complaint, wanted: set[str], without: set[str]) -> bool:
+    first = complaint.location.split("/")[1] if complaint.location.startswith("/") else ""
     if first.startswith("sub-"):
         person = first.removeprefix("sub-")
-        return (bool(wanted) and person not in wanted) or person in without or finding.code in _OF_ONE_IMAGE
-    return finding.location == f"/{FILE_NAME}" and finding.about not in _FIELDS_THAT_MATTER
+        return (bool(wanted) and person not in wanted) or person in without or complaint.code in _OF_ONE_IMAGE
+    return complaint.location == f"/{FILE_NAME}" and complaint.about not in _FIELDS_THAT_MATTER
 
 
 def _location_in(folder: Path, bids_dir: Path) -> str | None:
@@ -169,8 +169,8 @@ def _location_in(folder: Path, bids_dir: Path) -> str | None:
         return None
 
 
-def _run_validator(bids_dir: Path) -> list[Finding]:
-    """Every finding of the validator; raises `_NotRunError` when it gives no answer."""
+def _run_validator(bids_dir: Path) -> list[Complaint]:
+    """Every complaint of the validator; raises `_NotRunError` when it gives no answer."""
     try:
         process = subprocess.run(
             [*_command(), "--format", "json", str(bids_dir)], stdin=subprocess.DEVNULL, capture_output=True, check=False
@@ -179,12 +179,12 @@ def _run_validator(bids_dir: Path) -> list[Finding]:
         raise _NotRunError(str(error)) from error
     try:
         answer = parse_json(process.stdout, "its answer", strict=False)["issues"]
-        findings = [_finding(issue, answer.get("codeMessages", {})) for issue in answer["issues"]]
+        complaints = [_complaint(issue, answer.get("codeMessages", {})) for issue in answer["issues"]]
     except (BadDataError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = process.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[0] if said else f"it ended with {process.returncode} and no answer"
         raise _NotRunError(reason) from error
-    return sorted(set(findings), key=lambda one: (one.code, one.place))
+    return sorted(set(complaints), key=lambda one: (one.code, one.place))
 
 
 def _command() -> list[str]:
@@ -199,12 +199,12 @@ def _command() -> list[str]:
         raise _NotRunError(str(error)) from error
 
 
-def _finding(issue: Mapping[str, Any], meanings: object) -> Finding:
+def _complaint(issue: Mapping[str, Any], meanings: object) -> Complaint:
     code = str(issue["code"])
     meaning = str(meanings.get(code, "")) if isinstance(meanings, Mapping) else ""
-    finding = Finding(code, str(issue["severity"]), str(issue.get("location", "")), str(issue.get("subCode", "")))
-    return replace(finding, words=meaning or str(issue.get("issueMessage", "")))
+    complaint = Complaint(code, str(issue["severity"]), str(issue.get("location", "")), str(issue.get("subCode", "")))
+    return replace(complaint, words=meaning or str(issue.get("issueMessage", "")))
 
 
-def _count(findings: Sequence[Finding], what: str) -> str:
-    return f"{len(findings)} {what}{'' if len(findings) == 1 else 's'}"
+def _count(complaints: Sequence[Complaint], what: str) -> str:
+    return f"{len(complaints)} {what}{'' if len(complaints) == 1 else 's'}"

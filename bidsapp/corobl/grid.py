@@ -55,20 +55,20 @@ def read_crop_grid(path: Path) -> Grid:
 
     Raises as `read_grid` does.
     """
-    grid = read_grid(path, "any")
-    return Grid(grid.shape, _without_noise(grid.affine))
+    return without_noise(read_grid(path, "any"))
 
 
 def read_crop(path: Path) -> Volume:
     """Read a crop in single precision, on the grid that `read_crop_grid` gives; raises as `read_volume` does."""
     volume = read_volume(path, "any", np.float32)
-    return Volume(volume.data, _without_noise(volume.affine))
+    return Volume(volume.data, without_noise(volume.grid).affine)
 
 
-def _without_noise(affine: FloatArray) -> FloatArray:
-    affine = straighten(affine)
+def without_noise(grid: Grid) -> Grid:
+    """The grid of a crop without the noise of a header's single precision."""
+    affine = straighten(grid.affine)
     affine[:3, 3] = np.round(affine[:3, 3], _ORIGIN_DECIMALS)
-    return affine
+    return Grid(grid.shape, affine)
 
 
 def crop_image(data: np.ndarray, side: Side) -> nib.Nifti1Image:

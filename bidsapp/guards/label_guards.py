@@ -1,17 +1,18 @@
-"""Guards on the label maps that people return: what keeps a flipped, shifted or half-finished label out.
+"""Guards on the label maps that people return: they keep a flipped, shifted or half-finished label out.
 
-`check_label` looks at voxels that lie on the crop's grid; `bidsapp.review.label_file` looks at files. How often
-each fault is caught and good labels are refused is measured by `python -m benchmarks.guards`.
+`check_label` looks at voxels on the crop's grid; `bidsapp.review.label_file` looks at files. `python -m
+benchmarks.guards` measures how often each fault is caught, and how often a good label is refused.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import optimize
 
 from bidsapp.arrays import BoolArray, FloatArray, IntArray
@@ -55,88 +56,139 @@ _DIRECTIONS = (("to the left", "to the right"), ("forwards", "backwards"), ("up"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a guard says about a label."""
+    """One thing that is wrong with a label map or a training pair."""
 
     guard: str
-    """One of `GUARDS`, or ``accept`` for a word in the `accept` column that names none."""
-    words: str
-    """One sentence for a person, without the file's name."""
+    """One of `GUARDS`; ``accept`` for a word in the `accept` column that names none; ``""`` for what no guard found."""
+    problem: str
+    """What is wrong and the value that was met: one sentence for a person, to be read after the file's name."""
     blocks: bool = True
     """False for a note that does not keep the label from being approved."""
+    hint: str = ""
+    """What to do about it; ``""`` when the problem says it."""
+    case: str = ""
+    """The training pair, by the id that nnU-Net would use; ``""`` where one label map is looked at."""
+    file: Path = Path()
+    """The file of that pair to correct or to add."""
 
 
-def _limit(default: float, allowed: tuple[float, float], comment: str) -> Any:
-    return field(default=default, metadata={"allowed": allowed, "comment": comment})
+class GuardLimits(BaseModel):
+    """From where on a guard speaks. The description of each limit names its guard first; review.ini shows it."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-@dataclass(frozen=True)
-class GuardLimits:
-    """From where on a guard speaks."""
-
-    mirror_gain: float = _limit(
-        0.02,
-        (0.0, 0.1),
-        "flip: Dice by which a mirror image of the label must fit better than the label itself. Good labels fit\n"
-        "their prediction 0.12 to 0.35 better than any mirror image of them (50 real ones).",
+    mirror_gain: float = Field(
+        default=0.02,
+        ge=0,
+        le=0.1,
+        description=(
+            "flip: Dice by which a mirror image of the label must fit better than the label itself. Good "
+            "labels fit\n"
+            "their prediction 0.12 to 0.35 better than any mirror image of them (50 real ones)."
+        ),
     )
-    shift_mm: float = _limit(
-        1.8,
-        (0.3, 50.0),
-        "shift: least distance, in mm, of a move as a whole against the prediction. Good corrections: 0.9.",
+    shift_mm: float = Field(
+        default=1.8,
+        ge=0.3,
+        le=50,
+        description=(
+            "shift: least distance, in mm, of a move as a whole against the prediction. Good corrections: 0.9."
+        ),
     )
-    shift_gain: float = _limit(
-        0.04,
-        (0.0, 1.0),
-        "shift: Dice that moving back must gain; a correction that only adds or removes a part gains 0.02.",
+    shift_gain: float = Field(
+        default=0.04,
+        ge=0,
+        le=1,
+        description=(
+            "shift: Dice that moving back must gain; a correction that only adds or removes a part gains 0.02."
+        ),
     )
-    template_distance_mm: float = _limit(
-        15.0,
-        (1.0, 100.0),
-        "shift: without a prediction, greatest distance in mm of the centre from the template's. Registration places\n"
-        "crops to 4 mm; people differ by some more.",
+    template_distance_mm: float = Field(
+        default=15.0,
+        ge=1,
+        le=100,
+        description=(
+            "shift: without a prediction, greatest distance in mm of the centre from the template's. "
+            "Registration places\n"
+            "crops to 4 mm; people differ by some more."
+        ),
     )
-    swap_gain: float = _limit(
-        0.2, (0.0, 2.0), "swapped: mean Dice that exchanging values must gain. Good labels lose by any exchange."
+    swap_gain: float = Field(
+        default=0.2,
+        ge=0,
+        le=2,
+        description="swapped: mean Dice that exchanging values must gain. Good labels lose by any exchange.",
     )
-    volume_z: float = _limit(
-        4.0,
-        (1.0, 100.0),
-        "volume: greatest robust z-score (median, MAD) of a label's log volume among other approved people.",
+    volume_z: float = Field(
+        default=4.0,
+        ge=1,
+        le=100,
+        description=(
+            "volume: greatest robust z-score (median, MAD) of a label's log volume among other approved people."
+        ),
     )
-    volume_people: float = _limit(
-        5, (2, 10_000), "volume: approved people needed for that; the MAD of fewer says nothing."
+    volume_people: float = Field(
+        default=5,
+        ge=2,
+        le=10000,
+        description="volume: approved people needed for that; the MAD of fewer says nothing.",
     )
-    volume_spread: float = _limit(
-        0.15,
-        (0.0, 2.0),
-        "volume: least standard deviation of log volumes that is believed. Healthy adults have 0.12 to 0.15, and few\n"
-        "people can look much alike by chance.",
+    volume_spread: float = Field(
+        default=0.15,
+        ge=0,
+        le=2,
+        description=(
+            "volume: least standard deviation of log volumes that is believed. Healthy adults have 0.12 to "
+            "0.15, and few\n"
+            "people can look much alike by chance."
+        ),
     )
-    volume_ratio: float = _limit(
-        1.5, (1.0, 100.0), "volume: greatest ratio, either way, of the whole hippocampus to the prediction's."
+    volume_ratio: float = Field(
+        default=1.5,
+        ge=1,
+        le=100,
+        description="volume: greatest ratio, either way, of the whole hippocampus to the prediction's.",
     )
-    label_ratio: float = _limit(
-        3.0, (1.0, 100.0), "volume: the same for one label; borders between labels are drawn more freely."
+    label_ratio: float = Field(
+        default=3.0,
+        ge=1,
+        le=100,
+        description="volume: the same for one label; borders between labels are drawn more freely.",
     )
-    label_mm3: float = _limit(
-        50.0, (0.0, 10_000.0), "volume: labels whose prediction is smaller, in mm3, are not compared with it."
+    label_mm3: float = Field(
+        default=50.0,
+        ge=0,
+        le=10000,
+        description="volume: labels whose prediction is smaller, in mm3, are not compared with it.",
     )
-    piece_distance_mm: float = _limit(
-        0.6,
-        (0.0, 50.0),
-        "pieces: a new piece further than this, in mm, from the largest counts whatever its size, single voxels too.",
+    piece_distance_mm: float = Field(
+        default=0.6,
+        ge=0,
+        le=50,
+        description=(
+            "pieces: a new piece further than this, in mm, from the largest counts whatever its size, single "
+            "voxels too."
+        ),
     )
-    piece_mm3: float = _limit(
-        4.0,
-        (0.0, 1000.0),
-        "pieces: a nearer one, in mm3, counts from here on: crumbs at an edge are no fault. Labels drawn at 1 mm\n"
-        "leave voxels that hang on by a corner.",
+    piece_mm3: float = Field(
+        default=4.0,
+        ge=0,
+        le=1000,
+        description=(
+            "pieces: a nearer one, in mm3, counts from here on: crumbs at an edge are no fault. Labels drawn "
+            "at 1 mm\n"
+            "leave voxels that hang on by a corner."
+        ),
     )
-    hole_mm3: float = _limit(
-        0.3,
-        (0.0, 1000.0),
-        "pieces: a new hole counts from here on, in mm3: 12 voxels of 0.027 mm3. Smaller ones are slips of a brush,\n"
-        "and what a hole between voxels of 1 mm shrinks to.",
+    hole_mm3: float = Field(
+        default=0.3,
+        ge=0,
+        le=1000,
+        description=(
+            "pieces: a new hole counts from here on, in mm3: 12 voxels of 0.027 mm3. Smaller ones are slips "
+            "of a brush,\n"
+            "and what a hole between voxels of 1 mm shrinks to."
+        ),
     )
 
 
@@ -241,11 +293,15 @@ def check_placement(
     reference = hippocampus_on(grid, side) if predicted is None or from_template else predicted
     what = "the template's hippocampus" if from_template else "the prediction"
     placed = fit(mask, reference, grid.spacing_mm)
+    # A mirror image is compared with its centre laid on the reference's. To be fair, the label itself may be moved
+    # there too: one that is only shifted must not count as flipped.
     own_dice = max(placed.dice, placed.shifted_dice, aligned_dice(mask, reference))
-    mirrored = best_mirrored(mask, reference)
-    if mirrored.dice > own_dice + limits.mirror_gain:
-        words = f"with {mirrored.words} it fits {what} of the {name} side better: Dice {mirrored.dice:.2f}"
+    mirrored_dice, mirrored = best_mirrored(mask, reference)
+    if mirrored_dice > own_dice + limits.mirror_gain:
+        words = f"with {mirrored} it fits {what} of the {name} side better: Dice {mirrored_dice:.2f}"
         return [Finding("flip", f"{words} instead of {own_dice:.2f}")]
+    # A hippocampus resembles the mirror image of the other side's. A label drawn in the wrong side's file is therefore
+    # not mirrored within its own crop, and only the other side's label tells it.
     if other_side is not None and np.count_nonzero(other_side) * grid.voxel_mm3 >= _LEAST_REFERENCE_MM3:
         other_dice = aligned_dice(mask, other_side)
         if other_side.shape == mask.shape:
@@ -253,7 +309,7 @@ def check_placement(
         if other_dice > own_dice + limits.mirror_gain:
             words = f"it fits the other side's label (Dice {other_dice:.2f}) better than {what} of the {name} side"
             return [Finding("flip", f"{words} ({own_dice:.2f}): was it drawn in the wrong side's file?")]
-    if from_template:
+    if from_template:  # one atlas is no measure of a few millimetres, as a prediction of the same head is
         return _check_distance(mask, reference, grid, limits)
     if placed.distance_mm >= limits.shift_mm and placed.shifted_dice - placed.dice >= limits.shift_gain:
         words = f"it lies {_shift_words(placed.shift_mm, grid)} of the prediction: Dice {placed.dice:.2f},"
@@ -309,6 +365,8 @@ def _check_swapped(labels: IntArray, prediction: IntArray, table: LabelTable, li
     values = [value for value in table.names if (labels == value).any() and (prediction == value).any()]
     if len(values) < 2:
         return []
+    # The Hungarian algorithm finds the exchange with the greatest sum of Dice. What it gains is averaged over the
+    # labels that it moves: two exchanged labels among many must not be diluted by those that are right.
     overlaps = _dice_matrix(labels, prediction, values)
     _, partners = optimize.linear_sum_assignment(-overlaps)
     moved = [i for i, partner in enumerate(partners) if i != partner]
@@ -368,6 +426,8 @@ def far_from_others(
     name: str, volume_mm3: float, others_mm3: Sequence[float], limits: GuardLimits, *, of_whom: str = "approved people"
 ) -> list[str]:
     """Say that a volume, greater than 0, is far from those of the others; nothing where they are too few."""
+    # Volumes of people are spread evenly in their logarithms: half and double are equally far. Median and MAD are used
+    # as the others may hold faults themselves, and the spread has a floor because a few people can be alike by chance.
     logs = np.log([one for one in others_mm3 if one > 0])
     if len(logs) < limits.volume_people:
         return []

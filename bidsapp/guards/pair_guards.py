@@ -7,7 +7,7 @@ There is no prediction to compare with, so a pair is held against the others of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -125,12 +125,12 @@ def look_at_pair(
     mask = hippocampus_of(labels, table) if table else labels > 0
     counts = np.bincount(labels.ravel())
     volumes = {int(value): float(counts[value]) * voxel_mm3 for value in np.flatnonzero(counts) if value}
-    coarse = replace(  # the limits are those of voxels of 0.3 mm
-        limits,
-        piece_distance_mm=max(limits.piece_distance_mm, 2 * min(spacing_mm)),
-        piece_mm3=max(limits.piece_mm3, CRUMB_VOXELS * voxel_mm3),
-        hole_mm3=max(limits.hole_mm3, CRUMB_VOXELS * voxel_mm3),
-    )
+    coarser = {  # the limits are those of voxels of 0.3 mm
+        "piece_distance_mm": max(limits.piece_distance_mm, 2 * min(spacing_mm)),
+        "piece_mm3": max(limits.piece_mm3, CRUMB_VOXELS * voxel_mm3),
+        "hole_mm3": max(limits.hole_mm3, CRUMB_VOXELS * voxel_mm3),
+    }
+    coarse = limits.model_copy(update=coarser)
     alone = [*check_pieces(labels > 0, None, coarse, spacing_mm), *_check_border(mask, spacing_mm)]
     return PairFacts(
         take_sample(np.where(mask, labels, 0), image, spacing_mm),
@@ -293,7 +293,7 @@ def _leave_the_usual(found: dict[str, list[Finding]], count: int, notes: list[st
             continue
         first = next(one for one in found[cases[0]] if one.guard == guard)
         notes.append(
-            f"{len(cases)} of {count} pairs, which is taken for how they were made: {first.words} ({cases[0]})"
+            f"{len(cases)} of {count} pairs, which is taken for how they were made: {first.problem} ({cases[0]})"
         )
         for case in cases:
             found[case] = [one for one in found[case] if one.guard != guard]

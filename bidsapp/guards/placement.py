@@ -38,14 +38,6 @@ class Fit:
         return math.hypot(*self.shift_mm)
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """The mirror image or exchange of axes that fits a reference best when the centres of mass lie together."""
-
-    words: str
-    dice: float
-
-
 def bounding_box(mask: BoolArray, margin: int = 0) -> Box:
     """Smallest box that holds every voxel of `mask`, which must not be empty, and `margin` voxels around it."""
     spans = []
@@ -70,14 +62,19 @@ def fit(mask: BoolArray, reference: BoolArray, spacing_mm: FloatArray) -> Fit:
     return Fit(2 * float(overlap[0, 0, 0]) / total, (x, y, z), 2 * float(overlap[best]) / total)
 
 
-def best_mirrored(mask: BoolArray, reference: BoolArray) -> Mirrored:
-    """Compare the shape of a mask, in all 47 orientations but its own, with a reference; neither may be empty."""
+def best_mirrored(mask: BoolArray, reference: BoolArray) -> tuple[float, str]:
+    """Compare the shape of a mask, in all 47 orientations but its own, with a reference; neither may be empty.
+
+    Returns
+    -------
+    The greatest Dice with the centres of mass laid on each other, and its mirror image or exchange of axes in words.
+    """
     half = _half_window((mask, reference))
     ours, theirs = _centred(mask, half), _centred(reference, half)
     total = max(int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs)), 1)
     dices = [2 * int(np.count_nonzero(turn(ours, one) & theirs)) / total for one in ORIENTATIONS[1:]]
     best = int(np.argmax(dices))
-    return Mirrored(orientation_words(ORIENTATIONS[best + 1]), dices[best])
+    return dices[best], orientation_words(ORIENTATIONS[best + 1])
 
 
 def aligned_dice(mask: BoolArray, reference: BoolArray) -> float:

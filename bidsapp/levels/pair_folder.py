@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bidsapp.guards.label_guards import WHOLE
+from bidsapp.guards.label_guards import WHOLE, Finding
 from bidsapp.guards.likeness import MIRRORED
 from bidsapp.images.volumes import Volume
 from bidsapp.labels.tables import label_table_from_values, read_label_table
 from bidsapp.layout import annotation_file, label_table_file
 from bidsapp.pairs.annotated import Annotated, read_annotated
 from bidsapp.pairs.check_pairs import ExaminedPairs, examine_pairs
-from bidsapp.pairs.pairs import Finding, FoundPairs
+from bidsapp.pairs.pairs import FoundPairs
 from bidsapp.pairs.pairs_table import CONTENT, PairRow, update_pairs_table
 from bidsapp.pictures.drawing import Picture
 from bidsapp.records import LabelTable, Pair

@@ -31,6 +31,7 @@ from bidsapp.review.imports import import_labels
 from bidsapp.review.labels_dataset import describe_labels_dataset
 from bidsapp.review.ledger import labels_lock
 from bidsapp.review.settings import read_limits, write_limits
+from bidsapp.review.snapshots import ImageSnapshots
 from bidsapp.review.table import RowProblem, add_rows, read_review_table
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,10 @@ def run(request: ReviewRequest) -> None:
         describe_labels_dataset(layout)
         add_log_file(layout.review_log(f"{when:%Y-%m-%dT%H%M%S}"))
         log.debug("HippoTune %s, %s", __version__, request)
-        words = [problem for folder in request.derivatives for problem in import_labels(layout, folder, sides)]
-        problems, outcomes = _review(request, sides, when)
-    lines = [ReviewLine(one, draw_side(layout, one.key, one.label)) for one in progress_over(outcomes, "pictures")]
+        images = ImageSnapshots()
+        words = [problem for folder in request.derivatives for problem in import_labels(layout, folder, sides, images)]
+        problems, lines = _review(request, sides, when, images)
+    outcomes = [line.outcome for line in lines]
     words += [f"line {problem.line}: {problem.words}" for problem in problems]
     write_review_page(layout.review_page, lines, problems=words, written=f"{when:%Y-%m-%d %H:%M}")
     _show(outcomes, words)
@@ -143,8 +145,9 @@ def _sides(layout: OutputLayout) -> list[SideKey]:
 
 
 def _review(
-    request: ReviewRequest, sides: Sequence[SideKey], when: datetime
-) -> tuple[Sequence[RowProblem], list[SideOutcome]]:
+    request: ReviewRequest, sides: Sequence[SideKey], when: datetime, images: ImageSnapshots
+) -> tuple[Sequence[RowProblem], list[ReviewLine]]:
+    """Act on the table, and draw every side while its voxels are in memory."""
     layout = request.layout
     write_limits(layout.review_settings, DEFAULT_LIMITS)
     limits = read_limits(layout.review_settings)
@@ -154,12 +157,16 @@ def _review(
     table = read_review_table(layout.review_table)
     for note in table.sheet.notes:
         log.info("%s: %s", layout.review_table.name, note)
-    desk = ReviewDesk(layout, limits, when=when, mend_headers=request.fix_header)
+    desk = ReviewDesk(layout, limits, images, when=when, mend_headers=request.fix_header)
+    lines = []
     try:
-        outcomes = [desk.decide(rows) for rows in progress_over(list(table.rows_of_sides().values()), "sides")]
+        for rows in progress_over(list(table.rows_of_sides().values()), "sides"):
+            outcome = desk.decide(rows)
+            lines.append(ReviewLine(outcome, draw_side(layout, outcome.key, outcome.label, images)))
+            images.drop_voxels()
     finally:
         desk.close()
-    return table.problems, outcomes
+    return table.problems, lines
 
 
 def _show(outcomes: Sequence[SideOutcome], problems: Sequence[str]) -> None:

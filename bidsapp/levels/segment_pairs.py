@@ -35,7 +35,7 @@ from bidsapp.pairs.origins import judge_corrections, read_origins, with_origins
 from bidsapp.pairs.pairs import ByContent, FoundPairs, find_pairs, is_kept_otherwise, say_pairs
 from bidsapp.pairs.pairs_table import read_pairs_tables
 from bidsapp.printable import plural
-from bidsapp.records import Hemi, LabelTable, Pair, Split, SplitName, Vouched
+from bidsapp.records import Hemi, LabelTable, LabelTrust, Pair, Split, SplitName
 from bidsapp.review.ledger import labels_lock
 from bidsapp.training.dataset import Parts, divide
 from bidsapp.training.rehearsal import EarlierPairs, choose_rehearsal, earlier_pairs
@@ -52,7 +52,7 @@ class PairSource:
 
     folder: Path
     """Laid out as `bidsapp.pairs.pairs.find_pairs` wants it."""
-    vouched: Vouched
+    vouched: LabelTrust
     """Who answers for the labels."""
     channels: tuple[str, ...] = ()
     """What the images are; empty when neither the folder nor review tells."""
@@ -92,7 +92,7 @@ def source_of_pairs(
 ) -> Iterator[PairSource]:
     """The user's folder, or MODEL_DIR/training brought up to date; a dry run writes it to a temporary folder."""
     if request.training_dir is not None:
-        yield PairSource(_existing_folder(request.training_dir), Vouched("user"))
+        yield PairSource(_existing_folder(request.training_dir), LabelTrust("user"))
         return
     model_table = LabelTable(state.labels, frozenset(state.required_labels)) if state else None
     with tempfile.TemporaryDirectory(prefix="hippotune-") as aside:

@@ -15,7 +15,7 @@ from bidsapp.labels.tables import LARGEST_VALUE
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.nnunet_files import RESTORE
 from bidsapp.model_dir.split import split_to_json
-from bidsapp.records import Hemi, LabelOrigin, Split, SplitName, Vouched
+from bidsapp.records import Hemi, LabelOrigin, LabelTrust, Split, SplitName
 
 Stage = Literal["training", "testing", "exported"]
 STATE_VERSION = 1
@@ -48,7 +48,7 @@ class Segment:
     left_out: list[str] = field(default_factory=list)
     """Pairs that failed a check when the segment began (``--skip-bad-pairs``), and labels whose approval no longer
     holds, with the reason."""
-    vouched: Vouched = field(default_factory=Vouched)
+    vouched: LabelTrust = field(default_factory=LabelTrust)
     """Who answers for the labels of this segment."""
     pairs: list[str] = field(default_factory=list)
     """How its pairs were grouped, stored and turned, in sentences that name nobody."""

@@ -30,10 +30,11 @@ from bidsapp.layout import (
 from bidsapp.pairs.annotated import write_annotated
 from bidsapp.pairs.check_pairs import label_problems
 from bidsapp.pairs.origins import write_origins
-from bidsapp.records import Approval, LabelTable, Modality, Vouched
-from bidsapp.review.decisions import why_not_standing
+from bidsapp.records import Approval, LabelTable, LabelTrust, Modality
+from bidsapp.review.decisions import why_outdated
 from bidsapp.review.ledger import Approvals, find_approvals
 from bidsapp.review.selection import Wanted, select_approvals
+from bidsapp.review.snapshots import ImageSnapshots
 from bidsapp.review.table import read_review_table
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ _REVIEW_HINT = (
 class ApprovedSides:
     """The approved labels that are used, and how they are brought together."""
 
+    output: OutputLayout
+    """Where they are."""
     approvals: tuple[Approval, ...]
     """At least one, in order of name."""
     refused: dict[str, str]
@@ -75,9 +78,9 @@ class ApprovedSides:
         return {case: known for case, known in drawn.items() if known and known != frozenset(names.values())}
 
     @property
-    def vouched(self) -> Vouched:
+    def vouched(self) -> LabelTrust:
         """Who answers for the labels, in numbers."""
-        return Vouched("review", len(self.approvals), len({approval.rater for approval in self.approvals}))
+        return LabelTrust("review", len(self.approvals), len({approval.rater for approval in self.approvals}))
 
 
 def gather_approved(
@@ -105,10 +108,11 @@ def gather_approved(
     BadDataError
         When a label has a name that the common table lacks, and no label map for it.
     """
-    found = find_approvals(output) if output.labels.is_dir() else Approvals((), {})
+    images = ImageSnapshots()
+    found = find_approvals(output, images=images) if output.labels.is_dir() else Approvals((), {})
     if not found.valid and not found.refused:
         raise NothingMatchesError(f"no label is approved in {output.labels}", _REVIEW_HINT)
-    found = _leave_out_changed(output, found)
+    found = _leave_out_changed(output, found, images)
     selection = select_approvals(found.valid, found.refused, wanted)
     for name, reason in selection.left_out.items():
         logger.info("left out: %s (%s)", name, reason)
@@ -126,13 +130,16 @@ def gather_approved(
     table = common_table(selection.chosen, names, standing=standing)
     values = {approval.name: value_map(approval.labels, table, names) for approval in selection.chosen}
     _say_renumbering(selection.chosen, table, values)
-    return ApprovedSides(selection.chosen, selection.refused, table, values)
+    return ApprovedSides(output, selection.chosen, selection.refused, table, values)
 
 
-def _leave_out_changed(output: OutputLayout, found: Approvals) -> Approvals:
+def _leave_out_changed(output: OutputLayout, found: Approvals, images: ImageSnapshots) -> Approvals:
     """Leave out approvals whose row says something else by now, or whose correction changed."""
     table = read_review_table(output.review_table)
-    reasons = {approval.name: why_not_standing(output, table, approval) for approval in found.valid}
+    reasons: dict[str, str | None] = {}
+    for approval in found.valid:
+        reasons[approval.name] = why_outdated(output, table, approval, images)
+        images.drop_voxels()
     fallen = {name: reason for name, reason in reasons.items() if reason}
     return Approvals(tuple(one for one in found.valid if one.name not in fallen), found.refused | fallen)
 
@@ -158,7 +165,7 @@ def common_modalities(approvals: Iterable[Approval]) -> tuple[Modality, ...]:
 
 def modalities_of(approval: Approval) -> tuple[Modality, ...]:
     """What a label was drawn on, in the order of channels."""
-    return tuple(modality for modality in CHANNEL_ORDER if modality in approval.crops)
+    return tuple(modality for modality in CHANNEL_ORDER if modality in approval.crop_sha256)
 
 
 def case_of(approval: Approval) -> str:
@@ -166,14 +173,20 @@ def case_of(approval: Approval) -> str:
     return f"{approval.name}flip" if approval.hemi == "L" else approval.name
 
 
-def read_crop(approval: Approval, modality: Modality) -> Volume:
+def crop_of(output: OutputLayout, approval: Approval, modality: Modality) -> Path:
+    """A crop that a label was drawn on."""
+    return output.session(approval.participant, approval.session).crop(approval.hemi, modality)
+
+
+def read_crop(output: OutputLayout, approval: Approval, modality: Modality) -> Volume:
     """A crop as in the head, single precision; raises `VolumeError`."""
-    volume = read_volume(approval.crops[modality], "pair")
-    _require_approved(approval, approval.crops[modality], volume, approval.crop_sha256[modality])
+    path = crop_of(output, approval, modality)
+    volume = read_volume(path, "pair")
+    _require_approved(approval, path, volume, approval.crop_sha256[modality])
     return Volume(volume.data.astype(np.float32), volume.affine)
 
 
-def read_label(approval: Approval, values: Mapping[int, int]) -> Volume:
+def read_label(output: OutputLayout, approval: Approval, values: Mapping[int, int]) -> Volume:
     """The approved label map as in the head, with other values.
 
     Raises
@@ -181,12 +194,13 @@ def read_label(approval: Approval, values: Mapping[int, int]) -> Volume:
     BadDataError
         When it cannot be read, is no label map, or holds a value that `values` does not have.
     """
-    volume = read_volume(approval.label, "pair")
-    _require_approved(approval, approval.label, volume, approval.label_sha256)
+    path = output.approved_label(*approval.key)
+    volume = read_volume(path, "pair")
+    _require_approved(approval, path, volume, approval.label_sha256)
     problems = label_problems(volume.data, None)
     if problems:
-        raise VolumeError(approval.label, problems[0])
-    label = renumber(np.rint(volume.data).astype(np.int64), values, file=approval.label)
+        raise VolumeError(path, problems[0])
+    label = renumber(np.rint(volume.data).astype(np.int64), values, file=path)
     return Volume(label, volume.affine)
 
 
@@ -272,8 +286,8 @@ def _write_pair(
 ) -> dict[str, str]:
     """Write images and label in network space; gives file name -> SHA-256."""
     case = case_of(approval)
-    volumes = [read_crop(approval, modality) for modality in modalities]
-    volumes.append(read_label(approval, sides.values[approval.name]))
+    volumes = [read_crop(sides.output, approval, modality) for modality in modalities]
+    volumes.append(read_label(sides.output, approval, sides.values[approval.name]))
     paths = (*pair_images(folder, case, len(modalities)), pair_label(folder, case))
     for path, volume in zip(paths, volumes, strict=True):
         turned = turn_volume(volume, NETWORK_SPACE[approval.hemi])

@@ -13,7 +13,7 @@ import numpy as np
 
 from bidsapp.arrays import Array
 from bidsapp.errors import BadDataError
-from bidsapp.guards.label_guards import NEVER_ACCEPTED
+from bidsapp.guards.label_guards import NEVER_ACCEPTED, Finding
 from bidsapp.guards.likeness import Orientation
 from bidsapp.guards.pair_guards import FolderFindings, PairFacts, judge_pairs, look_at_pair
 from bidsapp.images.grids import Grid
@@ -21,7 +21,7 @@ from bidsapp.images.orientation import NETWORK_SPACE, Storage, axes_of, bring_to
 from bidsapp.images.volumes import Volume, VolumeError, read_volume
 from bidsapp.labels.tables import LARGEST_VALUE, label_table_from_values, well_known_table
 from bidsapp.pairs.annotated import Annotated, table_of_case
-from bidsapp.pairs.pairs import Finding, FoundPairs
+from bidsapp.pairs.pairs import FoundPairs, pair_finding
 from bidsapp.pairs.pairs_table import PairRow
 from bidsapp.printable import plural
 from bidsapp.progress import progress_over
@@ -305,7 +305,7 @@ def _ask_guards(
         for verdict in judged.pairs.get(pair.case, ()):
             may = verdict.guard not in NEVER_ACCEPTED
             hint = _GUARD_HINT.format(guard=verdict.guard) if may else _FLIP_HINT
-            finding = Finding(pair.case, pair.label, verdict.words, hint, verdict.guard)
+            finding = replace(verdict, hint=hint, case=pair.case, file=pair.label)
             (accepted if may and verdict.guard in words else refused).append(finding)
     return judged, refused, accepted
 
@@ -379,7 +379,7 @@ def _examine(
             problems[-1] += f"; this pair annotates only {', '.join(sorted(annotated))}"
         if pair.images[0] in volumes:
             problems += grid_problems(volume.grid, volumes[pair.images[0]].grid)
-        findings += [Finding(pair.case, path, problem) for problem in problems]
+        findings += [pair_finding(pair.case, path, problem) for problem in problems]
     digests = {path: image_digest(volumes[path].data) for path in pair.images if path in volumes}
     spacing_mm = _mean_spacing_mm(volumes[pair.images[0]].grid) if pair.images[0] in volumes else None
     if findings:
@@ -424,7 +424,7 @@ def _read(pair: Pair) -> tuple[dict[Path, Volume], list[Finding]]:
         try:
             volume = read_volume(path, "pair")
         except VolumeError as error:
-            findings.append(Finding(pair.case, path, error.problem, error.hint))
+            findings.append(pair_finding(pair.case, path, error.problem, error.hint))
         else:
             volumes[path] = volume
     return volumes, findings
@@ -453,7 +453,7 @@ def _same_image_findings(pairs: Iterable[Pair], examined: Iterable[_PairContent]
             twin = next((other for other in same if other[0].participant != pair.participant), None)
             if twin:
                 problem = f"of {pair.participant} is the same image as {twin[1].name} of {twin[0].participant}"
-                findings.append(Finding(pair.case, path, problem))
+                findings.append(pair_finding(pair.case, path, problem))
     return findings
 
 
@@ -468,7 +468,9 @@ def _scale_findings(pairs: Iterable[Pair], examined: Iterable[_PairContent]) -> 
         return []
     usual = float(np.median(list(sizes.values())))
     return [
-        Finding(pair.case, pair.images[0], f"has voxels of {size:.3g} mm, other pairs of {usual:.3g} mm", _UNIT_HINT)
+        pair_finding(
+            pair.case, pair.images[0], f"has voxels of {size:.3g} mm, other pairs of {usual:.3g} mm", _UNIT_HINT
+        )
         for pair, size in sizes.items()
         if not usual / OTHER_SCALE < size < usual * OTHER_SCALE
     ]

@@ -14,6 +14,7 @@ from bidsapp.bids.people import shorten_list
 from bidsapp.corobl.grid import GRIDS
 from bidsapp.errors import UsageError
 from bidsapp.files import expand_home
+from bidsapp.guards.label_guards import Finding
 from bidsapp.images.grids import Grid
 from bidsapp.images.orientation import (
     NETWORK_SPACE,
@@ -49,22 +50,6 @@ _LEFT_HINT = (
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with one file of one pair."""
-
-    case: str
-    """The pair, by the id that nnU-Net would use."""
-    file: Path
-    """The file to correct or to add."""
-    problem: str
-    """What is wrong and the value that was met, to be read after the file's name."""
-    hint: str = ""
-    """What to do about it, ``""`` when the problem says it."""
-    guard: str = ""
-    """Of `bidsapp.guards.label_guards.GUARDS`, where one of those said it: ``accept`` in pairs.tsv may overrule it."""
-
-
-@dataclass(frozen=True)
 class FoundPairs:
     """Complete pairs in the order of their ids, and what is wrong with names and sides.
 
@@ -89,6 +74,11 @@ ByContent = Callable[[Sequence[Pair], Sequence[Pair]], Mapping[str, bool]]
 
 Returns case -> answer, without the cases that it cannot decide.
 """
+
+
+def pair_finding(case: str, file: Path, problem: str, hint: str = "") -> Finding:
+    """Say what is wrong with a file of a pair; no guard found it."""
+    return Finding("", problem, hint=hint, case=case, file=file)
 
 
 def find_pairs(
@@ -273,26 +263,26 @@ def _file_findings(case: str, files: CaseFiles, usual: tuple[int, ...], others: 
     """Say what is missing, double, or named in a way that cannot be stored."""
     if not case.isprintable() or case != case.strip():
         problem = f"has the id {case!r}, with control characters or blanks at an end"
-        return [Finding(repr(case), files.first, problem, "Rename it.")]
+        return [pair_finding(repr(case), files.first, problem, "Rename it.")]
     if case[0] in _BEGINS_A_FORMULA:
         problem = f"has an id that begins with {case[0]!r}: a spreadsheet would take it for a formula"
-        return [Finding(case, files.first, problem, "Rename it.")]
+        return [pair_finding(case, files.first, problem, "Rename it.")]
     if len(os.fsencode(case)) > LONGEST_ID_BYTES:
         problem = (
             f"has an id of {len(os.fsencode(case))} bytes, and {LONGEST_ID_BYTES} leave room for the names made of it"
         )
-        return [Finding(case, files.first, problem, "Rename it.")]
+        return [pair_finding(case, files.first, problem, "Rename it.")]
     findings = []
     for paths in (*files.images.values(), files.labels):
         if len(paths) > 1:
             problem = f"stands beside {paths[0].name}: which one counts?"
-            findings.append(Finding(case, paths[1], problem, "Keep one of .nii and .nii.gz."))
+            findings.append(pair_finding(case, paths[1], problem, "Keep one of .nii and .nii.gz."))
     similar = mention([path for path in others if path.name.startswith(case)])
     if not files.labels:
-        findings.append(Finding(case, Path(files.label_path), "is missing", similar))
+        findings.append(pair_finding(case, Path(files.label_path), "is missing", similar))
     if not files.images:
         path = files.image_path if usual == (0,) else files.channel_path.replace("{channel}", "0000")
-        findings.append(Finding(case, Path(path), "is missing", similar))
+        findings.append(pair_finding(case, Path(path), "is missing", similar))
     else:
         findings += _channel_findings(case, files, usual)
     return findings
@@ -302,15 +292,15 @@ def _channel_findings(case: str, files: CaseFiles, usual: tuple[int, ...]) -> li
     if None in files.images and len(files.images) > 1:
         numbered = next(paths[0] for channel, paths in files.images.items() if channel is not None)
         problem = f"stands beside {numbered.name}: which is channel 0000?"
-        return [Finding(case, files.images[None][0], problem, "Number all channels of an image.")]
+        return [pair_finding(case, files.images[None][0], problem, "Number all channels of an image.")]
     wanted = " ".join(f"{channel:04d}" for channel in usual)
     findings = []
     for channel in sorted(set(usual) - set(files.channels)):
         path = Path(files.channel_path.replace("{channel}", f"{channel:04d}"))
-        findings.append(Finding(case, path, f"is missing: other pairs have the channels {wanted}"))
+        findings.append(pair_finding(case, path, f"is missing: other pairs have the channels {wanted}"))
     for channel in sorted(set(files.channels) - set(usual)):
         path = files.images[channel][0]
-        findings.append(Finding(case, path, f"is one channel too many: other pairs have {wanted}"))
+        findings.append(pair_finding(case, path, f"is one channel too many: other pairs have {wanted}"))
     return findings
 
 
@@ -340,10 +330,12 @@ def _describe(
         grid = read_grid(images[0], "pair")
     except VolumeError:  # which the check of the content reports
         grid = None
-    findings = [Finding(pair.case, images[0], name.problem)] if name.problem else []
+    findings = [pair_finding(pair.case, images[0], name.problem)] if name.problem else []
     if name.participant[:1] in _BEGINS_A_FORMULA:
         problem = f"is of the person {name.participant!r}, whose name a spreadsheet would take for a formula"
-        findings.append(Finding(pair.case, images[0], problem, "Rename it, or give another --participant-pattern."))
+        findings.append(
+            pair_finding(pair.case, images[0], problem, "Rename it, or give another --participant-pattern.")
+        )
     axes = axes_of(grid.affine) if grid else ""
     return _UnturnedPair(pair, grid, axes, name.flipped, (row and row.left) or said), findings
 
@@ -420,7 +412,7 @@ def _undecided(one: _UnturnedPair) -> Finding:
         problem = (
             "is called flipped, and is stored like a right side: was it flipped in its voxels under the old header?"
         )
-        return Finding(
+        return pair_finding(
             one.pair.case,
             image,
             problem,
@@ -428,7 +420,7 @@ def _undecided(one: _UnturnedPair) -> Finding:
         )
     shape = " x ".join(map(str, one.grid.shape if one.grid else ()))
     problem = f"is a left side, and its grid ({shape}) is not the left CorObl grid: is it flipped or as in the head?"
-    return Finding(one.pair.case, image, problem, _LEFT_HINT)
+    return pair_finding(one.pair.case, image, problem, _LEFT_HINT)
 
 
 def _collisions(pairs: list[Pair]) -> list[Finding]:
@@ -437,7 +429,7 @@ def _collisions(pairs: list[Pair]) -> list[Finding]:
     for pair in pairs:
         by_case[pair.case].append(pair)
     return [
-        Finding(case, pair.images[0], f"is one of {len(same)} images that would be called {case}", "Keep one.")
+        pair_finding(case, pair.images[0], f"is one of {len(same)} images that would be called {case}", "Keep one.")
         for case, same in by_case.items()
         if len(same) > 1
         for pair in same

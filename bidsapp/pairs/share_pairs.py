@@ -22,7 +22,7 @@ from bidsapp.files import create_once, explain_write_errors, read_json, read_tex
 from bidsapp.images.volumes import Volume
 from bidsapp.images.writing import new_image, write_image
 from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
-from bidsapp.pairs.approved import ApprovedSides, modalities_of, read_crop, read_label
+from bidsapp.pairs.approved import ApprovedSides, crop_of, modalities_of, read_crop, read_label
 from bidsapp.printable import people_text, plural
 from bidsapp.records import Approval
 from bidsapp.tsv import write_tsv
@@ -138,11 +138,11 @@ def _export_side(root: Path, approval: Approval, sides: ApprovedSides, key: byte
     session = _new_session(root, approval, key)
     for modality in modalities_of(approval):
         path = session.crop(approval.hemi, modality)
-        _write_volume(path, read_crop(approval, modality))
-        stripped = _is_skull_stripped(approval.crops[modality])
+        _write_volume(path, read_crop(sides.output, approval, modality))
+        stripped = _is_skull_stripped(crop_of(sides.output, approval, modality))
         write_json(sidecar(path), {"SpatialReference": COROBL_REFERENCE, "SkullStripped": stripped})
     path = session.approved(approval.hemi)
-    _write_volume(path, read_label(approval, sides.values[approval.name]))
+    _write_volume(path, read_label(sides.output, approval, sides.values[approval.name]))
     columns = {
         "index": {"Description": "Value of the label in the image.", "Format": "integer"},
         "name": {"Description": "Name of the label."},

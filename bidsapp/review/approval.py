@@ -16,27 +16,19 @@ from bidsapp.bids.sidecars import approved_sidecar
 from bidsapp.content import file_sha256, image_sha256
 from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.files import explain_write_errors, write_json
-from bidsapp.images.fingerprints import is_same_image
 from bidsapp.images.volumes import Volume
 from bidsapp.images.writing import new_image, write_image
 from bidsapp.labels.tables import write_label_table
 from bidsapp.layout import OutputLayout, label_names, sidecar
-from bidsapp.records import Approval, LabelSource, LabelTable, Modality, SideKey
+from bidsapp.records import Approval, LabelSource, LabelTable, Modality, SideKey, side_name
 from bidsapp.review.effort import label_differences
-from bidsapp.review.events import (
-    ApprovedEvent,
-    WithdrawnEvent,
-    append_event,
-    event_facts,
-    last_events,
-    read_events,
-)
-from bidsapp.review.label_fingerprints import crop_fingerprints
+from bidsapp.review.events import Ledger, WithdrawnEvent, event_facts
 from bidsapp.review.labels_dataset import uri_from_labels
-from bidsapp.review.ledger import to_approval
+from bidsapp.review.ledger import transform_sha256
+from bidsapp.review.snapshots import ImageSnapshots
 from bidsapp.review.superseded import keep_superseded
 
-_SAID = (
+_SAME_IN_ONE_DECISION = (
     "rater",
     "source",
     "label_sha256",
@@ -89,6 +81,8 @@ def approve(
     accepted: Collection[str] = (),
     comment: str = "",
     decision: str = "",
+    ledger: Ledger | None = None,
+    images: ImageSnapshots | None = None,
 ) -> Approval:
     """Write the approved label map with its table, then the line of the ledger that makes it count, last the sidecar.
 
@@ -96,6 +90,11 @@ def approve(
     already ends with this approval and the file is intact. Stopped before the ledger has it, the label does not
     count, and the same call completes it; after that, `complete_sidecar` does. So a sidecar that says what the ledger
     does not know means that a ledger was lost. One process at a time may approve a side.
+
+    Parameters
+    ----------
+    ledger, images
+        What this run has read before; None: nothing.
 
     Raises
     ------
@@ -106,30 +105,39 @@ def approve(
     CannotWriteError
         When the disk is full or a folder cannot be written.
     """
-    participant, session, hemi = key
+    ledger, images = ledger or Ledger(layout.ledger), images or ImageSnapshots()
     if not rater.strip():
-        name = f"{layout.session(participant, session).name}_hemi-{hemi}"
-        raise BadDataError(f"{name} is approved by nobody", f"Name the rater in {layout.review_table.name}.")
+        raise BadDataError(f"{side_name(key)} is approved by nobody", f"Name the rater in {layout.review_table.name}.")
     unnamed = sorted(set(np.unique(label.labels.data).tolist()) - {0, *label.names})
     if unnamed:
         raise BadDataError(f"{label.file} holds values without a name: {unnamed}")
-    last = last_events(read_events(layout.ledger)).get(key)
-    event = replace(_make_event(layout, key, label, rater.strip(), when, accepted, comment), decision=decision)
+    last = ledger.last.get(key)
+    event = _make_event(layout, key, label, images)
+    event = replace(
+        event,
+        when=when.isoformat(),
+        rater=rater.strip(),
+        accepted=tuple(sorted(accepted)),
+        comment=comment,
+        decision=decision,
+    )
     path = layout.approved_label(*key)
-    if isinstance(last, ApprovedEvent) and _says_the_same(last, event) and _is_intact(path, last):
+    if isinstance(last, Approval) and _is_same_decision(last, event) and _is_intact(images, path, last):
         complete_sidecar(layout, last, label.file)
-        return to_approval(layout, last)
-    if path.exists() and not _is_intact(path, event):
+        return last
+    if path.exists() and not _is_intact(images, path, event):
         keep_superseded(layout, path, when)
+    # The order matters to a run that is killed: the label alone counts for nothing, the ledger's line makes it count,
+    # and the sidecar repeats the line for readers of BIDS. So a sidecar without a line tells of a lost ledger.
     _write_label(path, label)
     event = replace(event, file_sha256=file_sha256(path))
     write_label_table(label_names(path), LabelTable(dict(sorted(label.names.items()))))
-    append_event(layout.ledger, event)
+    ledger.append(event)
     complete_sidecar(layout, event, label.file)
-    return to_approval(layout, event)
+    return event
 
 
-def complete_sidecar(layout: OutputLayout, event: ApprovedEvent, drawn: Path) -> None:
+def complete_sidecar(layout: OutputLayout, event: Approval, drawn: Path) -> None:
     """Write the sidecar of an approved label unless it is about this approval: a run may have been stopped before.
 
     Parameters
@@ -141,7 +149,8 @@ def complete_sidecar(layout: OutputLayout, event: ApprovedEvent, drawn: Path) ->
     known = recorded_facts(label) or {}
     if (known.get("when"), known.get("file_sha256")) == (event.when, event.file_sha256):
         return
-    crops = to_approval(layout, event).crops.values()
+    session = layout.session(event.participant, event.session)
+    crops = [session.crop(event.hemi, modality) for modality in event.crop_sha256]
     content = approved_sidecar(
         manual=event.source == "manual",
         sources=[uri_from_labels(layout, path) for path in (drawn, *crops)],
@@ -150,7 +159,15 @@ def complete_sidecar(layout: OutputLayout, event: ApprovedEvent, drawn: Path) ->
     write_json(sidecar(label), content)
 
 
-def withdraw(layout: OutputLayout, key: SideKey, *, rater: str, when: datetime, reason: str = "") -> bool:
+def withdraw(
+    layout: OutputLayout,
+    key: SideKey,
+    *,
+    rater: str,
+    when: datetime,
+    reason: str = "",
+    ledger: Ledger | None = None,
+) -> bool:
     """Take an approval back, and tell whether there was one: the ledger first, then the label moves to superseded.
 
     What an earlier call that was stopped left behind is tidied up.
@@ -162,49 +179,42 @@ def withdraw(layout: OutputLayout, key: SideKey, *, rater: str, when: datetime, 
     CannotWriteError
         When the disk is full or a folder cannot be written.
     """
-    last = last_events(read_events(layout.ledger)).get(key)
+    ledger = ledger or Ledger(layout.ledger)
+    last = ledger.last.get(key)
     if last is None:
         return False
-    if isinstance(last, ApprovedEvent):
-        append_event(layout.ledger, WithdrawnEvent(when.isoformat(), rater.strip(), *key, reason))
+    if isinstance(last, Approval):
+        ledger.append(WithdrawnEvent(when.isoformat(), rater.strip(), *key, reason))
     path = layout.approved_label(*key)
     if path.exists():
         keep_superseded(layout, path, when)
         with explain_write_errors(path):
             for file in (label_names(path), sidecar(path), path):  # the image last: with it, all is gone
                 file.unlink(missing_ok=True)
-    return isinstance(last, ApprovedEvent)
+    return isinstance(last, Approval)
 
 
-def _make_event(
-    layout: OutputLayout,
-    key: SideKey,
-    label: ReviewedLabel,
-    rater: str,
-    when: datetime,
-    accepted: Collection[str],
-    comment: str,
-) -> ApprovedEvent:
-    """Put together what the ledger will say, but for the fingerprint of a file that is still to be written."""
+def _make_event(layout: OutputLayout, key: SideKey, label: ReviewedLabel, images: ImageSnapshots) -> Approval:
+    """What the ledger will say of the files, but for the fingerprint of the one that is still to be written."""
     participant, session, hemi = key
-    crops = crop_fingerprints(layout.session(participant, session), hemi, label.modalities)
-    shown = label.prediction
-    return ApprovedEvent(
-        when=when.isoformat(),
-        rater=rater,
+    files, shown = layout.session(participant, session), label.prediction
+    crops = {modality: images[files.crop(hemi, modality)] for modality in label.modalities}
+    return Approval(
+        when="",
+        rater="",
         participant=participant,
         session=session,
         hemi=hemi,
         source=label.source,
-        source_sha256=file_sha256(label.file),
+        source_sha256=images[label.file].file_sha256,
         label_sha256=image_sha256(label.labels.data, label.labels.affine),
         file_sha256="",
-        crop_sha256=crops.crop_sha256,
-        crop_file_sha256=crops.crop_file_sha256,
-        transform_sha256=crops.transform_sha256,
+        crop_sha256={modality: crop.image_sha256 for modality, crop in crops.items()},
+        crop_file_sha256={modality: crop.file_sha256 for modality, crop in crops.items()},
+        transform_sha256={modality: transform_sha256(files, modality) for modality in crops},
         labels=dict(sorted(label.names.items())),
-        accepted=tuple(sorted(accepted)),
-        comment=comment,
+        accepted=(),
+        comment="",
         model=shown.model if shown else None,
         model_sha256=shown.model_sha256 if shown else None,
         effort=label_differences(label.labels.data, label.names, shown.labels, shown.names) if shown else (),
@@ -212,14 +222,14 @@ def _make_event(
     )
 
 
-def _says_the_same(recorded: ApprovedEvent, event: ApprovedEvent) -> bool:
-    """Compare what a person said and what they said it of; a newer prediction makes no new approval."""
-    return all(getattr(recorded, name) == getattr(event, name) for name in _SAID)
+def _is_same_decision(recorded: Approval, event: Approval) -> bool:
+    """Compare what a person decided and about which files; a newer prediction makes no new approval."""
+    return all(getattr(recorded, name) == getattr(event, name) for name in _SAME_IN_ONE_DECISION)
 
 
-def _is_intact(path: Path, event: ApprovedEvent) -> bool:
+def _is_intact(images: ImageSnapshots, path: Path, event: Approval) -> bool:
     try:
-        return is_same_image(path, bytes_sha256=event.file_sha256, voxels_sha256=event.label_sha256)
+        return images[path].holds(bytes_sha256=event.file_sha256, voxels_sha256=event.label_sha256)
     except (NoInputError, BadDataError):
         return False
 

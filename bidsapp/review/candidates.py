@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bidsapp.bids.facts import read_facts
-from bidsapp.corobl.grid import GRIDS, read_crop_grid
+from bidsapp.corobl.grid import GRIDS, without_noise
 from bidsapp.errors import BadDataError
 from bidsapp.images.grids import Grid
 from bidsapp.labels.tables import read_label_table
 from bidsapp.layout import OutputLayout, SessionLayout
 from bidsapp.records import MODALITIES, SIDES, LabelSource, LabelTable, Modality, Side, SideKey
 from bidsapp.review.protection import as_saved, unread_labels
+from bidsapp.review.snapshots import ImageSnapshots
 
 SOURCE_WORDS: Mapping[LabelSource, str] = {
     "prediction": "prediction",
@@ -36,20 +37,26 @@ class Candidate:
 class SideFacts:
     """What OUTPUT_DIR says of a side."""
 
+    files: SessionLayout
     participant: str
     session: str | None
     hemi: Side
     crops: Mapping[Modality, Mapping[str, Any]]
     """Facts of the crop of each modality; see `read_facts`."""
-    grids: Mapping[Side, Grid]
-    """See `crop_grids`."""
     prediction: Mapping[str, Any] | None
     """Facts of the network's label map; None where there is none, or where it belongs to another crop."""
+    images: ImageSnapshots = field(default_factory=ImageSnapshots, compare=False, repr=False)
+    """What was read of the side's images, and what will be."""
 
     @property
     def key(self) -> SideKey:
         """The side."""
         return self.participant, self.session, self.hemi
+
+    @cached_property
+    def grids(self) -> Mapping[Side, Grid]:
+        """See `crop_grids`. Crops are opened when this is first used: a side that was decided before needs none."""
+        return crop_grids(self.files, self.images)
 
     @property
     def grid(self) -> Grid:
@@ -67,35 +74,46 @@ class SideFacts:
         return abs(next(iter(self.crops.values()))["registration"].get("determinant") or 1.0)
 
 
-def crop_grids(files: SessionLayout) -> dict[Side, Grid]:
+def crop_grids(files: SessionLayout, images: ImageSnapshots) -> dict[Side, Grid]:
     """The grids of a session's crops, from their headers; of a side without a crop, that of one made anew."""
     crops = {side: [files.crop(side, modality) for modality in MODALITIES] for side in SIDES}
     there = {side: next((path for path in paths if path.exists()), None) for side, paths in crops.items()}
-    return {side: GRIDS[side] if path is None else read_crop_grid(path) for side, path in there.items()}
+    return {side: GRIDS[side] if path is None else without_noise(images[path].grid) for side, path in there.items()}
 
 
-def read_side(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> SideFacts:
+def read_side(
+    layout: OutputLayout,
+    participant: str,
+    session: str | None,
+    hemi: Side,
+    images: ImageSnapshots | None = None,
+) -> SideFacts:
     """Read the sidecars of a side.
+
+    Parameters
+    ----------
+    images
+        What this run has read before; None: nothing.
 
     Raises
     ------
     BadDataError
         When no crop of it is there and whole.
     """
-    files = layout.session(participant, session)
-    crops = {modality: facts for modality in MODALITIES if (facts := read_facts(files.crop(hemi, modality)))}
+    files, images = layout.session(participant, session), images or ImageSnapshots()
+    crops = {modality: facts for modality in MODALITIES if (facts := images.facts(files.crop(hemi, modality)))}
     if not crops:
         raise BadDataError(
             f"{files.crop(hemi, 'T1w')} is missing, or does not belong to its sidecar",
             "Restore it, or run participant again.",
         )
-    prediction = read_facts(files.prediction(hemi))
+    prediction = images.facts(files.prediction(hemi))
     if prediction and any(
         modality not in crops or crops[modality]["crop_sha256"] != digest
         for modality, digest in prediction["crop_sha256"].items()
     ):
         prediction = None
-    return SideFacts(participant, session, hemi, crops, crop_grids(files), prediction)
+    return SideFacts(layout.session(participant, session), participant, session, hemi, crops, prediction, images)
 
 
 def find_candidate(layout: OutputLayout, side: SideFacts) -> Candidate | None:
@@ -134,7 +152,7 @@ def _refuse_strangers(layout: OutputLayout, side: SideFacts) -> None:
 def label_table_of(layout: OutputLayout, side: SideFacts, candidate: Candidate) -> LabelTable | None:
     """Names of the values of a label map: its own tool's or model's, else people's own table; None: nobody says."""
     if candidate.source == "imported":
-        names = (read_facts(candidate.path) or {}).get("labels")
+        names = (side.images.facts(candidate.path) or {}).get("labels")
         return LabelTable({int(value): name for value, name in names.items()}) if names else None
     if layout.label_names.exists() and candidate.source != "prediction":
         return read_label_table(layout.label_names)

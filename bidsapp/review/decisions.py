@@ -1,8 +1,8 @@
-"""What becomes of a person's decision about one side: recorded, refused with its reasons, or still open."""
+"""Decisions about sides: each is recorded, refused with its reasons, or still open."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -12,15 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from bidsapp.arrays import IntArray
-from bidsapp.bids.facts import read_facts
-from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, HippoTuneError
 from bidsapp.files import read_json, write_json
 from bidsapp.guards.label_guards import Finding, GuardLimits, accept, check_label
-from bidsapp.images.fingerprints import read_image_sha256
-from bidsapp.images.volumes import Volume, read_volume
+from bidsapp.images.volumes import Volume
 from bidsapp.layout import OutputLayout
-from bidsapp.records import Approval, LabelTable, Side, SideKey
+from bidsapp.records import Approval, LabelTable, Side, SideKey, side_name
 from bidsapp.review.agreement import agreement
 from bidsapp.review.approval import ReviewedLabel, ShownPrediction, approve, complete_sidecar, withdraw
 from bidsapp.review.candidates import (
@@ -32,10 +29,11 @@ from bidsapp.review.candidates import (
     label_table_of,
     read_side,
 )
-from bidsapp.review.events import ApprovedEvent, LedgerEvent, last_events, read_events
+from bidsapp.review.events import Ledger, LedgerEvent
 from bidsapp.review.label_file import LabelFile, fix_header, read_label_file
-from bidsapp.review.ledger import find_approvals, to_approval
+from bidsapp.review.ledger import find_approvals
 from bidsapp.review.protection import is_of
+from bidsapp.review.snapshots import ImageSnapshots
 from bidsapp.review.table import ReviewRow, ReviewTable
 
 State = Literal["refused", "approved", "needs_edit", "rejected", "open"]
@@ -78,28 +76,38 @@ class _Inspection:
 class ReviewDesk:
     """One run of the review.
 
-    A decision counts for what was there when the side was reviewed last: when the prediction changed since, or
-    another tool's label map came in, the person has to look and decide again.
+    A decision is about what the last run of review saw. When the prediction changed since then, or another tool's
+    label map came in, the person has not seen it, and has to look and decide again.
 
     Parameters
     ----------
+    images
+        What the run has read before. Whoever calls `decide` drops their voxels when a side is done.
     mend_headers
         Give corrections that differ from their crop in the header alone the crop's header.
     """
 
-    def __init__(self, layout: OutputLayout, limits: GuardLimits, *, when: datetime, mend_headers: bool) -> None:
+    def __init__(
+        self,
+        layout: OutputLayout,
+        limits: GuardLimits,
+        images: ImageSnapshots,
+        *,
+        when: datetime,
+        mend_headers: bool,
+    ) -> None:
         self.layout = layout
-        self._limits, self._when, self._mend_headers = limits, when, mend_headers
-        self._events: Sequence[LedgerEvent] = read_events(layout.ledger)
-        found = find_approvals(layout)
+        self._limits, self._images, self._when, self._mend_headers = limits, images, when, mend_headers
+        self._ledger = Ledger(layout.ledger)
+        found = find_approvals(layout, self._ledger, images)
         self._valid = {approval.name: approval for approval in found.valid}
         self._refused = found.refused
         self._shown = _read_shown(layout)
 
     def decide(self, rows: Sequence[ReviewRow]) -> SideOutcome:
-        """Do what the rows of one side say, the last one that is decided being the one that counts.
+        """Act on the rows of one side: of several decisions, the last one counts.
 
-        Whatever stands in the way becomes a reason in words.
+        Whatever prevents it becomes a reason in words.
         """
         decided = [row for row in rows if row.status != "pending"] or rows[-1:]
         outcome = None
@@ -126,20 +134,24 @@ class ReviewDesk:
             return replace(about, state=state, reasons=(words,))
 
     def _is_recorded(self, row: ReviewRow) -> bool:
-        return any(event.key == row.key and is_of(row, event) for event in self._events)
+        return any(event.key == row.key and is_of(row, event) for event in self._ledger.events)
 
     def _decide(self, row: ReviewRow, about: SideOutcome) -> SideOutcome:
-        last = last_events(self._events).get(row.key)
+        last = self._ledger.last.get(row.key)
         notes: list[str] = []
-        if row.status == "pending" and not row.rater and isinstance(last, ApprovedEvent):
+        if row.status == "pending" and not row.rater and isinstance(last, Approval):
             words = f"{last.rater} approved it on {last.when}, and its row is gone or pending: write the status again"
             return replace(about, state="refused", reasons=(words,))
         if row.status != "approved" and withdraw(
-            self.layout, row.key, rater=row.rater, when=self._when, reason=f"{row.status}: {row.comment}"
+            self.layout,
+            row.key,
+            rater=row.rater,
+            when=self._when,
+            reason=f"{row.status}: {row.comment}",
+            ledger=self._ledger,
         ):
             notes.append("its approval was withdrawn")
-            self._events = read_events(self.layout.ledger)
-        side = read_side(self.layout, *row.key)
+        side = read_side(self.layout, *row.key, self._images)
         candidate = find_candidate(self.layout, side)
         about = replace(
             about,
@@ -151,10 +163,10 @@ class ReviewDesk:
         if row.status != "approved":
             return replace(about, state=_state_of(row))
         if last is not None and is_of(row, last):
-            return self._stand_by(about, last, candidate)
+            return self._check_recorded(about, last, candidate)
         if candidate is None:
             return replace(about, state="refused", reasons=("there is no label map to approve",))
-        changed = _what_changed(before, candidate)
+        changed = _what_changed(before, self._shown[about.name], candidate)
         if changed:
             return replace(about, state="refused", reasons=(f"{changed}. {ANEW}",))
         if last is None and self._ledger_was_lost(row):
@@ -168,29 +180,35 @@ class ReviewDesk:
         before = self._shown.get(name, {})
         now: dict[str, Any] = {"source": candidate.source if candidate else None, "label": None}
         if candidate is not None and candidate.path.exists():
-            now["label"] = read_image_sha256(candidate.path) if _is_image(candidate.path) else None
+            now["label"] = self._image_sha256(candidate.path)
         same_drawing = before.get("source") == now["source"] and before.get("label") == now["label"]
         now["crop"] = before.get("crop") if same_drawing and before.get("crop") else side.crop_sha256
         self._shown[name] = now
         return before
 
+    def _image_sha256(self, path: Path) -> str | None:
+        """None for what is no image."""
+        try:
+            return self._images[path].image_sha256
+        except HippoTuneError:
+            return None
+
     def _ledger_was_lost(self, row: ReviewRow) -> bool:
-        facts = read_facts(self.layout.approved_label(*row.key)) or {}
+        facts = self._images.facts(self.layout.approved_label(*row.key)) or {}
         return bool(facts) and row.is_decision(facts.get("decision", ""), facts.get("comment"))
 
-    def _stand_by(self, about: SideOutcome, last: LedgerEvent, candidate: Candidate | None) -> SideOutcome:
-        """The row says what it said before: does what was approved still hold?"""
-        if not isinstance(last, ApprovedEvent):
+    def _check_recorded(self, about: SideOutcome, last: LedgerEvent, candidate: Candidate | None) -> SideOutcome:
+        """The row is the decision that the ledger holds: does what was approved still count?"""
+        if not isinstance(last, Approval):
             return replace(about, state="refused", reasons=(f"{last.reason}. {ANEW}",))
         if about.name in self._refused:
             return replace(about, state="refused", reasons=(f"{self._refused[about.name]}. {ANEW}",))
-        approval = to_approval(self.layout, last)
-        why = why_drawing_changed(self.layout, approval, candidate)
+        why = why_drawing_changed(self.layout, last, candidate, self._images)
         if why:
             return replace(about, state="refused", reasons=(f"{why}. {ANEW}",))
         if candidate is not None and candidate.source == last.source:
             complete_sidecar(self.layout, last, candidate.path)
-        return replace(about, state="approved", label=approval.label)
+        return replace(about, state="approved", label=self.layout.approved_label(*last.key))
 
     def _approve(self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate) -> SideOutcome:
         if not row.rater.strip():
@@ -198,8 +216,8 @@ class ReviewDesk:
             return replace(about, state="refused", reasons=(words,))
         inspection = self._inspect(side, candidate)
         remaining = accept(inspection.findings, row.accept)
-        notes = (*about.notes, *inspection.file.normalised, *(f.words for f in remaining if not f.blocks))
-        reasons = tuple(f"{finding.guard}: {finding.words}" for finding in remaining if finding.blocks)
+        notes = (*about.notes, *inspection.file.normalised, *(f.problem for f in remaining if not f.blocks))
+        reasons = tuple(f"{finding.guard}: {finding.problem}" for finding in remaining if finding.blocks)
         labels, table = inspection.file.labels, inspection.table
         if reasons or labels is None or table is None:
             return replace(about, state="refused", reasons=reasons, notes=notes)
@@ -219,16 +237,17 @@ class ReviewDesk:
             accepted=row.accept,
             comment=row.comment,
             decision=row.decision,
+            ledger=self._ledger,
+            images=self._images,
         )
-        self._events = read_events(self.layout.ledger)
         return replace(about, state="approved", notes=notes, label=self.layout.approved_label(*row.key))
 
     def _inspect(self, side: SideFacts, candidate: Candidate) -> _Inspection:
-        file = read_label_file(candidate.path, side.hemi, side.grids)
+        file = read_label_file(candidate.path, side.hemi, side.grids, self._images)
         only_header = [finding.guard for finding in file.findings] == ["header"]
         if only_header and self._mend_headers and candidate.source == "manual":
             original = fix_header(candidate.path, side.grid)
-            file = read_label_file(candidate.path, side.hemi, side.grids)
+            file = read_label_file(candidate.path, side.hemi, side.grids, self._images)
             file = replace(file, normalised=(*file.normalised, f"the header was mended, {original.name} is as it was"))
         table = label_table_of(self.layout, side, candidate)
         findings = [*file.findings, *self._check_age(side, candidate)]
@@ -253,7 +272,7 @@ class ReviewDesk:
     def _check_age(self, side: SideFacts, candidate: Candidate) -> list[Finding]:
         """Tell a label map that was drawn on another crop than the one that is there."""
         if candidate.source == "imported":
-            facts = read_facts(candidate.path)
+            facts = self._images.facts(candidate.path)
             if facts is None:
                 return [Finding("file", f"{candidate.path.name} was changed: a correction is saved as desc-manual")]
             if facts["crop_sha256"] != side.crop_sha256:
@@ -268,18 +287,18 @@ class ReviewDesk:
 
     def _notes(self, row: ReviewRow, side: SideFacts) -> tuple[str, ...]:
         notes = []
-        last = last_events(self._events).get(row.key)
-        newer = side.prediction and isinstance(last, ApprovedEvent) and last.model_sha256
+        last = self._ledger.last.get(row.key)
+        newer = side.prediction and isinstance(last, Approval) and last.model_sha256
         if newer and side.prediction and side.prediction["model_sha256"] != newer:
             notes.append(f"the prediction is newer than the approval (model {side.prediction['model']})")
-        both = agreement(self.layout, self._events, row.key)
+        both = agreement(self.layout, self._ledger.events, row.key, self._images)
         if both:
             dice = ", ".join(f"{one.name} {one.dice:.2f}" for one in both.labels if one.dice is not None)
             notes.append(f"{both.earlier} and {both.later} agree with Dice {dice}")
         return tuple(notes)
 
     def _predicted(self, side: SideFacts) -> IntArray | None:
-        return _read_labels(self._prediction_path(side.key)) if side.prediction else None
+        return self._images[self._prediction_path(side.key)].labels if side.prediction else None
 
     def _prediction(self, side: SideFacts) -> ShownPrediction | None:
         labels, facts = self._predicted(side), side.prediction
@@ -291,7 +310,7 @@ class ReviewDesk:
     def _other_side(self, side: SideFacts) -> IntArray | None:
         other: Side = "R" if side.hemi == "L" else "L"
         path = self._prediction_path((side.participant, side.session, other))
-        return _read_labels(path) if read_facts(path) else None
+        return self._images[path].labels if self._images.facts(path) else None
 
     def _prediction_path(self, key: SideKey) -> Path:
         return self.layout.session(*key[:2]).prediction(key[2])
@@ -315,16 +334,18 @@ class ReviewDesk:
         return found
 
     def _volumes_of(self, approval: Approval) -> dict[str, float]:
-        labels = _read_labels(approval.label)
-        side = read_side(self.layout, approval.participant, approval.session, approval.hemi)
+        image = self._images[self.layout.approved_label(*approval.key)]
+        labels = image.labels
+        image.drop_voxels()
+        side = read_side(self.layout, *approval.key, self._images)
         voxel_mm3 = side.grid.voxel_mm3 * side.volume_factor
         return {name: float(np.count_nonzero(labels == value)) * voxel_mm3 for value, name in approval.labels.items()}
 
 
-def why_not_standing(layout: OutputLayout, table: ReviewTable, approval: Approval) -> str | None:
-    """Say why an approval that the ledger holds does not stand: its row says something else, or its drawing changed.
+def why_outdated(layout: OutputLayout, table: ReviewTable, approval: Approval, images: ImageSnapshots) -> str | None:
+    """Say why an approval of the ledger counts no longer: its row says something else, or what was drawn changed.
 
-    Approvals without a decision (of other origin than the table) stand.
+    None when it counts. An approval that did not come of the table has no row to be held against, and counts.
     """
     if not approval.decision:
         return None
@@ -338,27 +359,32 @@ def why_not_standing(layout: OutputLayout, table: ReviewTable, approval: Approva
     if not row.is_decision(approval.decision, approval.comment):
         return f"its row in {layout.review_table.name} was edited since: run review"
     try:
-        candidate = find_candidate(layout, read_side(layout, *approval.key))
+        candidate = find_candidate(layout, read_side(layout, *approval.key, images))
     except HippoTuneError as error:
         return error.message
-    return why_drawing_changed(layout, approval, candidate)
+    return why_drawing_changed(layout, approval, candidate, images)
 
 
-def why_drawing_changed(layout: OutputLayout, approval: Approval, candidate: Candidate | None) -> str | None:
+def why_drawing_changed(
+    layout: OutputLayout, approval: Approval, candidate: Candidate | None, images: ImageSnapshots
+) -> str | None:
     """Say how what a person drew differs from what was approved; None when it does not, or when nothing was drawn."""
     source = candidate.source if candidate and candidate.source != "prediction" else None
     if approval.source != "prediction" and source is None:
-        return f"the {SOURCE_WORDS[approval.source]} that was approved on {approval.date} is gone"
-    if candidate is None or source is None or file_sha256(candidate.path) == approval.source_sha256:
+        return f"the {SOURCE_WORDS[approval.source]} that was approved on {approval.when} is gone"
+    if candidate is None or source is None or images[candidate.path].file_sha256 == approval.source_sha256:
         return None
     if source != approval.source:
         return f"a {SOURCE_WORDS[source]} came after the {SOURCE_WORDS[approval.source]} was approved"
-    grids = crop_grids(layout.session(approval.participant, approval.session))
-    drawn, approved = (read_label_file(path, approval.hemi, grids).labels for path in (candidate.path, approval.label))
+    grids = crop_grids(layout.session(approval.participant, approval.session), images)
+    drawn, approved = (
+        read_label_file(path, approval.hemi, grids, images).labels
+        for path in (candidate.path, layout.approved_label(*approval.key))
+    )
     if drawn is not None and approved is not None and np.array_equal(drawn, approved):
         return None
     return (
-        f"{candidate.path.name} changed after it was approved by {approval.rater} on {approval.date}: "
+        f"{candidate.path.name} changed after it was approved by {approval.rater} on {approval.when}: "
         f"saved last {_when_and_by_whom(candidate.path)}"
     )
 
@@ -372,14 +398,14 @@ def _when_and_by_whom(path: Path) -> str:
         return f"on {when} by user {path.stat().st_uid}"
 
 
-def _what_changed(before: Mapping[str, Any], candidate: Candidate) -> str | None:
+def _what_changed(before: dict[str, Any], now: dict[str, Any], candidate: Candidate) -> str | None:
     """What a person who decided after the last review has not seen; a correction is their own work."""
     if not before or candidate.source == "manual":
         return "the correction is gone" if before.get("source") == "manual" and candidate.source != "manual" else None
     if before.get("source") != candidate.source:
         was = SOURCE_WORDS.get(before["source"], "nothing") if before.get("source") else "nothing"
         return f"at the last review there was {was}, now it is {SOURCE_WORDS[candidate.source]}"
-    if before.get("label") != read_image_sha256(candidate.path):
+    if before.get("label") != now["label"]:
         return f"the {SOURCE_WORDS[candidate.source]} changed since the last review"
     return None
 
@@ -398,23 +424,5 @@ def _read_shown(layout: OutputLayout) -> dict[str, dict[str, Any]]:
         raise BadDataError(f"{path} is damaged: {error}", hint) from error
 
 
-def _is_image(path: Path) -> bool:
-    try:
-        read_image_sha256(path)
-    except HippoTuneError:
-        return False
-    return True
-
-
-def side_name(key: SideKey) -> str:
-    """``sub-01[_ses-1]_hemi-L``."""
-    participant, session, hemi = key
-    return f"sub-{participant}" + (f"_ses-{session}" if session else "") + f"_hemi-{hemi}"
-
-
 def _state_of(row: ReviewRow) -> State:
     return row.status if row.status in ("needs_edit", "rejected") else "open"
-
-
-def _read_labels(path: Path) -> IntArray:
-    return np.rint(read_volume(path, "any").data).astype(np.int32)

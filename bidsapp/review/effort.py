@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
 from bidsapp.arrays import BoolArray, IntArray
 from bidsapp.evaluation.metrics import dice
+from bidsapp.records import LabelDifference
 
 Names = Mapping[int, str]
-
-
-@dataclass(frozen=True)
-class LabelDifference:
-    """One label."""
-
-    name: str
-    dice: float | None
-    """Overlap, 0 to 1; None when neither label map has the label."""
-    voxels_changed: int
-    """Voxels that have the label in one of both only."""
-    voxels_united: int
-    """Voxels that have the label in either."""
-
-
-def share_changed(effort: Iterable[LabelDifference]) -> float | None:
-    """Changed voxels as a part of the union, 0 to 1, both summed over labels; None where no label has a voxel."""
-    of_labels = list(effort)
-    united = sum(one.voxels_united for one in of_labels)
-    return sum(one.voxels_changed for one in of_labels) / united if united else None
 
 
 def label_differences(

@@ -4,63 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from bidsapp.bids.people import LABEL
 from bidsapp.errors import BadDataError
-from bidsapp.files import explain_write_errors, parse_json, read_bytes
+from bidsapp.files import explain_write_errors, parse_json, read_bytes, typed_json
 from bidsapp.labels.tables import LARGEST_VALUE
-from bidsapp.records import SIDES, LabelSource, Modality, Side, SideKey
-from bidsapp.review.effort import LabelDifference
+from bidsapp.records import Approval, Side, SideKey
 
 CUT_OFF = b"  # cut off: the run was stopped here"
 """Put behind a line that a killed run left unfinished, before the next one begins."""
 
 _EVENT = "event"
 _APPROVED, _WITHDRAWN = "approved", "withdrawn"
-
-
-@dataclass(frozen=True)
-class ApprovedEvent:
-    """A person vouched for a label map."""
-
-    when: str
-    """ISO 8601."""
-    rater: str
-    participant: str
-    session: str | None
-    hemi: Side
-    source: LabelSource
-    source_sha256: str
-    """What kind of file was approved, and the fingerprint of its bytes."""
-    label_sha256: str
-    file_sha256: str
-    """Of voxels and affine (`bidsapp.content.image_sha256`), and of the bytes of the approved file that we wrote."""
-    crop_sha256: Mapping[Modality, str]
-    crop_file_sha256: Mapping[Modality, str]
-    transform_sha256: Mapping[Modality, str | None]
-    """The same of each modality's crop, and of the bytes of its transform; None for crops without one."""
-    labels: Mapping[int, str]
-    """value -> name."""
-    accepted: tuple[str, ...]
-    """Guards that the person overruled."""
-    comment: str
-    model: str | None
-    model_sha256: str | None
-    effort: tuple[LabelDifference, ...]
-    """From the prediction that was shown to the approved label; empty without a prediction."""
-    version: str
-    decision: str = ""
-    """Fingerprint of the row of the review table that said so."""
-
-    @property
-    def key(self) -> SideKey:
-        """The side that it is about."""
-        return self.participant, self.session, self.hemi
 
 
 @dataclass(frozen=True)
@@ -82,7 +43,9 @@ class WithdrawnEvent:
         return self.participant, self.session, self.hemi
 
 
-LedgerEvent = ApprovedEvent | WithdrawnEvent
+_Label = Annotated[str, Field(pattern=f"^{LABEL}$")]
+_Value = Annotated[int, Field(ge=0, le=LARGEST_VALUE)]
+LedgerEvent = Approval | WithdrawnEvent
 
 
 def read_events(path: Path) -> list[LedgerEvent]:
@@ -115,7 +78,7 @@ def append_event(path: Path, event: LedgerEvent) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            content = _finish_last_line(path) + line
+            content = _finish_last_line(os.pread(descriptor, os.fstat(descriptor).st_size, 0)) + line
             while content:  # a disk that is nearly full takes a part, and says so only when asked again
                 content = content[os.write(descriptor, content) :]
             os.fsync(descriptor)
@@ -123,9 +86,27 @@ def append_event(path: Path, event: LedgerEvent) -> None:
             os.close(descriptor)
 
 
+class Ledger:
+    """The ledger of one run, which reads it once and knows what it appends; it keeps others out (`labels_lock`)."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it; raises as `read_events`."""
+        self.path = path
+        self.events: list[LedgerEvent] = read_events(path)
+        """All of them, in their order."""
+        self.last: dict[SideKey, LedgerEvent] = last_events(self.events)
+        """What holds for each side."""
+
+    def append(self, event: LedgerEvent) -> None:
+        """Append one line; raises as `append_event`."""
+        append_event(self.path, event)
+        self.events.append(event)
+        self.last[event.key] = event
+
+
 def event_facts(event: LedgerEvent) -> dict[str, Any]:
     """Make JSON values of an event."""
-    return {_EVENT: _APPROVED if isinstance(event, ApprovedEvent) else _WITHDRAWN, **asdict(event)}
+    return {_EVENT: _APPROVED if isinstance(event, Approval) else _WITHDRAWN, **asdict(event)}
 
 
 def last_events(events: Iterable[LedgerEvent]) -> dict[SideKey, LedgerEvent]:
@@ -140,8 +121,8 @@ def _is_whole(line: bytes) -> bool:
         return False
 
 
-def _finish_last_line(path: Path) -> bytes:
-    last = path.read_bytes().rpartition(b"\n")[2]
+def _finish_last_line(content: bytes) -> bytes:
+    last = content.rpartition(b"\n")[2]
     if not last:
         return b""
     return b"\n" if _is_whole(last) else CUT_OFF + b"\n"
@@ -149,104 +130,48 @@ def _finish_last_line(path: Path) -> bytes:
 
 def _parse(path: Path, number: int, line: bytes) -> LedgerEvent:
     hint = "Restore the file from a backup, or set the side's row to pending, remove that line, and decide anew."
-    facts = parse_json(line, f"{path}, line {number} is damaged: it", hint)
+    content = parse_json(line, f"{path}, line {number} is damaged: it", hint)
     try:
-        return _WAYS_TO_READ[facts[_EVENT]](facts)
-    except KeyError as error:
-        raise BadDataError(f"{path}, line {number} is damaged: {error} is missing or not known", hint) from error
-    except (ValueError, TypeError, AttributeError) as error:
+        return _event_of(content)
+    except ValueError as error:
         raise BadDataError(f"{path}, line {number} is damaged: {error}", hint) from error
 
 
-def _approved(facts: Mapping[str, Any]) -> ApprovedEvent:
-    if facts["source"] not in get_args(LabelSource):
-        raise ValueError(f"source is {facts['source']!r}")
-    return ApprovedEvent(
-        when=_text(facts, "when"),
-        rater=_text(facts, "rater"),
-        participant=_label(facts["participant"], "participant"),
-        session=None if facts["session"] is None else _label(facts["session"], "session"),
-        hemi=_side(facts),
-        source=facts["source"],
-        source_sha256=_text(facts, "source_sha256"),
-        label_sha256=_text(facts, "label_sha256"),
-        file_sha256=_text(facts, "file_sha256"),
-        crop_sha256=_hashes(facts, "crop_sha256"),
-        crop_file_sha256=_hashes(facts, "crop_file_sha256"),
-        transform_sha256=_hashes(facts, "transform_sha256"),
-        labels={_value(value): str(name) for value, name in facts["labels"].items()},
-        accepted=tuple(str(guard) for guard in facts["accepted"]),
-        comment=_text(facts, "comment"),
-        model=_text_or_none(facts, "model"),
-        model_sha256=_text_or_none(facts, "model_sha256"),
-        effort=tuple(map(_difference, facts["effort"])),
-        version=_text(facts, "version"),
-        decision=str(facts.get("decision", "")),
-    )
+def _event_of(content: object) -> LedgerEvent:
+    """Make an event of the values of a line; what a later version adds to it is passed over. Raises ValueError."""
+    if not isinstance(content, dict):
+        raise ValueError(f"it is {ascii(content)[:80]}, no object")
+    kinds: Mapping[object, type[LedgerEvent]] = {_APPROVED: Approval, _WITHDRAWN: WithdrawnEvent}
+    kind = kinds.get(str(content.get(_EVENT)))
+    if kind is None:
+        raise ValueError(f"{_EVENT} is {ascii(content.get(_EVENT))[:80]}: it must be {' or '.join(map(str, kinds))}")
+    if isinstance(content.get("effort"), list):
+        content["effort"] = [_with_union(one) for one in content["effort"]]
+    missing = [one.name for one in fields(kind) if one.name not in {"decision", *content}]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    typed_json(_Limits, content, more=True)
+    event: LedgerEvent = typed_json(kind, content, more=True)
+    return event
 
 
-def _withdrawn(facts: Mapping[str, Any]) -> WithdrawnEvent:
-    return WithdrawnEvent(
-        when=_text(facts, "when"),
-        rater=_text(facts, "rater"),
-        participant=_label(facts["participant"], "participant"),
-        session=None if facts["session"] is None else _label(facts["session"], "session"),
-        hemi=_side(facts),
-        reason=_text(facts, "reason"),
-        decision=str(facts.get("decision", "")),
-    )
+class _Limits(BaseModel):
+    """What a line may hold beyond what the types of the records say: labels of people become parts of paths."""
+
+    participant: _Label
+    session: _Label | None
+    labels: dict[_Value, str] = {}
 
 
-_WAYS_TO_READ: Mapping[str, Callable[[Mapping[str, Any]], LedgerEvent]] = {_APPROVED: _approved, _WITHDRAWN: _withdrawn}
+def _with_union(difference: object) -> object:
+    """A label's effort with the union of both masks, of which HippoTune 0.1.0 noted Dice and changed voxels alone.
 
-
-def _text(facts: Mapping[str, Any], name: str) -> str:
-    if not isinstance(facts[name], str):
-        raise TypeError(f"{name} is {facts[name]!r}")
-    return facts[name]
-
-
-def _text_or_none(facts: Mapping[str, Any], name: str) -> str | None:
-    return None if facts[name] is None else _text(facts, name)
-
-
-def _label(value: object, name: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(LABEL, value):
-        raise ValueError(f"{name} is {value!r}: it needs letters and digits")
-    return value
-
-
-def _value(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > LARGEST_VALUE:
-        raise ValueError(f"a label value is {text!r}")
-    return int(text)
-
-
-def _difference(one: Mapping[str, Any]) -> LabelDifference:
-    name, dice, voxels = one["name"], one["dice"], one["voxels_changed"]
-    if not isinstance(name, str) or not (dice is None or isinstance(dice, int | float)) or not isinstance(voxels, int):
-        raise TypeError(f"effort is {one!r}")
-    united = one.get("voxels_united", _united(dice, voxels))
-    if not isinstance(united, int):
-        raise TypeError(f"effort is {one!r}")
-    return LabelDifference(name, dice, voxels, united)
-
-
-def _united(dice: float | None, changed: int) -> int:
-    """The union of both masks of a label, of which HippoTune 0.1.0 noted Dice and changed voxels alone.
-
-    0 for a label that nobody changed, whose size they do not tell: the share that was changed is never too small.
+    The union is 0 for a label that nobody changed, whose size they do not tell: the share that was changed is never
+    too small.
     """
-    return round(changed * (2 - dice) / (2 - 2 * dice)) if dice is not None and 0 <= dice < 1 else 0
-
-
-def _side(facts: Mapping[str, Any]) -> Side:
-    return SIDES[SIDES.index(facts["hemi"])]
-
-
-def _hashes(facts: Mapping[str, Any], name: str) -> dict[Modality, Any]:
-    modalities = get_args(Modality)
-    found = {modalities[modalities.index(modality)]: digest for modality, digest in facts[name].items()}
-    if not all(digest is None or isinstance(digest, str) for digest in found.values()):
-        raise TypeError(f"{name} is {facts[name]!r}")
-    return found
+    if not isinstance(difference, dict) or "voxels_united" in difference:
+        return difference
+    dice, changed = difference.get("dice"), difference.get("voxels_changed")
+    if not isinstance(dice, int | float) or not isinstance(changed, int) or not 0 <= dice < 1:
+        return {**difference, "voxels_united": 0}
+    return {**difference, "voxels_united": round(changed * (2 - dice) / (2 - 2 * dice))}

@@ -1,4 +1,4 @@
-"""Label maps of other tools come in for review: on the same crops, as pending rows, through the same guards."""
+"""Bring in label maps of other tools: they are reviewed on the same crops, in the same table, by the same guards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bidsapp.bids.description import require_dataset
-from bidsapp.bids.facts import is_changed_by_hand, read_facts
+from bidsapp.bids.facts import is_changed_by_hand
 from bidsapp.bids.sidecars import imported_sidecar
 from bidsapp.content import file_sha256
 from bidsapp.errors import BadDataError, HippoTuneError, NothingMatchesError
@@ -21,6 +21,7 @@ from bidsapp.layout import OutputLayout, SessionLayout, label_names, sidecar
 from bidsapp.records import LabelTable, SideKey
 from bidsapp.review.candidates import SideFacts, read_side
 from bidsapp.review.label_file import read_label_file
+from bidsapp.review.snapshots import ImageSnapshots
 from bidsapp.review.table import read_review_table
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ PREFERRED = "desc-subfields"
 """Of several label maps of a side: what HippUnfold calls its final ones."""
 
 
-def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey]) -> list[str]:
+def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey], images: ImageSnapshots) -> list[str]:
     """Copy the label maps that a derivative data set has of `sides` to ``labels/``.
 
     Looked for are ``*_hemi-L_space-corobl*_dseg.nii[.gz]`` (HippUnfold's names), with a table of label names beside
@@ -56,14 +57,14 @@ def import_labels(layout: OutputLayout, folder: Path, sides: Iterable[SideKey]) 
             if path is None:
                 continue
             found += 1
-            there = read_facts(layout.imported_label(*key))
+            there = images.facts(layout.imported_label(*key))
             if (there is not None and there["source_sha256"] == file_sha256(path)) or _is_changed(layout, key):
                 continue
             if there is not None or key in decided:
                 why = "an earlier version is there" if there else f"its row in {layout.review_table.name} is decided"
                 problems.append(f"{path.name} was not brought in: {why}")
                 continue
-            _import(layout, key, path, _find_table(folder, path))
+            _import(layout, key, path, _find_table(folder, path), images)
             new += 1
         except HippoTuneError as error:
             problems.append(error.message)
@@ -105,12 +106,12 @@ def _find_table(folder: Path, path: Path) -> LabelTable | None:
     return read_label_table(fitting[-1]) if fitting else None
 
 
-def _import(layout: OutputLayout, key: SideKey, path: Path, table: LabelTable | None) -> None:
+def _import(layout: OutputLayout, key: SideKey, path: Path, table: LabelTable | None, images: ImageSnapshots) -> None:
     target = layout.imported_label(*key)
-    side = read_side(layout, *key)
+    side = read_side(layout, *key, images)
     file = read_label_file(path, key[2], side.grids)
     if file.labels is None or file.findings:
-        words = "; ".join(finding.words for finding in file.findings)
+        words = "; ".join(finding.problem for finding in file.findings)
         raise BadDataError(f"{path} is no label map of its crop: {words}", "Mend it, or leave --derivatives out.")
     write_image(target, new_image(file.labels.astype(np.uint16), side.grid.affine))
     if table is not None:

@@ -21,10 +21,11 @@ from bidsapp.guards.placement import aligned_dice, best_mirrored, fit
 from bidsapp.images.grids import Grid
 from bidsapp.images.nifti import by
 from bidsapp.images.orientation import bring_to_grid
-from bidsapp.images.volumes import Volume, read_volume
+from bidsapp.images.volumes import FileVolume, Volume
 from bidsapp.images.writing import new_image, write_image
 from bidsapp.labels.tables import LARGEST_VALUE
 from bidsapp.records import Side
+from bidsapp.review.snapshots import ImageSnapshot, ImageSnapshots
 
 SAME_PLACE_MM = 0.03
 """Corners of two grids that are closer are the same: a tenth of a voxel; single precision is far below."""
@@ -53,30 +54,25 @@ class LabelFile:
     """Of the guards file, geometry, header, values and flip."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Content:
-    """A file's voxels, (i, j, k), in the file's order."""
-
-    values: np.ndarray
-    affine: FloatArray
-    normalised: tuple[str, ...]
-
-
-def read_label_file(path: Path, side: Side, grids: Mapping[Side, Grid]) -> LabelFile:
+def read_label_file(
+    path: Path, side: Side, grids: Mapping[Side, Grid], images: ImageSnapshots | None = None
+) -> LabelFile:
     """Read one returned label map of a side; see `LabelFile` for what comes of a bad one.
 
     Parameters
     ----------
     grids
         Of the crops of both sides.
+    images
+        What this run has read before; None: nothing.
     """
     try:
-        content = _read_content(path)
+        volume = (images or ImageSnapshots())[path].volume
     except HippoTuneError as error:
         return LabelFile(path, findings=(Finding("file", str(error).replace(f"{path} ", "it ")),))
-    labels, wrong = _whole_values(content.values)
-    found = LabelFile(path, None, content.affine, content.normalised, (wrong,) if wrong else ())
-    return _place(found, content.values if labels is None else labels, side, grids, usable=labels is not None)
+    labels, wrong = _whole_values(volume.data)
+    found = LabelFile(path, None, volume.affine, _treated(path, volume), (wrong,) if wrong else ())
+    return _place(found, volume.data if labels is None else labels, side, grids, usable=labels is not None)
 
 
 def fix_header(path: Path, grid: Grid) -> Path:
@@ -92,10 +88,9 @@ def fix_header(path: Path, grid: Grid) -> Path:
     CannotWriteError
         When the folder cannot be written. The file is then as it was.
     """
-    content = _read_content(path)
-    labels, wrong = _whole_values(content.values)
+    labels, wrong = _whole_values(ImageSnapshot(path).volume.data)
     if labels is None or labels.shape != grid.shape:
-        why = wrong.words if wrong else f"its shape is {by(labels.shape if labels is not None else ())}"
+        why = wrong.problem if wrong else f"its shape is {by(labels.shape if labels is not None else ())}"
         raise BadDataError(f"{path} is not a label map with only another header: {why}", "Draw it on the crop.")
     original = _keep_original(path)
     write_image(path, new_image(labels.astype(np.uint8 if labels.max() < 256 else np.int16), grid.affine))
@@ -166,7 +161,7 @@ def _lies_as_in_crop(mask: np.ndarray, grid: Grid, side: Side, *, mirror_gain: f
     template = hippocampus_on(grid, side)
     placed = fit(mask, template, grid.spacing_mm)
     own = max(placed.dice, placed.shifted_dice, aligned_dice(mask, template))
-    return placed.dice >= _FITS_DICE and best_mirrored(mask, template).dice <= own + mirror_gain
+    return placed.dice >= _FITS_DICE and best_mirrored(mask, template)[0] <= own + mirror_gain
 
 
 def _whole_values(values: np.ndarray) -> tuple[IntArray | None, Finding | None]:
@@ -184,11 +179,9 @@ def _whole_values(values: np.ndarray) -> tuple[IntArray | None, Finding | None]:
     return whole.astype(np.int32), None
 
 
-def _read_content(path: Path) -> _Content:
-    """Read a whole file. Raises `BadDataError` or `NoInputError`."""
-    volume = read_volume(path, "any")
-    header, values = volume.file.header, volume.data
-    normalised = []
+def _treated(path: Path, volume: FileVolume) -> tuple[str, ...]:
+    """Say how a file is unlike a label map that we write, where that does no harm."""
+    header, normalised = volume.file.header, []
     if volume.file.compressed != path.name.endswith(".gz"):
         words = "it is compressed under a name without .gz" if volume.file.compressed else "it is not compressed"
         normalised.append(words)
@@ -200,4 +193,4 @@ def _read_content(path: Path) -> _Content:
     stored = header.get_data_dtype()
     if stored.kind == "f":
         normalised.append(f"its values are stored as {stored.name}")
-    return _Content(values, volume.affine, tuple(normalised))
+    return tuple(normalised)

@@ -1,4 +1,4 @@
-"""Has a person worked on a crop? Then nobody replaces it under their label."""
+"""Did a person work on a crop? Then no other crop may take its place below their label."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from bidsapp.layout import OutputLayout, label_names, sidecar
-from bidsapp.records import Side
-from bidsapp.review.events import ApprovedEvent, LedgerEvent
+from bidsapp.records import Approval, Side
+from bidsapp.review.events import LedgerEvent
 from bidsapp.review.table import ReviewRow, ReviewTable
 
 _IMAGE = re.compile(
@@ -55,7 +55,7 @@ def awaits_record(row: ReviewRow, last: LedgerEvent | None) -> bool:
 
 def is_of(row: ReviewRow, event: LedgerEvent) -> bool:
     """Whether an event of the ledger came of the row as it is now."""
-    return row.is_decision(event.decision, event.comment if isinstance(event, ApprovedEvent) else None)
+    return row.is_decision(event.decision, event.comment if isinstance(event, Approval) else None)
 
 
 def persons_files(layout: OutputLayout, participant: str, session: str | None, hemi: Side) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from bidsapp.tsv import TsvRow, read_tsv
 
 _NAME = re.compile(rf"sub-(?P<participant>{LABEL})(?:_ses-(?P<session>{LABEL}))?_hemi-(?P<hemi>[LR])")
 _ANY = {"", "n/a"}
+_Named = tuple[str, str | None, str]
+"""Participant, session and side of a name; of a name that review never gives the whole, None and ``""``."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,23 @@ def select_approvals(valid: Sequence[Approval], refused: Mapping[str, str], want
         For a label or a row of the subset that nothing approved has; lists those that exist.
     """
     rows = read_subset(wanted.subset) if wanted.subset else None
-    chooser = _Chooser(
-        set(clean_labels(wanted.participants, "sub-")),
-        set(clean_labels(wanted.exclude, "sub-")),
-        set(clean_labels(wanted.sessions, "ses-")),
-        rows,
-        str(wanted.subset),
-    )
-    sides = {name: _take_apart(name) for name in (*(approval.name for approval in valid), *refused)}
-    _check_existence(chooser, sides.values())
-    reasons = {name: chooser.reason(side) for name, side in sides.items()}
+    people, exclude = (clean_labels(asked, "sub-") for asked in (wanted.participants, wanted.exclude))
+    sessions = clean_labels(wanted.sessions, "ses-")
+    sides = {name: _parse_name(name) for name in (*(approval.name for approval in valid), *refused)}
+    _check_existence(sides.values(), (people, exclude), sessions, rows or ())
+
+    def reason(side: _Named) -> str | None:
+        if people and side[0] not in people:
+            return "not in --participant-label"
+        if side[0] in exclude:
+            return "in --exclude-participant-label"
+        if sessions and side[1] not in sessions:
+            return "not in --session-label"
+        if rows is not None and not any(_fits(row, side) for row in rows):
+            return f"not in --subset {wanted.subset}"
+        return None
+
+    reasons = {name: reason(side) for name, side in sides.items()}
     return Selection(
         chosen=tuple(approval for approval in valid if reasons[approval.name] is None),
         refused={name: why for name, why in refused.items() if reasons[name] is None},
@@ -99,56 +108,31 @@ def select_approvals(valid: Sequence[Approval], refused: Mapping[str, str], want
     )
 
 
-@dataclass(frozen=True)
-class _SideKey:
-    participant: str
-    session: str | None
-    hemi: str
-
-
-@dataclass(frozen=True)
-class _Chooser:
-    participants: set[str]
-    exclude: set[str]
-    sessions: set[str]
-    subset: tuple[SubsetRow, ...] | None
-    subset_file: str
-
-    def reason(self, side: _SideKey) -> str | None:
-        """Why a side is not used; None when it is."""
-        if self.participants and side.participant not in self.participants:
-            return "not in --participant-label"
-        if side.participant in self.exclude:
-            return "in --exclude-participant-label"
-        if self.sessions and side.session not in self.sessions:
-            return "not in --session-label"
-        if self.subset is not None and not any(_fits(row, side) for row in self.subset):
-            return f"not in --subset {self.subset_file}"
-        return None
-
-
-def _take_apart(name: str) -> _SideKey:
+def _parse_name(name: str) -> _Named:
     match = _NAME.fullmatch(name)
-    return _SideKey(match["participant"], match["session"], match["hemi"]) if match else _SideKey(name, None, "")
+    return (match["participant"], match["session"], match["hemi"]) if match else (name, None, "")
 
 
-def _check_existence(chooser: _Chooser, sides: Iterable[_SideKey]) -> None:
-    sides = tuple(sides)
-    people = {side.participant for side in sides}
+def _check_existence(
+    sides: Collection[_Named],
+    people: Iterable[Collection[str]],
+    sessions: Collection[str],
+    rows: Iterable[SubsetRow],
+) -> None:
+    """Refuse labels and rows that nothing approved has: most are slips."""
     where = [Path("the approved labels")]
-    for asked in (sorted(chooser.participants), sorted(chooser.exclude)):
-        check_labels(asked, people, prefix="sub-", roots=where)
-    check_labels(sorted(chooser.sessions), {side.session for side in sides if side.session}, prefix="ses-", roots=where)
-    missing = [row for row in chooser.subset or () if not any(_fits(row, side) for side in sides)]
+    for asked in people:
+        check_labels(sorted(asked), {side[0] for side in sides}, prefix="sub-", roots=where)
+    check_labels(sorted(sessions), {side[1] for side in sides if side[1]}, prefix="ses-", roots=where)
+    missing = [row for row in rows if not any(_fits(row, side) for side in sides)]
     spelled = dict.fromkeys(_spell(row.participant, row.session, row.hemi) for row in missing)
-    there = {_spell(side.participant, side.session, side.hemi) for side in sides} | set().union(
-        *({_spell(side.participant), _spell(side.participant, side.session)} for side in sides)
-    )
+    there = {name for side in sides for name in (_spell(side[0]), _spell(side[0], side[1]), _spell(*side))}
     check_labels(spelled, there, prefix="", roots=where)
 
 
-def _fits(row: SubsetRow, side: _SideKey) -> bool:
-    return row.participant == side.participant and row.session in (None, side.session) and row.hemi in (None, side.hemi)
+def _fits(row: SubsetRow, side: _Named) -> bool:
+    participant, session, hemi = side
+    return row.participant == participant and row.session in (None, session) and row.hemi in (None, hemi)
 
 
 def _spell(participant: str, session: str | None = None, hemi: str | None = None) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from bidsapp.config import about_commas, format_value
 from bidsapp.errors import BadDataError
-from bidsapp.files import create_once
+from bidsapp.files import create_once, typed_json
 from bidsapp.guards.label_guards import GuardLimits
 from bidsapp.ini import read_ini
 
@@ -33,9 +33,9 @@ def write_limits(path: Path, limits: GuardLimits) -> bool:
 def render_limits(limits: GuardLimits) -> str:
     """The file's text: each limit below its reason."""
     lines = [_HEAD, f"[{SECTION}]"]
-    for limit in fields(GuardLimits):
-        lines += [f"# {line}" for line in limit.metadata["comment"].splitlines()]
-        lines += [f"{limit.name} = {format_value(getattr(limits, limit.name))}", ""]
+    for name, limit in GuardLimits.model_fields.items():
+        lines += [f"# {line}" for line in (limit.description or "").splitlines()]
+        lines += [f"{name} = {format_value(getattr(limits, name))}", ""]
     return "\n".join(lines)
 
 
@@ -50,27 +50,17 @@ def read_limits(path: Path) -> GuardLimits:
         With line, key and value: no ini file, no setting in it, a key or section that does not exist, a value that is
         no number in its range.
     """
-    known = {limit.name: limit.metadata["allowed"] for limit in fields(GuardLimits)}
-    changed = {}
+    known: dict[str, dict[str, Any]] = GuardLimits.model_json_schema()["properties"]
+    changed: dict[str, float] = {}
     for section, key, text, line in read_ini(path):
         where = f"{path}, line {line}"
         if section != SECTION or key not in known:
-            raise BadDataError(f"{where}: there is no setting {section}.{key} (= {text!r})", _one_of(known))
-        changed[key] = _parse(where, key, text, known[key])
+            hint = f"Section [{SECTION}] has {', '.join(known)}."
+            raise BadDataError(f"{where}: there is no setting {section}.{key} (= {text!r})", hint)
+        try:
+            changed |= typed_json(GuardLimits, {key: float(text)}).model_dump(include={key})
+        except ValueError as error:
+            allowed = known[key]
+            hint = f"It takes a number from {allowed['minimum']:g} to {allowed['maximum']:g}{about_commas(text)}."
+            raise BadDataError(f"{where}: {SECTION}.{key} = {text!r} does not fit", hint) from error
     return GuardLimits(**changed)
-
-
-def _parse(where: str, key: str, text: str, allowed: tuple[float, float]) -> float:
-    least, greatest = allowed
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= greatest:
-        hint = f"It takes a number from {least:g} to {greatest:g}{about_commas(text)}."
-        raise BadDataError(f"{where}: {SECTION}.{key} = {text!r} does not fit", hint)
-    return value
-
-
-def _one_of(names: dict[str, tuple[float, float]]) -> str:
-    return f"Section [{SECTION}] has {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""Label maps that are replaced or withdrawn are kept, never lost."""
+"""Label maps that are replaced or withdrawn are copied to ``labels/superseded/`` first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import chain, count
 from pathlib import Path
 
 from bidsapp.files import copy_file, read_bytes
-from bidsapp.images.fingerprints import read_image_sha256
 from bidsapp.layout import OutputLayout, label_names, sidecar
+from bidsapp.review.snapshots import ImageSnapshots
 
 
 def keep_superseded(layout: OutputLayout, label: Path, when: datetime) -> None:
@@ -39,13 +39,13 @@ def keep_copy(path: Path, folder: Path, name: Path) -> None:
             return
 
 
-def find_superseded(layout: OutputLayout, label: Path, label_sha256: str) -> Path | None:
+def find_superseded(layout: OutputLayout, label: Path, label_sha256: str, images: ImageSnapshots) -> Path | None:
     """Find an earlier version of a label map by the fingerprint of its voxels and affine.
 
     Raises `BadDataError` when a copy that stands in the way is damaged.
     """
     copies = (folder / label.relative_to(layout.labels) for folder in _folders(layout))
-    return next((path for path in copies if path.exists() and read_image_sha256(path) == label_sha256), None)
+    return next((path for path in copies if path.exists() and images[path].image_sha256 == label_sha256), None)
 
 
 def _folders(layout: OutputLayout) -> list[Path]:

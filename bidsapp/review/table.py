@@ -253,19 +253,19 @@ def _find_conflicts(rows: Sequence[ReviewRow], problems: Sequence[RowProblem]) -
     broken = {problem.key: problem.line for problem in problems if problem.key}
     lines_of: defaultdict[tuple[SideKey, str], list[int]] = defaultdict(list)
     for row in rows:
-        lines_of[_voice(row)].append(row.line)
+        lines_of[_side_and_rater(row)].append(row.line)
     for row in rows:
         if row.key in broken:
             yield RowProblem(row.line, f"line {broken[row.key]} is about the same side and cannot be used", row.key)
             continue
-        of_same_voice = lines_of[_voice(row)]
-        if len(of_same_voice) > 1:
-            twins = _join(line for line in of_same_voice[: _MOST_LINES + 1] if line != row.line)
+        of_same_rater = lines_of[_side_and_rater(row)]
+        if len(of_same_rater) > 1:
+            twins = _join(line for line in of_same_rater[: _MOST_LINES + 1] if line != row.line)
             words = f"line {twins} is about the same side by the same rater ({row.rater or 'nobody'}): keep one"
             yield RowProblem(row.line, words, row.key)
 
 
-def _voice(row: ReviewRow) -> tuple[SideKey, str]:
+def _side_and_rater(row: ReviewRow) -> tuple[SideKey, str]:
     return row.key, row.rater.lower()
 
 

@@ -12,7 +12,7 @@ from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.lineage import known_digests, lineage_so_far, say_leakage
 from bidsapp.model_dir.state import ModelState
 from bidsapp.pairs.origins import count_kinds
-from bidsapp.records import Vouched
+from bidsapp.records import LabelTrust
 from bidsapp.sharing.privacy import known_secrets, scan_archive
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,11 @@ def public_facts(layout: ModelLayout, state: ModelState, iteration: int) -> dict
     }
 
 
-def say_trust(vouched: list[Vouched]) -> dict[str, object]:
+def say_trust(vouched: list[LabelTrust]) -> dict[str, object]:
     """Who answers for the labels of all segments: the user as soon as one segment took their word; numbers."""
     last = vouched[-1]
     in_part = any(one.by == "user" for one in vouched)
-    statement = Vouched("user") if in_part else last
+    statement = LabelTrust("user") if in_part else last
     facts: dict[str, object] = {"statement": str(statement)}
     if last.by == "review":
         facts |= {"approvals": last.approvals, "raters": last.raters}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bidsapp.bids import validation
-from bidsapp.bids.validation import Finding, shorten, validate_input
+from bidsapp.bids.validation import Complaint, shorten, validate_input
 from bidsapp.cli import main
 from bidsapp.errors import BidsValidationError, NoInputError
 from tests.conftest import ROOT
@@ -29,8 +29,8 @@ def data_set(root: Path, *scans: str, **description: object) -> Path:
     return root
 
 
-def codes(findings: tuple[Finding, ...]) -> set[tuple[str, str]]:
-    return {(one.code, one.location) for one in findings}
+def codes(complaints: tuple[Complaint, ...]) -> set[tuple[str, str]]:
+    return {(one.code, one.location) for one in complaints}
 
 
 def test_a_real_valid_data_set_has_warnings_that_do_not_stop_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,8 +129,8 @@ def test_a_validator_that_does_not_run_is_told_and_stops_nobody(
 
 
 def test_many_files_are_shown_short() -> None:
-    findings = [Finding("NOT_INCLUDED", "error", f"/f{n}", words="Not in BIDS. More.") for n in range(5)]
-    assert shorten(findings) == ["NOT_INCLUDED: /f0, /f1, /f2 and 2 more - Not in BIDS"]
+    complaints = [Complaint("NOT_INCLUDED", "error", f"/f{n}", words="Not in BIDS. More.") for n in range(5)]
+    assert shorten(complaints) == ["NOT_INCLUDED: /f0, /f1, /f2 and 2 more - Not in BIDS"]
 
 
 def test_the_run_stops_with_16_and_the_whole_is_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def read_in_every_way(path: Path) -> list[str]:
             assert "\n" not in error.message and str(path) in error.message
             said.append(error.message)
     label = read_label_file(path, "L", GRIDS)
-    said.insert(3, "; ".join(finding.words for finding in label.findings if finding.guard == "file"))
+    said.insert(3, "; ".join(finding.problem for finding in label.findings if finding.guard == "file"))
     return said
 
 

@@ -18,6 +18,7 @@ from bidsapp.layout import ModelLayout, origins_file
 from bidsapp.model_dir.split import read_split
 from bidsapp.models.shelf import ModelPlaces, locate_model
 from bidsapp.models_cli import main as hippotune_models
+from bidsapp.records import LabelDifference
 from tests.approvals import ApprovedLabels
 
 PEOPLE, CORRECTED = 10, ("P03", "P07")
@@ -50,8 +51,7 @@ def say_who_drew(approved: ApprovedLabels, model: str) -> None:
             source="manual" if saved else "prediction",
             model="a model",
             model_sha256=model,
-            voxels_changed=changed,
-            share_changed=changed / 3000,
+            effort=(LabelDifference("whole", None, changed, 3000),),
         )
 
 

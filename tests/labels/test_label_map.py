@@ -16,8 +16,8 @@ TISSUES = {1: "GM", 2: "SRLM", 7: "Cyst", 8: "DG"}
 
 def approval(name: str, labels: dict[int, str]) -> Approval:
     return Approval(
-        participant=name, session=None, hemi="R", rater="Ada", date="2026-01-02", label=Path("l.nii.gz"),
-        crops={"T1w": Path("c.nii.gz")}, labels=labels, label_sha256="", crop_sha256={}, transform_sha256={},
+        participant=name, session=None, hemi="R", rater="Ada", when="2026-01-02", labels=labels,
+        label_sha256="", crop_sha256={}, transform_sha256={},
         source="manual",
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from bidsapp.model_dir.fingerprints import fingerprint
 from bidsapp.model_dir.lineage import Lineage
 from bidsapp.model_dir.split import write_split
 from bidsapp.pairs.check_pairs import image_digest
-from bidsapp.records import LabelTable, Split, SplitRow, Vouched
+from bidsapp.records import LabelTable, LabelTrust, Split, SplitRow
 from tests.conftest import ROOT
 from tests.training_folder import SHAPE, TrainingFolder
 
@@ -37,7 +37,7 @@ def request_(folder: TrainingFolder, tmp_path: Path) -> GroupRequest:
 
 
 def check(request: GroupRequest, folder: TrainingFolder, lineage: Lineage, *, by: str = "review") -> SegmentPairs:
-    source = PairSource(folder.path, Vouched(by), ("T1w",), TABLE)  # type: ignore[arg-type]
+    source = PairSource(folder.path, LabelTrust(by), ("T1w",), TABLE)  # type: ignore[arg-type]
     return check_segment_pairs(request, source, None, Settings(), parent=None, lineage=lineage)
 
 

@@ -25,7 +25,7 @@ from bidsapp.model_dir.lineage import Lineage
 from bidsapp.model_dir.state import ModelState, Segment, read_state, write_state
 from bidsapp.nnunet_names import TURNS_TO_RAS
 from bidsapp.pairs.pairs import FoundPairs, find_pairs, say_pairs
-from bidsapp.records import Split, SplitRow, Vouched
+from bidsapp.records import LabelTrust, Split, SplitRow
 from bidsapp.training.dataset import divide, write_raw_dataset
 from tests.tiny_model import tiny_plans
 from tests.training_folder import SHAPE, TrainingFolder
@@ -43,7 +43,7 @@ def request_(folder: TrainingFolder, tmp_path) -> GroupRequest:
 
 
 def take(request: GroupRequest, state: ModelState | None = None, lineage: Lineage | None = None) -> SegmentPairs:
-    source = PairSource(request.training_dir, Vouched("user"))
+    source = PairSource(request.training_dir, LabelTrust("user"))
     return check_segment_pairs(request, source, state, Settings(), parent=None, lineage=lineage or Lineage())
 
 

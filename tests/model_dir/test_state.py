@@ -13,7 +13,7 @@ from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.split import read_split
 from bidsapp.model_dir.state import ModelState, Segment, TrainedCase, read_state, write_state
-from bidsapp.records import Split, SplitRow, Vouched
+from bidsapp.records import LabelTrust, Split, SplitRow
 
 SPLIT = Split((SplitRow("01", "train"), SplitRow("02", "validation"), SplitRow("03", "test", 2)))
 RESULT = {
@@ -28,7 +28,7 @@ STATE = ModelState(
     split=SPLIT,
     segments=(
         Segment(0, 10, "exported", {"training.seed": "1"}, result=RESULT),
-        Segment(10, 20, left_out=["x"], vouched=Vouched("review", 3, 2)),
+        Segment(10, 20, left_out=["x"], vouched=LabelTrust("review", 3, 2)),
     ),
     cases={
         "a case": TrainedCase("01", "R", "train", "hash", ("Head",)),
@@ -66,7 +66,7 @@ def test_a_state_without_what_came_later_is_read(layout: ModelLayout) -> None:
     layout.state.write_text(json.dumps(content))
     state = read_state(layout)
     assert state
-    assert (state.inherited, state.segments[1].vouched) == (Split(), Vouched())
+    assert (state.inherited, state.segments[1].vouched) == (Split(), LabelTrust())
 
 
 Change = Callable[[dict[str, Any]], object]

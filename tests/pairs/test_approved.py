@@ -14,7 +14,7 @@ from bidsapp.labels.tables import read_label_table
 from bidsapp.pairs.approved import ApprovedSides, common_modalities, gather_approved, update_training_folder
 from bidsapp.pairs.check_pairs import check_pairs
 from bidsapp.pairs.pairs import find_pairs
-from bidsapp.records import LabelTable, Vouched
+from bidsapp.records import LabelTable, LabelTrust
 from bidsapp.review.selection import Wanted
 from tests.approvals import AFFINE, SHAPE, ApprovedLabels
 
@@ -55,23 +55,25 @@ def test_a_left_crop_and_its_label_are_flipped_together_and_truthfully(approved:
     update(approved, folder)
     image, label = folder / "sub-01_hemi-Lflip_img.nii.gz", folder / "sub-01_hemi-Lflip_lbl.nii.gz"
     assert pair_files(folder) == [image.name, label.name]
-    np.testing.assert_array_equal(voxels(image), voxels(given.crops["T1w"])[::-1])
-    np.testing.assert_array_equal(voxels(label), voxels(given.label)[::-1])
+    np.testing.assert_array_equal(voxels(image), voxels(approved.crop(given, "T1w"))[::-1])
+    np.testing.assert_array_equal(voxels(label), voxels(approved.label(given))[::-1])
     flipped_affine = AFFINE.copy()
     flipped_affine[0, 0], flipped_affine[0, 3] = 0.5, -2.25 - 0.5 * (SHAPE[0] - 1)
     for path in (image, label):
         np.testing.assert_allclose(nib.load(path).affine, flipped_affine)
         np.testing.assert_allclose(nib.load(path).header.get_qform(), flipped_affine, atol=1e-6)
     # voxel (1, 2, 3) of value 1 as in the head, by hand: x = -2.25 - 0.5, y = -51 + 1.5, z = -32.5 + 3.75
-    assert places_mm(given.label, 1)[0] == (-2.75, -49.5, -28.75)
-    assert places_mm(label, 1) == places_mm(given.label, 1)
+    assert places_mm(approved.label(given), 1)[0] == (-2.75, -49.5, -28.75)
+    assert places_mm(label, 1) == places_mm(approved.label(given), 1)
 
 
 def test_a_right_side_stays_as_it_is(approved: ApprovedLabels, folder: Path) -> None:
     given = approved.add("01", "R", session="a")
     update(approved, folder)
     assert pair_files(folder) == ["sub-01_ses-a_hemi-R_img.nii.gz", "sub-01_ses-a_hemi-R_lbl.nii.gz"]
-    np.testing.assert_array_equal(voxels(folder / "sub-01_ses-a_hemi-R_img.nii.gz"), voxels(given.crops["T1w"]))
+    np.testing.assert_array_equal(
+        voxels(folder / "sub-01_ses-a_hemi-R_img.nii.gz"), voxels(approved.crop(given, "T1w"))
+    )
     np.testing.assert_allclose(nib.load(folder / "sub-01_ses-a_hemi-R_lbl.nii.gz").affine, AFFINE)
 
 
@@ -88,8 +90,8 @@ def test_the_folder_is_what_training_dir_takes(approved: ApprovedLabels, folder:
     assert {pair.participant for pair in checked.pairs} == sides.people == {"sub-01", "sub-02"}
     assert {(pair.hemi, pair.axes) for pair in checked.pairs} == {("R", "LAS"), ("L", "RAS")}
     first = checked.pairs[1]
-    np.testing.assert_array_equal(voxels(first.images[0]), voxels(sides.approvals[1].crops["T1w"]))
-    np.testing.assert_array_equal(voxels(first.images[1]), voxels(sides.approvals[1].crops["T2w"]))
+    np.testing.assert_array_equal(voxels(first.images[0]), voxels(approved.crop(sides.approvals[1], "T1w")))
+    np.testing.assert_array_equal(voxels(first.images[1]), voxels(approved.crop(sides.approvals[1], "T2w")))
 
 
 def test_integers_of_another_protocol_are_replaced_by_name_voxel_for_voxel(
@@ -99,7 +101,7 @@ def test_integers_of_another_protocol_are_replaced_by_name_voxel_for_voxel(
     other = approved.add("02", "L", names={8: "GM", 1: "SRLM", 300: "DG"}, label=label_with(8, 1, 300))
     caplog.set_level("INFO", "bidsapp")
     update(approved, folder)
-    given, written = voxels(other.label)[::-1], voxels(folder / "sub-02_hemi-Lflip_lbl.nii.gz")
+    given, written = voxels(approved.label(other))[::-1], voxels(folder / "sub-02_hemi-Lflip_lbl.nii.gz")
     for before, after in ((0, 0), (8, 1), (1, 2), (300, 8)):
         np.testing.assert_array_equal(given == before, written == after)
     assert read_label_table(folder / "labels.tsv") == LabelTable({1: "GM", 2: "SRLM", 8: "DG"})
@@ -121,7 +123,7 @@ def test_a_label_map_file_merges_and_drops(approved: ApprovedLabels, folder: Pat
     names = tmp_path / "map.tsv"
     names.write_text("from_name\tto_name\nCA1\tGM\nCA2\tGM\nCyst\tn/a\n")
     update(approved, folder, label_map=names)
-    given, written = voxels(other.label), voxels(folder / "sub-02_hemi-R_lbl.nii.gz")
+    given, written = voxels(approved.label(other)), voxels(folder / "sub-02_hemi-R_lbl.nii.gz")
     np.testing.assert_array_equal(written == 1, np.isin(given, (1, 2)))
     np.testing.assert_array_equal(written == 2, given == 4)
 
@@ -215,5 +217,5 @@ def test_those_who_answer_are_counted_and_never_named(approved: ApprovedLabels) 
     for person, rater in (("01", "Ada"), ("02", "Bob"), ("03", "Ada")):
         approved.add(person, "R", rater=rater)
     vouched = gather_approved(approved.layout, Wanted()).vouched
-    assert vouched == Vouched("review", 3, 2)
+    assert vouched == LabelTrust("review", 3, 2)
     assert str(vouched) == "labels approved through review (3 by 2 raters)"

@@ -21,7 +21,7 @@ from bidsapp.pairs.check_pairs import (
     format_findings,
     image_digest,
 )
-from bidsapp.pairs.pairs import Finding, find_pairs
+from bidsapp.pairs.pairs import find_pairs, pair_finding
 from bidsapp.records import LabelTable
 from bidsapp.training.import_pairs import load_pair
 from tests.training_folder import OBLIQUE, SHAPE, TrainingFolder
@@ -330,7 +330,7 @@ def test_the_content_hash_tells_changes_from_other_ways_to_store_the_same(folder
 
 
 def test_findings_are_aligned():
-    findings = [Finding("a", Path("x/a_img.nii"), "is empty"), Finding("long", Path("b.nii"), "is a folder")]
+    findings = [pair_finding("a", Path("x/a_img.nii"), "is empty"), pair_finding("long", Path("b.nii"), "is a folder")]
     assert format_findings(findings) == (
         "  pair  file       problem\n  a     a_img.nii  is empty\n  long  b.nii      is a folder"
     )
@@ -407,7 +407,10 @@ def test_a_pair_that_a_model_was_trained_on_turned_is_told_and_stays(folder, cap
     folder.pair("a")
     folder.pair("b")
     seen = examine_pairs(find_pairs(folder.path))
-    turned = [Finding(pair.case, pair.label, "lies mirrored", "Turn it.", "flip") for pair in seen.found.pairs]
+    turned = [
+        replace(pair_finding(pair.case, pair.label, "lies mirrored", "Turn it."), guard="flip")
+        for pair in seen.found.pairs
+    ]
     with pytest.raises(BadPairsError, match="2 of 2 pairs"):
         choose_pairs(replace(seen, findings=tuple(turned)))
     with pytest.raises(BadPairsError, match="1 of 2 pairs"):

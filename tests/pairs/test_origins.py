@@ -10,10 +10,10 @@ import pytest
 
 from bidsapp.errors import BadDataError
 from bidsapp.layout import ModelLayout, origins_file
-from bidsapp.model_dir.state import ModelState, Segment, TrainedCase, Vouched, read_state, write_state
+from bidsapp.model_dir.state import LabelTrust, ModelState, Segment, TrainedCase, read_state, write_state
 from bidsapp.pairs.approved import gather_approved, update_training_folder
 from bidsapp.pairs.origins import count_kinds, judge_corrections, read_origins, say_kinds, with_origins, write_origins
-from bidsapp.records import LabelKind, LabelOrigin, LabelSource, Pair, Split, SplitRow
+from bidsapp.records import LabelDifference, LabelKind, LabelOrigin, LabelSource, Pair, Split, SplitRow
 from bidsapp.review.selection import Wanted
 from bidsapp.training.rehearsal import earlier_pairs
 from tests.approvals import ApprovedLabels
@@ -44,8 +44,9 @@ def test_an_approval_says_how_its_label_came_about(
 ) -> None:  # fmt: skip
     approved = ApprovedLabels(tmp_path / "out", monkeypatch)
     approval = approved.add("01", "L")
+    effort = () if changed is None else (LabelDifference("A", None, changed, 0),)
     approved.approvals[approval.name] = replace(
-        approval, source=source, model="theirs" if model else None, model_sha256=model, voxels_changed=changed
+        approval, source=source, model="theirs" if model else None, model_sha256=model, effort=effort
     )
     folder = tmp_path / "training"
     update_training_folder(folder, gather_approved(approved.layout, Wanted()), ("T1w",))
@@ -126,7 +127,7 @@ def test_a_folder_that_is_rehearsed_says_so_too(tmp_path: Path) -> None:
     assert say_kinds(count_kinds(pair.origin for pair in found.pairs)) == "1 drawn, 2 approved as predicted"
 
 
-def state(vouched: Vouched) -> ModelState:
+def state(vouched: LabelTrust) -> ModelState:
     return ModelState(
         "scratch", {1: "A"}, (), ("T1w",), Split((SplitRow("sub-01", "train"),)),
         (Segment(0, 10, "testing", vouched=vouched),),
@@ -137,15 +138,15 @@ def state(vouched: Vouched) -> ModelState:
 
 def test_the_state_keeps_it(tmp_path: Path) -> None:
     layout = ModelLayout(tmp_path)
-    write_state(layout, state(Vouched()))
-    assert read_state(layout) == state(Vouched())
+    write_state(layout, state(LabelTrust()))
+    assert read_state(layout) == state(LabelTrust())
 
 
 @pytest.mark.parametrize(("by", "kind"), [("user", "imported"), ("review", "unknown")])
 def test_a_state_of_an_older_version_is_read(tmp_path: Path, by: str, kind: str) -> None:
     """Whether a person corrected what was approved is not known then, so nothing is scored on it."""
     layout = ModelLayout(tmp_path)
-    write_state(layout, state(Vouched(by)))  # type: ignore[arg-type]
+    write_state(layout, state(LabelTrust(by)))  # type: ignore[arg-type]
     content = json.loads(layout.state.read_text())
     del content["ancestors"], content["cases"]["sub-01_hemi-R"]["origin"]
     layout.state.write_text(json.dumps(content))
@@ -157,7 +158,7 @@ def test_a_state_of_an_older_version_is_read(tmp_path: Path, by: str, kind: str)
 
 def test_a_state_with_another_kind_is_refused(tmp_path: Path) -> None:
     layout = ModelLayout(tmp_path)
-    write_state(layout, state(Vouched()))
+    write_state(layout, state(LabelTrust()))
     layout.state.write_text(layout.state.read_text().replace("corrected", "guessed"))
     with pytest.raises(BadDataError, match="'guessed'"):
         read_state(layout)

@@ -44,7 +44,7 @@ def approved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApprovedLabels:
     for person, rater in zip(PEOPLE, RATERS, strict=True):
         for hemi in ("L", "R"):
             one = approved.add(person, hemi, session="20190307", rater=rater, modalities=("T1w", "T2w"))
-            for path in (*one.crops.values(), one.label):
+            for path in (*(approved.crop(one, modality) for modality in one.crop_sha256), approved.label(one)):
                 _make_talkative(path, approved.layout.root)
     return approved
 
@@ -145,8 +145,8 @@ def test_images_are_as_in_the_head_with_plain_headers(approved: ApprovedLabels, 
         for name, one in approved.approvals.items()
         if PEOPLE[0] in name
         for hemi, suffix, path in [
-            *((one.hemi, modality, crop) for modality, crop in one.crops.items()),
-            (one.hemi, "dseg", one.label),
+            *((one.hemi, modality, approved.crop(one, modality)) for modality in one.crop_sha256),
+            (one.hemi, "dseg", approved.label(one)),
         ]
     }
     person = f"sub-{new_label(read_or_make_key(approved.layout.export_key), f'sub-{PEOPLE[0]}')}"
@@ -194,7 +194,7 @@ def test_a_folder_with_content_is_never_written_to(approved: ApprovedLabels, tmp
 
 def test_a_failure_leaves_nothing_behind(approved: ApprovedLabels, tmp_path: Path) -> None:
     sides = gathered(approved)
-    sides.approvals[-1].label.write_bytes(b"damaged")
+    approved.label(sides.approvals[-1]).write_bytes(b"damaged")
     empty = tmp_path / "empty"
     empty.mkdir()
     for destination in (empty, tmp_path / "new"):

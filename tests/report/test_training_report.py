@@ -25,14 +25,14 @@ from bidsapp.evaluation.scores import summarise
 from bidsapp.images.volumes import VolumeError
 from bidsapp.layout import ModelLayout
 from bidsapp.model_dir.state import ModelState, Segment, TrainedCase
-from bidsapp.records import CaseScore, LabelKind, LabelOrigin, Split, Vouched
+from bidsapp.records import CaseScore, LabelKind, LabelOrigin, LabelTrust, Split
 from bidsapp.report.pages import render_page
 from bidsapp.report.training_facts import TrainingReport, _export_facts, gather_training_report
 from bidsapp.report.training_report import _curves, cases_to_show, render_training_report, write_training_report
 
 NASTY = "<script>alert('x')</script> $(touch /tmp/pwned) \"'&{{ 7 * 7 }}"
 WRITTEN = "2026-01-02 03:04"
-BY_USER = Vouched()
+BY_USER = LabelTrust()
 
 
 class Page(HTMLParser):
@@ -67,7 +67,7 @@ def make_model(
     labels: tuple[str, ...] = ("Anterior", "Posterior"),
     iterations: tuple[int, ...] = (100,),
     history: bool = True,
-    vouched: Vouched = BY_USER,
+    vouched: LabelTrust = BY_USER,
 ) -> TrainingReport:
     """Gather the report of a tiny tested model; `dice` gives every case one value per label."""
     layout = ModelLayout(root)
@@ -386,13 +386,13 @@ def test_a_name_that_is_missing_is_an_error():
     [
         (BY_USER, "labels vouched for by the user", "group --training-dir TRAINING_DIR --model-dir MODEL_DIR"),
         (
-            Vouched("review", 12, 2),
+            LabelTrust("review", 12, 2),
             "labels approved through review (12 by 2 raters)",
             "OUTPUT_DIR group --model-dir MODEL_DIR",
         ),
     ],
 )
-def test_it_says_who_vouched_and_how_to_train_on(tmp_path: Path, vouched: Vouched, said: str, command: str) -> None:
+def test_it_says_who_vouched_and_how_to_train_on(tmp_path: Path, vouched: LabelTrust, said: str, command: str) -> None:
     page = Page(render_training_report(make_model(tmp_path / "m", dice=THREE_CASES, vouched=vouched)))
     assert f"on {said}." in page.text
     assert command in page.text

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bidsapp.review.effort import LabelDifference, label_differences, share_changed
+from bidsapp.records import Approval, LabelDifference
+from bidsapp.review.effort import label_differences
 
 PREDICTED = np.array([[1, 1, 1, 0], [2, 2, 0, 0]])
 CORRECTED = np.array([[1, 1, 0, 0], [1, 2, 2, 0]])
 NAMES = {1: "CA1", 2: "DG"}
+
+
+def share_changed(effort: tuple[LabelDifference, ...]) -> float | None:
+    hashes = {"label_sha256": "", "crop_sha256": {}, "transform_sha256": {}}
+    side = {"participant": "01", "session": None, "hemi": "L"}
+    return Approval(when="", rater="", source="manual", labels={}, effort=effort, **side, **hashes).share_changed  # type: ignore[arg-type]
 
 
 def test_a_voxel_that_goes_from_label_to_label_counts_for_both() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bidsapp.errors import BadDataError
-from bidsapp.review.effort import LabelDifference
-from bidsapp.review.events import ApprovedEvent, LedgerEvent, WithdrawnEvent, append_event, last_events, read_events
+from bidsapp.records import Approval, LabelDifference
+from bidsapp.review.events import LedgerEvent, WithdrawnEvent, append_event, last_events, read_events
 
-APPROVED = ApprovedEvent(
+APPROVED = Approval(
     when="2026-01-01T12:00:00+00:00",
     rater="Müller\n",
     participant="01",
@@ -72,8 +72,8 @@ def test_a_line_that_was_cut_off_is_passed_over_and_left(path: Path, cut: int) -
     ("old", "new", "words"),
     [
         (b'{"event"', b'"event"', "line 1 is damaged"),
-        (b'"approved"', b'"praised"', "'praised' is missing or not known"),
-        (b'"rater"', b'"ratter"', "'rater' is missing"),
+        (b'"approved"', b'"praised"', "event is 'praised': it must be approved or withdrawn"),
+        (b'"rater"', b'"ratter"', "rater is missing"),
         (b'"hemi": "L"', b'"hemi": "M"', "line 1 is damaged"),
         (b'"labels": {', b'"labels": {"x": "y", ', "line 1 is damaged"),
         (b'"source": "manual"', b'"source": "dream"', "source is 'dream'"),
@@ -83,13 +83,14 @@ def test_a_line_that_was_cut_off_is_passed_over_and_left(path: Path, cut: int) -
         (b'"participant": "01"', b'"participant": "../../01"', "participant is '../../01'"),
         (b'"session": "1"', b'"session": "1/../.."', "session is '1/../..'"),
         (b'"session": "1"', b'"session": ["1"]', "session is ['1']"),
-        (b'"labels": {"1"', b'"labels": {"-1"', "a label value is '-1'"),
-        (b'"labels": {"1"', b'"labels": {"99999999999999999999"', "a label value is '9"),
+        (b'"file_sha256": "c", ', b"", "file_sha256 is missing"),
+        (b'"labels": {"1"', b'"labels": {"-1"', "labels.-1.[key] is '-1'"),
+        (b'"labels": {"1"', b'"labels": {"99999999999999999999"', "labels.99999999999999999999.[key] is '9"),
         (b'"labels": {"1": "CA1", "300": "cyst"}', b'"labels": ["CA1"]', "line 1 is damaged"),
-        (b'"T1w": "d"', b'"T1w": ["d"]', "crop_sha256 is "),
-        (b'"dice": 0.5', b'"dice": "much"', "effort is "),
-        (b'"voxels_changed": 12', b'"voxels_changed": [12]', "effort is "),
-        (b'"voxels_united": 18', b'"voxels_united": "many"', "effort is "),
+        (b'"T1w": "d"', b'"T1w": ["d"]', "crop_sha256.T1w is ['d']: it must be a text"),
+        (b'"dice": 0.5', b'"dice": "much"', "effort.0.dice is 'much': it must be a number"),
+        (b'"voxels_changed": 12', b'"voxels_changed": [12]', "effort.0.voxels_changed is [12]"),
+        (b'"voxels_united": 18', b'"voxels_united": "many"', "effort.0.voxels_united is 'many'"),
         (b'"dice": 0.5', b'"dice": NaN', "a number is nan"),
         (b'"accepted": ["volume"]', b'"accepted": 3', "line 1 is damaged"),
         (b'"rater": "', b'"rater": "bo", "rater": "', "'rater' stands twice"),

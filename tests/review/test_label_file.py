@@ -113,7 +113,7 @@ def test_the_words_say_how_far_off_a_header_is(tmp_path: Path, good: np.ndarray)
     affine = GRIDS["L"].affine.copy()
     affine[1, 3] += 7
     (finding,) = read_label_file(save(tmp_path / "a.nii.gz", good, affine), "L", GRIDS).findings
-    assert "off by 7.0 mm" in finding.words
+    assert "off by 7.0 mm" in finding.problem
 
 
 def test_a_label_of_another_place_is_not_only_a_header(tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_a_mirrored_label_is_not_only_a_header(tmp_path: Path, good: np.ndarray)
 def test_the_file_of_the_other_side_is_named(tmp_path: Path) -> None:
     right = load_hippocampus("R").astype(np.uint8)
     (finding,) = read_label_file(save(tmp_path / "a.nii.gz", right, GRIDS["R"].affine), "L", GRIDS).findings
-    assert finding.guard == "flip" and "right crop" in finding.words
+    assert finding.guard == "flip" and "right crop" in finding.problem
 
 
 def test_another_shape_gives_no_labels(tmp_path: Path, good: np.ndarray) -> None:
     read = read_label_file(save(tmp_path / "a.nii.gz", good[:, 1:]), "L", GRIDS)
     assert read.labels is None
-    assert [f.words for f in read.findings] == ["its shape is 128 x 255 x 128, the crop's is 128 x 256 x 128"]
+    assert [f.problem for f in read.findings] == ["its shape is 128 x 255 x 128, the crop's is 128 x 256 x 128"]
     with pytest.raises(BadDataError, match="128 x 255 x 128"):
         fix_header(read.path, GRIDS["L"])
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
@@ -192,7 +192,7 @@ def test_what_cannot_be_read_is_a_finding(tmp_path: Path, spoil) -> None:
     spoil(path)
     read = read_label_file(path, "L", GRIDS)
     assert [finding.guard for finding in read.findings] == ["file"] and read.labels is None
-    assert str(path) not in read.findings[0].words
+    assert str(path) not in read.findings[0].problem
 
 
 def test_a_label_map_belongs_on_the_grid_of_its_crop_wherever_that_is(tmp_path: Path, good: np.ndarray) -> None:

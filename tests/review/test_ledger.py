@@ -18,13 +18,14 @@ from bidsapp.errors import BadDataError, NoInputError
 from bidsapp.images.writing import write_image
 from bidsapp.labels.tables import read_label_table
 from bidsapp.layout import OutputLayout, label_names, sidecar
-from bidsapp.review import approval
+from bidsapp.records import Approval, LabelDifference
+from bidsapp.review import approval, events
 from bidsapp.review.agreement import agreement
 from bidsapp.review.approval import approve, withdraw
-from bidsapp.review.effort import LabelDifference
-from bidsapp.review.events import ApprovedEvent, WithdrawnEvent, read_events
+from bidsapp.review.events import WithdrawnEvent, read_events
 from bidsapp.review.labels_dataset import describe_labels_dataset
 from bidsapp.review.ledger import find_approvals
+from bidsapp.review.snapshots import ImageSnapshots
 from tests.reviewed_person import KEY, NAMES, Person, block, day
 from tests.validation import errors_of
 
@@ -59,11 +60,11 @@ def test_an_approval_is_recorded_with_all_that_it_rests_on(person: Person) -> No
     assert read_label_table(label_names(layout.approved_label(*KEY))).names == NAMES
 
     (event,) = read_events(layout.ledger)
-    assert isinstance(event, ApprovedEvent)
+    assert isinstance(event, Approval)
     crop = layout.session("01", None).crop("L", "T2w")
     assert event.rater == "ana"
     assert event.source_sha256 == file_sha256(label.file)
-    assert event.file_sha256 == file_sha256(approved.label)
+    assert event.file_sha256 == file_sha256(layout.approved_label(*KEY))
     assert event.label_sha256 == image_sha256(label.labels.data, image.affine)
     assert event.crop_sha256["T2w"] == image_sha256(nib.load(crop).get_fdata(), nib.load(crop).affine)
     assert event.transform_sha256 == {
@@ -96,7 +97,7 @@ def test_an_approval_is_recorded_with_all_that_it_rests_on(person: Person) -> No
 
     assert find_approvals(layout).valid == (approved,)
     assert find_approvals(layout).refused == {}
-    assert (approved.date, approved.labels) == ("2026-01-01T12:00:00+00:00", NAMES)
+    assert (approved.when, approved.labels) == ("2026-01-01T12:00:00+00:00", NAMES)
 
 
 def test_a_prediction_kept_as_it_is_is_not_manual(person: Person) -> None:
@@ -243,12 +244,12 @@ def test_what_is_no_longer_what_was_approved_is_refused(
 @pytest.mark.parametrize("number_type", [np.int16, np.float32, np.float64, np.uint16])
 def test_a_save_that_keeps_voxels_and_affine_stays_approved(person: Person, number_type: type) -> None:
     approved = approve_block(person)
-    data = np.asanyarray(nib.load(approved.label).dataobj).astype(number_type)
+    data = np.asanyarray(nib.load(person.layout.approved_label(*KEY)).dataobj).astype(number_type)
     if number_type is np.float64:
         data = data[..., None]
     image = nib.Nifti1Image(data, GRIDS["L"].affine)
     image.header["descrip"] = b"saved by another program"
-    nib.save(image, approved.label)
+    nib.save(image, person.layout.approved_label(*KEY))
     assert find_approvals(person.layout).valid == (approved,)
 
 
@@ -284,13 +285,13 @@ def test_without_anything_nothing_is_approved(tmp_path: Path) -> None:
 def test_two_raters_are_both_kept_and_compared(person: Person) -> None:
     layout = person.layout
     approve_block(person, 42, "ana", 1)
-    assert agreement(layout, read_events(layout.ledger), KEY) is None
+    assert agreement(layout, read_events(layout.ledger), KEY, ImageSnapshots()) is None
     later = approve_block(person, 45, "bo", 2)
     events = read_events(layout.ledger)
     assert [event.rater for event in events] == ["ana", "bo"]
     assert superseded(layout) == ["2026-01-02"]
     assert find_approvals(layout).valid == (later,)
-    both = agreement(layout, events, KEY)
+    both = agreement(layout, events, KEY, ImageSnapshots())
     assert both is not None
     assert (both.earlier, both.later) == ("ana", "bo")
     assert both.labels[0] == LabelDifference("CA1", 0.7, 600, 1300)
@@ -302,7 +303,7 @@ def test_two_raters_are_both_kept_and_compared(person: Person) -> None:
 def test_two_raters_of_the_same_voxels_agree(person: Person) -> None:
     approve_block(person, 42, "ana", 1)
     approve_block(person, 42, "bo", 2)
-    both = agreement(person.layout, read_events(person.layout.ledger), KEY)
+    both = agreement(person.layout, read_events(person.layout.ledger), KEY, ImageSnapshots())
     assert both is not None
     assert both.labels[0] == LabelDifference("CA1", 1.0, 0, 1000)
     assert superseded(person.layout) == []
@@ -312,7 +313,7 @@ def test_labels_on_different_crops_are_not_compared(person: Person) -> None:
     approve_block(person, 42, "ana", 1)
     change_crop(person.layout)
     approve_block(person, 45, "bo", 2)
-    assert agreement(person.layout, read_events(person.layout.ledger), KEY) is None
+    assert agreement(person.layout, read_events(person.layout.ledger), KEY, ImageSnapshots()) is None
 
 
 def test_every_version_of_one_day_is_kept(person: Person) -> None:
@@ -335,7 +336,7 @@ def test_withdrawn_and_approved_again_keeps_the_history(person: Person) -> None:
     again = approve_block(person, 42, "ana", 4)
     assert find_approvals(layout).valid == (again,)
     assert find_approvals(layout).refused == {}
-    assert [type(event) for event in read_events(layout.ledger)] == [ApprovedEvent, WithdrawnEvent, ApprovedEvent]
+    assert [type(event) for event in read_events(layout.ledger)] == [Approval, WithdrawnEvent, Approval]
     assert superseded(layout) == ["2026-01-02"]
 
 
@@ -343,7 +344,7 @@ def test_a_withdrawn_approval_is_not_compared(person: Person) -> None:
     approve_block(person, 42, "ana", 1)
     withdraw(person.layout, KEY, rater="ana", when=day(2))
     approve_block(person, 45, "bo", 3)
-    assert agreement(person.layout, read_events(person.layout.ledger), KEY) is None
+    assert agreement(person.layout, read_events(person.layout.ledger), KEY, ImageSnapshots()) is None
 
 
 def test_what_was_never_approved_cannot_be_withdrawn(person: Person) -> None:
@@ -362,7 +363,8 @@ def kill_in(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def killed(*_: object, **__: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(approval, step, killed)
+    module = events if step == "append_event" else approval
+    monkeypatch.setattr(module, step, killed)
 
 
 STEPS = ["keep_superseded", "write_image", "write_label_table", "append_event", "write_json"]
@@ -387,8 +389,8 @@ def test_killed_at_any_step_the_ledger_decides_and_the_same_call_completes_it(
     assert find_approvals(layout).valid == (later,)
     assert [event.rater for event in read_events(layout.ledger)] == (["ana", "bo"] if had_one else ["bo"])
     assert len(superseded(layout)) == had_one
-    assert label_names(later.label).exists()
-    assert json.loads(sidecar(later.label).read_text())["HippoTune"]["when"] == later.date
+    assert label_names(layout.approved_label(*KEY)).exists()
+    assert json.loads(sidecar(layout.approved_label(*KEY)).read_text())["HippoTune"]["when"] == later.when
 
 
 @pytest.mark.parametrize("step", ["append_event", "keep_superseded"])

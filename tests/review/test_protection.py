@@ -112,7 +112,7 @@ def test_what_looks_like_a_label_of_a_side_is_never_passed_over(layout: OutputLa
     assert (path in persons_files(layout, "01", None, "L")) == name.startswith("labels/")
     assert unread_labels(layout, "01", None, "R") == (() if "hemi" in name else (path,))
     with pytest.raises(BadDataError, match="looks like a label map of this side") as caught:
-        find_candidate(layout, SideFacts("01", None, "L", {}, None))
+        find_candidate(layout, SideFacts(layout.session("01", None), "01", None, "L", {}, None))
     assert name in caught.value.message
     assert str(layout.manual_label("01", None, "L").relative_to(layout.root)) in caught.value.hint
     assert unread_labels(layout, "02", None, "L") == unread_labels(layout, "0", None, "L") == ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,8 @@ def test_what_is_written_is_read_and_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_every_limit_names_its_guard_and_its_reason() -> None:
-    for limit in fields(GuardLimits):
-        guard, colon, reason = limit.metadata["comment"].partition(": ")
+    for limit in GuardLimits.model_fields.values():
+        guard, colon, reason = (limit.description or "").partition(": ")
         assert guard in GUARDS and colon and len(reason) > 30
 
 

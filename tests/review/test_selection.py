@@ -13,8 +13,8 @@ from bidsapp.review.selection import Selection, SubsetRow, Wanted, read_subset, 
 
 def approval(participant: str, hemi: Side, session: str | None = None) -> Approval:
     return Approval(
-        participant=participant, session=session, hemi=hemi, rater="Ada", date="2026-01-02", label=Path("l.nii.gz"),
-        crops={"T1w": Path("c.nii.gz")}, labels={1: "A"}, label_sha256="", crop_sha256={}, transform_sha256={},
+        participant=participant, session=session, hemi=hemi, rater="Ada", when="2026-01-02", labels={1: "A"},
+        label_sha256="", crop_sha256={}, transform_sha256={},
         source="manual",
     )  # fmt: skip
 
