@@ -11,7 +11,7 @@ from bidsapp.files import write_bytes
 from bidsapp.layout import OutputLayout
 from bidsapp.pictures.outlines import thumbnail_picture
 from bidsapp.records import SideKey
-from bidsapp.review.candidates import crop_grids
+from bidsapp.review.candidates import CropGrids
 from bidsapp.review.label_file import read_label_file
 from bidsapp.review.snapshots import ImageSnapshots
 
@@ -34,7 +34,7 @@ def _draw(layout: OutputLayout, key: SideKey, label: Path, images: ImageSnapshot
     picture = layout.review_picture(key, images[label].file_sha256[:12])
     if picture.exists():
         return picture
-    labels = read_label_file(label, hemi, crop_grids(files, images), images).labels
+    labels = read_label_file(label, hemi, CropGrids(files, images), images).labels
     crop = next((path for modality in ("T1w", "T2w") if (path := files.crop(hemi, modality)).exists()), None)
     if labels is None or crop is None:
         return None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,10 @@ class SideFacts:
         """The side."""
         return self.participant, self.session, self.hemi
 
-    @cached_property
-    def grids(self) -> Mapping[Side, Grid]:
-        """See `crop_grids`. Crops are opened when this is first used: a side that was decided before needs none."""
-        return crop_grids(self.files, self.images)
+    @property
+    def grids(self) -> CropGrids:
+        """Of the crops of both sides."""
+        return CropGrids(self.files, self.images)
 
     @property
     def grid(self) -> Grid:
@@ -74,11 +73,25 @@ class SideFacts:
         return abs(next(iter(self.crops.values()))["registration"].get("determinant") or 1.0)
 
 
-def crop_grids(files: SessionLayout, images: ImageSnapshots) -> dict[Side, Grid]:
-    """The grids of a session's crops, from their headers; of a side without a crop, that of one made anew."""
-    crops = {side: [files.crop(side, modality) for modality in MODALITIES] for side in SIDES}
-    there = {side: next((path for path in paths if path.exists()), None) for side, paths in crops.items()}
-    return {side: GRIDS[side] if path is None else without_noise(images[path].grid) for side, path in there.items()}
+class CropGrids(Mapping[Side, Grid]):
+    """The grids of a session's crops, from their headers; of a side without a crop, that of one made anew.
+
+    A crop is opened when its grid is first asked for: few decisions need the other side's.
+    """
+
+    def __init__(self, files: SessionLayout, images: ImageSnapshots) -> None:
+        self._files, self._images = files, images
+
+    def __getitem__(self, side: Side) -> Grid:
+        crops = (self._files.crop(side, modality) for modality in MODALITIES)
+        path = next((crop for crop in crops if crop.exists()), None)
+        return GRIDS[side] if path is None else without_noise(self._images[path].grid)
+
+    def __iter__(self) -> Iterator[Side]:
+        return iter(SIDES)
+
+    def __len__(self) -> int:
+        return len(SIDES)
 
 
 def read_side(

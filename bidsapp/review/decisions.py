@@ -23,8 +23,8 @@ from bidsapp.review.approval import ReviewedLabel, ShownPrediction, approve, com
 from bidsapp.review.candidates import (
     SOURCE_WORDS,
     Candidate,
+    CropGrids,
     SideFacts,
-    crop_grids,
     find_candidate,
     label_table_of,
     read_side,
@@ -376,7 +376,7 @@ def why_drawing_changed(
         return None
     if source != approval.source:
         return f"a {SOURCE_WORDS[source]} came after the {SOURCE_WORDS[approval.source]} was approved"
-    grids = crop_grids(layout.session(approval.participant, approval.session), images)
+    grids = CropGrids(layout.session(approval.participant, approval.session), images)
     drawn, approved = (
         read_label_file(path, approval.hemi, grids, images).labels
         for path in (candidate.path, layout.approved_label(*approval.key))
