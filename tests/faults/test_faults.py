@@ -277,7 +277,7 @@ def test_group_that_trains_on(grown: Path, mode: Mode, tmp_path: Path) -> None:
 def test_the_tool_sees_what_it_should(changed: Path, outdated: Path, tmp_path: Path) -> None:
     """Otherwise nothing is tested: these runs approve, withdraw, and move people's files away."""
     for study, words, kinds in (
-        (changed, REVIEW, ["ApprovedEvent", "WithdrawnEvent"]),
+        (changed, REVIEW, ["Approval", "WithdrawnEvent"]),
         (outdated, (*PARTICIPANT, "--replace-crops"), ["WithdrawnEvent", "WithdrawnEvent"]),
     ):
         tried = copy_tree(study, tmp_path / words[2])

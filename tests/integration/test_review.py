@@ -160,7 +160,7 @@ def test_a_decision_is_about_what_was_seen(loop: tuple[Path, OutputLayout]) -> N
     assert not layout.approved_label(*side).exists()
     decide(layout, {side: "approved"}, date="2026-11-03")
     assert "1 approved" in review(loop).output
-    assert [type(event).__name__ for event in read_events(layout.ledger)[-2:]] == ["WithdrawnEvent", "ApprovedEvent"]
+    assert [type(event).__name__ for event in read_events(layout.ledger)[-2:]] == ["WithdrawnEvent", "Approval"]
 
     options = ("participant", "--participant-label", REAL, *CHEAP)
     assert "the crops are kept" in run_drawn(data, layout.root, *options, "--rigid").output
