@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from bidsapp.cli import main
 
 pytest_plugins = ["tests.boxes", "tests.reviewed_person", "tests.tiny_model", "tests.training_folder"]
 
@@ -37,12 +42,8 @@ class Finished:
     output: str
 
 
-RunPy = Callable[..., Finished]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """`bidsapp.cli.main` sends messages to the screen of its test; the next test has another one."""
+@contextlib.contextmanager
+def _logging_as_before() -> Iterator[None]:
     logger = logging.getLogger("bidsapp")
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     yield
@@ -53,6 +54,13 @@ def logging_as_before() -> Iterator[None]:
     logger.setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """`bidsapp.cli.main` sends messages to the screen of its test; the next test has another one."""
+    with _logging_as_before():
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the repository; tests that need it are skipped where it is absent."""
@@ -61,12 +69,28 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-def run_py(*arguments: object, cwd: Path | None = None, **environment: str) -> Finished:
-    """Run `run.py` in a process of its own."""
+def run_py(*arguments: object, cwd: Path | None = None) -> Finished:
+    """Run the command line of `run.py` in this process, which imports torch and nnU-Net once for all tests."""
+    output = io.StringIO()
+    with (
+        _logging_as_before(),
+        patch.dict(os.environ),
+        contextlib.chdir(cwd or Path.cwd()),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        try:
+            code = main([str(word) for word in arguments])
+        except SystemExit as ended:  # --help and --version
+            code = int(ended.code or 0)
+    return Finished(code, output.getvalue())
+
+
+def run_py_alone(*arguments: object, cwd: Path | None = None) -> Finished:
+    """Run `run.py` as a user does, in a process of its own."""
     process = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

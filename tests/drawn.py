@@ -1,29 +1,24 @@
 """run.py with a network whose answers are known: it draws the template's hippocampus, whatever crop it is shown.
 
 What a network learned differs from processor to processor. Tests of what comes after a prediction (review, pairs,
-pages) start from this one; everything but the network itself is real. A script with run.py's arguments.
+pages) start from this one; everything but the network itself is real.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from bidsapp.arrays import IntArray  # noqa: E402
-from bidsapp.cli import main  # noqa: E402
-from bidsapp.corobl.template import load_hippocampus  # noqa: E402
-from bidsapp.images.volumes import Volume  # noqa: E402
-from bidsapp.participants import segment  # noqa: E402
-from bidsapp.prediction import Predictor  # noqa: E402
-from bidsapp.records import Side  # noqa: E402
-from tests.conftest import Finished  # noqa: E402
+from bidsapp.arrays import IntArray
+from bidsapp.corobl.template import load_hippocampus
+from bidsapp.images.volumes import Volume
+from bidsapp.participants import segment
+from bidsapp.prediction import Predictor
+from bidsapp.records import Side
+from tests.conftest import Finished, run_py
 
 
 def draw(side: Side) -> IntArray:
@@ -41,14 +36,6 @@ def _answer(predictor: Predictor, crops: Sequence[Volume], side: Side) -> Volume
 
 
 def run_drawn(*arguments: object, cwd: Path | None = None) -> Finished:
-    """Run this script as `tests.conftest.run_py` runs run.py."""
-    process = subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    return Finished(process.returncode, process.stdout)
-
-
-if __name__ == "__main__":
-    segment.segment_crop = _answer
-    sys.exit(main())
+    """Run the command line of `run.py` with this network."""
+    with patch.object(segment, "segment_crop", _answer):
+        return run_py(*arguments, cwd=cwd)

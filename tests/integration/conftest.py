@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,16 @@ import pytest
 
 from bidsapp.layout import ModelLayout
 from demo.simulate import simulate_people
-from tests.conftest import Finished, run_py
+from tests.conftest import Finished, run_py, run_py_alone
 
-PEOPLE, SEED, ITERATIONS = 8, 7, 120
+PEOPLE, SEED, ITERATIONS = 8, 7, 60
+EVERY = 25
+SMALL = (
+    *("--set", "training.features=4 4 8 96", "--set", "training.validation_batches=1"),
+    *("--set", f"training.validation_interval={EVERY}", "--set", f"training.checkpoint_interval={EVERY}"),
+)
+"""What a new model is trained with where the network is not the subject: few features where there are many
+voxels. Its checkpoints are as large as those of the tiny preset."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +36,21 @@ class Trained:
     run: Finished
 
 
-def train(pairs: Path, model_dir: Path, *options: object, iterations: int = ITERATIONS) -> Trained:
-    """Train the tiny network on `pairs`, in a process of its own."""
+def train(
+    pairs: Path,
+    model_dir: Path,
+    *options: object,
+    iterations: int = ITERATIONS,
+    run_py: Callable[..., Finished] = run_py,
+) -> Trained:
+    """Train the tiny network on `pairs`; a model that was begun goes on as its config.ini says."""
+    layout = ModelLayout(model_dir)
+    preset = () if layout.config.exists() else ("--preset", "tiny")
     run = run_py(
         *(pairs, model_dir.parent / "out", "group", "--training-dir", pairs, "--model-dir", model_dir),
-        *("--preset", "tiny", "--iterations", iterations, *options),
+        *(*preset, "--iterations", iterations, *options),
     )
-    return Trained(pairs, ModelLayout(model_dir), run)
+    return Trained(pairs, layout, run)
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +63,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The main job, once from end to end."""
-    done = train(pairs, tmp_path_factory.mktemp("model") / "small")
+    """The main job, once from end to end, in a process of its own."""
+    done = train(pairs, tmp_path_factory.mktemp("model") / "small", *SMALL, run_py=run_py_alone)
     assert done.run.code == 0, done.run.output
     return done
 

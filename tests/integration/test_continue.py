@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -24,9 +23,8 @@ from bidsapp.model_dir.split import read_split
 from bidsapp.training.checkpoints import load_checkpoint
 from demo.simulate import simulate_people
 from tests.conftest import ROOT
-from tests.integration.conftest import ITERATIONS, SEED, Trained, train
+from tests.integration.conftest import EVERY, ITERATIONS, SEED, SMALL, Trained, train
 
-KILLS = 10
 MANY = ("--iterations", "900")
 """More than any machine does before it is stopped, fewer than are worth compiling for."""
 PICTURE_BYTES = 1000
@@ -37,7 +35,9 @@ def command(pairs: Path, model_dir: Path, *options: str) -> list[str]:
     return [
         *(sys.executable, str(ROOT / "run.py"), str(pairs), str(model_dir.parent / "out"), "group"),
         *("--training-dir", str(pairs), "--model-dir", str(model_dir)),
-        *("--preset", "tiny", *(() if "--iterations" in options else ("--iterations", str(ITERATIONS))), *options),
+        *("--preset", "tiny", *SMALL),
+        *(() if "--iterations" in options else ("--iterations", str(ITERATIONS))),
+        *options,
     ]
 
 
@@ -61,25 +61,24 @@ def copied(trained: Trained, tmp_path: Path) -> Trained:
     return Trained(trained.pairs, layout, trained.run)
 
 
-def wait_for_checkpoints(layout: ModelLayout, count: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until `count` new checkpoints were written, or the process ended."""
-    seen = {layout.checkpoint.stat().st_mtime_ns} if layout.checkpoint.exists() else set()
-    wanted = len(seen) + count
-    while len(seen) < wanted and process.poll() is None:
-        time.sleep(0.01)
-        if layout.checkpoint.exists():
-            seen.add(layout.checkpoint.stat().st_mtime_ns)
+KILLED_AT: dict[str, Callable[[ModelLayout], bool]] = {
+    "pairs are imported": lambda layout: any(layout.raw_images("Tr").glob("*.nii.gz")),
+    "pairs are preprocessed": lambda layout: any(layout.preprocessed_cases.glob("*")),
+    "a first checkpoint is written": lambda layout: layout.checkpoint.exists(),
+    "a later checkpoint is written": lambda layout: layout.previous_checkpoint.exists(),
+    "test people are predicted": lambda layout: any(layout.test.glob("*.nii.gz")),
+}
+"""When a run is killed -> what is seen first. `tests/faults` kills at single operations on files."""
 
 
-def test_ten_kills_change_nothing(trained: Trained, tmp_path: Path) -> None:
-    layout, moments = ModelLayout(tmp_path / "small"), random.Random(3)
+def test_kills_at_every_stage_change_nothing(trained: Trained, tmp_path: Path) -> None:
+    layout = ModelLayout(tmp_path / "small")
     words = command(trained.pairs, layout.root, "--set", "training.checkpoint_interval=4")
     killed = 0
-    for kill in range(KILLS):
+    for reached in KILLED_AT.values():
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if kill % 2:
-            wait_for_checkpoints(layout, moments.randint(1, 3), process)
-        time.sleep(moments.uniform(0, 1 if kill % 2 else 6))
+        while not reached(layout) and process.poll() is None:
+            time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     assert killed, "this machine is too fast to be interrupted"
@@ -148,7 +147,7 @@ def test_a_second_segment_goes_on_with_more_people_and_the_old_split(copied: Tra
     rates = [line["learning_rate"] for line in checkpoint["history"]]
     assert max(rates[-1:]) <= 0.2 * 5e-3
     iterations = [line["iteration"] for line in checkpoint["history"]]
-    assert iterations == [50, 100, ITERATIONS, ITERATIONS + 10]
+    assert iterations == [EVERY, 2 * EVERY, ITERATIONS, ITERATIONS + 10]
 
 
 def test_no_iterations_test_and_export_only(copied: Trained) -> None:
@@ -161,7 +160,7 @@ def test_no_iterations_test_and_export_only(copied: Trained) -> None:
 
 
 def test_no_iterations_on_a_new_model_export_what_chance_made(trained: Trained, tmp_path: Path) -> None:
-    done = train(trained.pairs, tmp_path / "new", iterations=0)
+    done = train(trained.pairs, tmp_path / "new", *SMALL, iterations=0)
     assert done.run.code == 0, done.run.output
     assert segments(done.layout) == [(0, 0, "exported")]
     assert done.layout.exported_model(0).exists()
@@ -170,7 +169,7 @@ def test_no_iterations_on_a_new_model_export_what_chance_made(trained: Trained, 
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--set", "training.features=4 8 16 32"], 2, "training.features = 4 8 16 32 (trained with 8 16 32 64)"),
+        (["--set", "training.features=4 8 16 32"], 2, "training.features = 4 8 16 32 (trained with 4 4 8 96)"),
         (["--set", "training.seed=1"], 2, "training.seed"),
         (["--model", "other"], 2, "--model other"),
     ],
@@ -278,7 +277,7 @@ def test_tensorboard_has_curves_by_label_name_and_a_picture(trained: Trained) ->
         tags["scalars"]
     )
     assert {"speed/iterations_per_second", "memory/peak_GB"} <= set(tags["scalars"])
-    assert [event.step for event in events.Scalars("dice/mean")] == [50, 100, ITERATIONS]
+    assert [event.step for event in events.Scalars("dice/mean")] == [EVERY, 2 * EVERY, ITERATIONS]
     (tag,) = tags["images"]
     picture = events.Images(tag)[-1]
     assert picture.width == 3 * 40

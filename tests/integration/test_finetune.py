@@ -153,7 +153,7 @@ def test_a_channel_that_the_source_lacks_leaves_its_answers_at_first(trained: Tr
 @pytest.mark.parametrize(
     ("setting", "row"),
     [
-        ("training.features=16 32 64 128", "training.features  16 32 64 128  8 16 32 64"),
+        ("training.features=16 32 64 128", "training.features  16 32 64 128  4 4 8 96"),
         ("training.spacing_mm=0.5 0.5 0.5", "training.spacing_mm  0.5 0.5 0.5  1 1 1"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_folder_that_is_trained_on_runs_nothing(
     code: int,
     said: str,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     evil = Evil(tmp_path / "trace")
     plant(handed_over.layout, evil)
     done = train(handed_over.pairs, handed_over.layout.root, *SHORT, iterations=1)

@@ -25,7 +25,7 @@ from bidsapp.models_cli import main as hippotune_models
 from bidsapp.sharing.share import export_model
 from demo.simulate import simulate_people
 from tests.conftest import run_py
-from tests.integration.conftest import ITERATIONS, Trained, train
+from tests.integration.conftest import ITERATIONS, SMALL, Trained, train
 
 BIN = Path(sys.executable).parent
 
@@ -201,8 +201,7 @@ def test_the_model_dir_tells_whom_it_knew(trained: Trained, capsys: pytest.Captu
 def test_relative_paths_work_from_anywhere(pairs: Path, tmp_path: Path) -> None:
     shutil.copytree(pairs, tmp_path / "my pairs")
     run = run_py(
-        *("my pairs", "out", "group", "--training-dir", "my pairs", "--preset", "tiny", "--iterations", "2"),
-        *("--set", "training.validation_batches=1"),
+        *("my pairs", "out", "group", "--training-dir", "my pairs", "--preset", "tiny", "--iterations", "2", *SMALL),
         cwd=tmp_path,
     )
     assert run.code == 0, run.output
@@ -215,7 +214,8 @@ def test_a_failed_training_is_not_evaluated(trained: Trained, tmp_path: Path) ->
     for folder in (layout.test, layout.export):
         shutil.rmtree(folder)
     state = json.loads(layout.state.read_text())
-    state["segments"].append(state["segments"][0] | {"start": ITERATIONS, "target": 200, "stage": "training"})
+    unfinished = {"start": ITERATIONS, "target": ITERATIONS + 2, "stage": "training"}
+    state["segments"].append(state["segments"][0] | unfinished)
     layout.state.write_text(json.dumps(state))
     shutil.rmtree(layout.preprocessed_cases)
     image = next(layout.raw_images("Tr").glob("*-R_0000.nii.gz"))
@@ -229,7 +229,7 @@ def test_a_failed_training_is_not_evaluated(trained: Trained, tmp_path: Path) ->
     assert not layout.export.exists()
     image.write_bytes(whole)
     assert train(trained.pairs, layout.root).run.code == 0
-    assert layout.exported_model(200).exists()
+    assert layout.exported_model(ITERATIONS + 2).exists()
 
 
 def test_a_dry_run_says_everything_and_writes_nothing(pairs: Path, tmp_path: Path) -> None:
@@ -243,13 +243,11 @@ def test_bad_pairs_stop_everything_or_are_left_out_and_counted(pairs: Path, tmp_
     folder = tmp_path / "pairs"
     shutil.copytree(pairs, folder)
     (folder / "sub-003_hemi-R_lbl.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\n")
-    refused = train(folder, tmp_path / "refused", iterations=2)
+    refused = train(folder, tmp_path / "refused", *SMALL, iterations=2)
     assert refused.run.code == 65
     assert "sub-003_hemi-R_lbl.nii.gz" in refused.run.output
     assert not refused.layout.nnunet_raw.exists()
-    partial = train(
-        folder, tmp_path / "partial", "--skip-bad-pairs", "--set", "training.validation_batches=1", iterations=2
-    )
+    partial = train(folder, tmp_path / "partial", "--skip-bad-pairs", *SMALL, iterations=2)
     assert partial.run.code == 1
     assert "sub-003_hemi-R" in partial.run.output
     assert partial.layout.current_export.exists()
@@ -270,7 +268,7 @@ def real_pairs(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def test_real_pairs_are_trained_on_and_scored(real_pairs: Path, tmp_path: Path) -> None:
-    done = train(real_pairs, tmp_path / "model", *("--set", "training.validation_batches=1"), iterations=2)
+    done = train(real_pairs, tmp_path / "model", *SMALL, iterations=2)
     assert done.run.code == 0, done.run.output
     tested = read_split(done.layout.split).people_in("test")
     assert {score.participant_id for score in read_scores(done.layout.scores)} == tested
@@ -299,7 +297,7 @@ def test_two_channels_labels_with_gaps_and_the_niftynet_recipe(tmp_path: Path) -
 
 
 def test_a_model_that_gives_a_person_away_is_kept_back(pairs: Path, tmp_path: Path) -> None:
-    telling = train(pairs, tmp_path / "sub-003 net", "--set", "training.validation_batches=1", iterations=2)
+    telling = train(pairs, tmp_path / "sub-003 net", *SMALL, iterations=2)
     assert telling.run.code == 1, telling.run.output
     assert "holds what must not leave" in telling.run.output
     assert "sub003" in telling.run.output

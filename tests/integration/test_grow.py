@@ -16,11 +16,11 @@ from bidsapp.records import Split, SplitName, SplitRow
 from bidsapp.training.checkpoints import load_checkpoint, save_checkpoint
 from demo.simulate import simulate_people
 from tests.conftest import SHARED_DATA
-from tests.integration.conftest import Trained, train
+from tests.integration.conftest import SMALL, Trained, train
 
 ONE_BATCH = ("--set", "training.validation_batches=1")
 FIRST: dict[SplitName, int] = {"train": 6, "validation": 6, "test": 3}
-ITERATIONS = 60
+ITERATIONS = 4
 LATER = 3
 """People who come with the second generation, and again with the third."""
 
@@ -66,7 +66,7 @@ def first(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("grow")
     layout = ModelLayout(folder / "model")
     place(layout)
-    done = train(people_of(crops, folder / "pairs", range(15)), layout.root, *ONE_BATCH, iterations=ITERATIONS)
+    done = train(people_of(crops, folder / "pairs", range(15)), layout.root, *SMALL, iterations=ITERATIONS)
     assert done.run.code == 0, done.run.output
     return done
 

@@ -27,7 +27,7 @@ from bidsapp.models.shelf import locate_model
 from bidsapp.prediction import Predictor
 from bidsapp.records import SIDES, Side
 from bidsapp.tsv import read_tsv
-from tests.conftest import ROOT, Finished, run_py
+from tests.conftest import ROOT, Finished, run_py, run_py_alone
 from tests.flip import reverse_axis_0
 from tests.validation import errors_of
 
@@ -81,7 +81,7 @@ def first_pass(tmp_path_factory: pytest.TempPathFactory) -> FirstPass:
     broken.write_bytes(broken.read_bytes()[:100_000])
     layout = OutputLayout(data / "derivatives" / "hippotune")
     options = ("--device", "cpu", "--model", "default", "--nprocs", 2)
-    run = run_py(data, layout.root, "participant", *options)
+    run = run_py_alone(data, layout.root, "participant", *options)
     return FirstPass(data, layout, "default", run)
 
 
