@@ -90,7 +90,7 @@ def test_merged_labels_go_on_from_both(trained: Trained, tmp_path: Path) -> None
     done = train(folder, tmp_path / "model", *options, iterations=6)
     assert done.run.code == 0, done.run.output
     assert "Hippocampus: from Anterior and Posterior" in done.run.output
-    assert "before training, validation Dice Hippocampus" in done.run.output
+    assert "validation Dice of the parent, before training: Hippocampus" in done.run.output
     assert outcomes(done.layout) == {"kept", "remapped"}
     assert scored_labels(done.layout) == {"Hippocampus"}
     assert list(done.layout.tensorboard_source.glob("events*"))
