@@ -60,8 +60,8 @@ def run() -> int:
             0,
         ),
         (
-            "   The same head through that model",
-            (HEAD, own_head.root, "participant", "--model", model.current_export),
+            "   The same head, with the crops that there are, through that model",
+            (HEAD, own_head.root, "participant", "--derivatives", head.root, "--model", model.current_export),
             0,
         ),
         (
