@@ -497,6 +497,24 @@ class OutputLayout:
         """The finished files of a session."""
         return SessionLayout(self.root, participant, session)
 
+    @property
+    def editor(self) -> Path:
+        """What the editor keeps of sides that are not decided yet: drafts, and how long people worked on them."""
+        return self.work / "editor"
+
+    @property
+    def editor_lock(self) -> Path:
+        """Held by the one server of this folder, wherever its work lies."""
+        return self.root / "work" / "locks" / "editor.lock"
+
+    def draft(self, side_name: str) -> Path:
+        """What a person painted and has not saved yet."""
+        return self.editor / f"{side_name}_dseg.nii.gz"
+
+    def editing_work(self, side_name: str) -> Path:
+        """How long they worked on it, and what they painted."""
+        return self.editor / f"{side_name}.json"
+
     def unfinished(self, participant: str, session: str | None) -> SessionLayout:
         """The files of a session on their way."""
         name = SessionLayout(self.root, participant, session).name

@@ -78,10 +78,14 @@ def stop_logging() -> None:
 
 
 def add_log_file(path: Path) -> logging.Handler:
-    """Append everything from here on to `path`, with times, captured Python warnings included."""
+    """Append everything from here on to `path`, with times, captured Python warnings included.
+
+    What is marked as `secret` (``extra={"secret": True}``) is for the screen alone.
+    """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(path, encoding="utf-8")
+    handler.addFilter(lambda record: not getattr(record, "secret", False))
     handler.setFormatter(_Readable("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.getLogger(ROOT).addHandler(handler)
     logging.getLogger("py.warnings").addHandler(handler)

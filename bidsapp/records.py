@@ -186,6 +186,21 @@ class LabelDifference:
     """Voxels that have the label in either."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a person did in the editor until they approved."""
+
+    seconds: float = 0.0
+    """With the side open and in use."""
+    painted: Mapping[str, int] = field(default_factory=dict)
+    """Label name -> voxels that their tools changed, each time counted; erased ones under ``background``."""
+
+    def __add__(self, more: Work) -> Work:
+        names = dict.fromkeys([*self.painted, *more.painted])
+        painted = {name: self.painted.get(name, 0) + more.painted.get(name, 0) for name in names}
+        return Work(self.seconds + more.seconds, painted)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Approval:
     """A person approved the label map of one side: a line of the ledger, and what the rooms above are given.
@@ -229,6 +244,8 @@ class Approval:
     """Of HippoTune."""
     decision: str = ""
     """Fingerprint of the row of the review table that said so."""
+    work: Work | None = None
+    """What the person did in the editor; None where they did not use it."""
 
     @property
     def key(self) -> SideKey:

@@ -51,11 +51,14 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     What a spreadsheet would run as a formula gets a blank in front, which `read_tsv` takes away.
     """
     lines = [columns, *rows]
-    write_text(path, "".join("\t".join(map(_to_cell, line)) + "\n" for line in lines))
+    write_text(path, "".join("\t".join(map(cell_text, line)) + "\n" for line in lines))
 
 
-def _to_cell(content: object) -> str:
-    """One line without tabs; spreadsheets take text that begins with ``=`` for a formula, but not behind a blank."""
+def cell_text(content: object) -> str:
+    """What a cell holds of `content`: one line without tabs.
+
+    Spreadsheets take text that begins with ``=`` for a formula, but not behind a blank.
+    """
     text = re.sub(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", " ", str(content))
     return f" {text}" if text[:1] in _BEGINS_A_FORMULA and not re.fullmatch(_NUMBER, text) else text
 

@@ -70,6 +70,8 @@ class Finding:
     """The training pair, by the id that nnU-Net would use; ``""`` where one label map is looked at."""
     file: Path = Path()
     """The file of that pair to correct or to add."""
+    voxel: tuple[int, int, int] | None = None
+    """Where to look, on the grid of the crop as in the head; None where it is about the whole."""
 
 
 class GuardLimits(BaseModel):
@@ -336,8 +338,11 @@ def _check_distance(mask: BoolArray, template: BoolArray, grid: Grid, limits: Gu
 
 def _check_values(labels: IntArray, table: LabelTable) -> list[Finding]:
     values, counts = np.unique(labels[labels != 0], return_counts=True)
-    unknown = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in table.names]
-    return [Finding("values", f"the label table does not know {join_words(unknown)}")] if unknown else []
+    unknown = {int(v): f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in table.names}
+    if not unknown:
+        return []
+    words = f"the label table does not know {join_words(list(unknown.values()))}"
+    return [Finding("values", words, voxel=_first_voxel(labels == next(iter(unknown))))]
 
 
 def _check_presence(labels: IntArray, table: LabelTable) -> list[Finding]:
@@ -357,7 +362,19 @@ def _check_border(mask: BoolArray, grid: Grid, side: Side) -> list[Finding]:
     contained = contain_crop_mask(mask, grid, side)
     if contained is None or contained.margin_mm > grid.spacing_mm.min() / 2:
         return []
-    return [Finding("border", f"it touches the {contained.border} border of the crop: the hippocampus is cut")]
+    words = f"it touches the {contained.border} border of the crop: the hippocampus is cut"
+    voxels = np.argwhere(mask)
+    to_border = np.minimum(voxels, np.array(mask.shape) - 1 - voxels).min(axis=1)
+    return [Finding("border", words, voxel=_as_voxel(voxels[to_border.argmin()]))]
+
+
+def _first_voxel(mask: BoolArray) -> tuple[int, int, int]:
+    return _as_voxel(np.argwhere(mask)[0])
+
+
+def _as_voxel(indices: IntArray) -> tuple[int, int, int]:
+    i, j, k = map(int, indices)
+    return i, j, k
 
 
 def _check_swapped(labels: IntArray, prediction: IntArray, table: LabelTable, limits: GuardLimits) -> list[Finding]:
@@ -460,7 +477,7 @@ def check_pieces(
     ]
     holes = [hole for hole in new_holes(mask, predicted, spacing_mm) if hole.volume_mm3 >= limits.hole_mm3]
     words = [*_pieces_words("stray piece", pieces), *_pieces_words("hole", holes)]
-    return [Finding("pieces", "; ".join(words))] if words else []
+    return [Finding("pieces", "; ".join(words), voxel=(*pieces, *holes)[0].voxel)] if words else []
 
 
 def _pieces_words(what: str, pieces: Sequence[Piece]) -> list[str]:

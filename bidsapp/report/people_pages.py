@@ -16,7 +16,7 @@ from bidsapp.files import read_json
 from bidsapp.guards.judgement import judge_symmetry
 from bidsapp.layout import OutputLayout, SessionLayout, label_names
 from bidsapp.pictures.outlines import PLANES, label_colours
-from bidsapp.records import MODALITIES, SIDES, Modality, Side
+from bidsapp.records import MODALITIES, SIDES, Modality, Side, SideKey
 from bidsapp.report.index_report import IndexRow, write_index
 from bidsapp.report.participant_report import (
     CropPictures,
@@ -54,6 +54,16 @@ def finished_sessions(layout: OutputLayout, participant: str = "*") -> list[Sess
 def finished_people(layout: OutputLayout) -> list[str]:
     """Labels of the people who have a crop, in order."""
     return sorted({session.participant for session in finished_sessions(layout)})
+
+
+def sides_with_a_crop(layout: OutputLayout) -> list[SideKey]:
+    """Every side that can be reviewed, in order."""
+    return [
+        (session.participant, session.session, side)
+        for session in finished_sessions(layout)
+        for side in SIDES
+        if any(session.crop(side, modality).exists() for modality in MODALITIES)
+    ]
 
 
 def write_person_page(layout: OutputLayout, participant: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bidsapp.errors import HippoTuneError
 from bidsapp.files import write_bytes
+from bidsapp.images.orientation import turn_volume
 from bidsapp.layout import OutputLayout
 from bidsapp.pictures.outlines import thumbnail_picture
 from bidsapp.records import SideKey
@@ -38,7 +39,7 @@ def _draw(layout: OutputLayout, key: SideKey, label: Path, images: ImageSnapshot
     crop = next((path for modality in ("T1w", "T2w") if (path := files.crop(hemi, modality)).exists()), None)
     if labels is None or crop is None:
         return None
-    image = images[crop].volume
+    image = turn_volume(images[crop].volume, "LAS")  # as the labels lie
     values = [int(value) for value in np.unique(labels) if value]
     drawn = thumbnail_picture(image, labels, values)
     for old in picture.parent.glob(layout.review_picture(key, "*").name):

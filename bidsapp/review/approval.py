@@ -20,7 +20,7 @@ from bidsapp.images.volumes import Volume
 from bidsapp.images.writing import new_image, write_image
 from bidsapp.labels.tables import write_label_table
 from bidsapp.layout import OutputLayout, label_names, sidecar
-from bidsapp.records import Approval, LabelSource, LabelTable, Modality, SideKey, side_name
+from bidsapp.records import Approval, LabelSource, LabelTable, Modality, SideKey, Work, side_name
 from bidsapp.review.effort import label_differences
 from bidsapp.review.events import Ledger, WithdrawnEvent, event_facts
 from bidsapp.review.labels_dataset import uri_from_labels
@@ -81,6 +81,7 @@ def approve(
     accepted: Collection[str] = (),
     comment: str = "",
     decision: str = "",
+    work: Work | None = None,
     ledger: Ledger | None = None,
     images: ImageSnapshots | None = None,
 ) -> Approval:
@@ -120,6 +121,7 @@ def approve(
         accepted=tuple(sorted(accepted)),
         comment=comment,
         decision=decision,
+        work=work,
     )
     path = layout.approved_label(*key)
     if isinstance(last, Approval) and _is_same_decision(last, event) and _is_intact(images, path, last):

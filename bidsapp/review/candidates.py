@@ -11,8 +11,9 @@ from typing import Any
 from bidsapp.corobl.grid import GRIDS, without_noise
 from bidsapp.errors import BadDataError
 from bidsapp.images.grids import Grid
+from bidsapp.images.orientation import turned_grid
 from bidsapp.labels.tables import read_label_table
-from bidsapp.layout import OutputLayout, SessionLayout
+from bidsapp.layout import OutputLayout, SessionLayout, label_names
 from bidsapp.records import MODALITIES, SIDES, LabelSource, LabelTable, Modality, Side, SideKey
 from bidsapp.review.protection import as_saved, unread_labels
 from bidsapp.review.snapshots import ImageSnapshots
@@ -69,12 +70,17 @@ class SideFacts:
 
     @property
     def volume_factor(self) -> float:
-        """Volume in the head over volume in CorObl; 1 where the transform is not known."""
-        return abs(next(iter(self.crops.values()))["registration"].get("determinant") or 1.0)
+        """See `volume_factor`."""
+        return volume_factor(next(iter(self.crops.values())))
+
+
+def volume_factor(crop: Mapping[str, Any]) -> float:
+    """Volume in the head over volume in CorObl, from the facts of a crop; 1 where the transform is not known."""
+    return abs(crop["registration"].get("determinant") or 1.0)
 
 
 class CropGrids(Mapping[Side, Grid]):
-    """The grids of a session's crops, from their headers; of a side without a crop, that of one made anew.
+    """The grids of a session's crops, from their headers, as in the head; of a side without a crop, that of a new one.
 
     A crop is opened when its grid is first asked for: few decisions need the other side's.
     """
@@ -85,7 +91,7 @@ class CropGrids(Mapping[Side, Grid]):
     def __getitem__(self, side: Side) -> Grid:
         crops = (self._files.crop(side, modality) for modality in MODALITIES)
         path = next((crop for crop in crops if crop.exists()), None)
-        return GRIDS[side] if path is None else without_noise(self._images[path].grid)
+        return GRIDS[side] if path is None else turned_grid(without_noise(self._images[path].grid), "LAS")
 
     def __iter__(self) -> Iterator[Side]:
         return iter(SIDES)
@@ -163,10 +169,16 @@ def _refuse_strangers(layout: OutputLayout, side: SideFacts) -> None:
 
 
 def label_table_of(layout: OutputLayout, side: SideFacts, candidate: Candidate) -> LabelTable | None:
-    """Names of the values of a label map: its own tool's or model's, else people's own table; None: nobody says."""
+    """Names of the values of a label map: its own tool's or model's, else people's own table; None: nobody says.
+
+    A correction may have a table beside it: that of the other tool's label map that it began from.
+    """
     if candidate.source == "imported":
         names = (side.images.facts(candidate.path) or {}).get("labels")
         return LabelTable({int(value): name for value, name in names.items()}) if names else None
+    beside = label_names(candidate.path)
+    if candidate.source == "manual" and beside.exists():
+        return read_label_table(beside)
     if layout.label_names.exists() and candidate.source != "prediction":
         return read_label_table(layout.label_names)
     if side.prediction:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from bidsapp.files import read_json, write_json
 from bidsapp.guards.label_guards import Finding, GuardLimits, accept, check_label
 from bidsapp.images.volumes import Volume
 from bidsapp.layout import OutputLayout
-from bidsapp.records import Approval, LabelTable, Side, SideKey, side_name
+from bidsapp.records import Approval, LabelTable, Side, SideKey, Work, side_name
 from bidsapp.review.agreement import agreement
 from bidsapp.review.approval import ReviewedLabel, ShownPrediction, approve, complete_sidecar, withdraw
 from bidsapp.review.candidates import (
@@ -31,13 +30,16 @@ from bidsapp.review.candidates import (
 )
 from bidsapp.review.events import Ledger, LedgerEvent
 from bidsapp.review.label_file import LabelFile, fix_header, read_label_file
-from bidsapp.review.ledger import find_approvals
 from bidsapp.review.protection import is_of
 from bidsapp.review.snapshots import ImageSnapshots
+from bidsapp.review.standing import StandingApprovals
 from bidsapp.review.table import ReviewRow, ReviewTable
 
 State = Literal["refused", "approved", "needs_edit", "rejected", "open"]
 ANEW = "Look again, then edit the row (another date, a comment): that makes it a new decision."
+
+_DAMAGE = (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+"""What files lead to that are not what they should be, where nobody expected it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,8 @@ class SideOutcome:
     """`rater` and `comment`: as in the table."""
     label: Path | None = None
     """The label map that it is about; None: there is none."""
+    findings: tuple[Finding, ...] = ()
+    """Of the guards, where they looked at the label map: those that the person did not accept."""
 
     @property
     def name(self) -> str:
@@ -65,11 +69,12 @@ class SideOutcome:
 
 
 @dataclass(frozen=True, eq=False)
-class _Inspection:
+class Inspection:
     """A label map as the guards saw it."""
 
     file: LabelFile
     table: LabelTable | None
+    """Names of its values; None: nobody says."""
     findings: tuple[Finding, ...]
 
 
@@ -85,6 +90,10 @@ class ReviewDesk:
         What the run has read before. Whoever calls `decide` drops their voxels when a side is done.
     mend_headers
         Give corrections that differ from their crop in the header alone the crop's header.
+    standing
+        What is known of earlier approvals; None: nothing.
+    work
+        What the person did in the editor, for the ledger.
     """
 
     def __init__(
@@ -94,15 +103,17 @@ class ReviewDesk:
         images: ImageSnapshots,
         *,
         when: datetime,
-        mend_headers: bool,
+        mend_headers: bool = False,
+        standing: StandingApprovals | None = None,
+        work: Work | None = None,
     ) -> None:
         self.layout = layout
         self._limits, self._images, self._when, self._mend_headers = limits, images, when, mend_headers
+        self._standing, self._work = standing or StandingApprovals(layout, images), work
         self._ledger = Ledger(layout.ledger)
-        found = find_approvals(layout, self._ledger, images)
-        self._valid = {approval.name: approval for approval in found.valid}
-        self._refused = found.refused
+        self._approved_before = tuple(self._ledger.events)
         self._shown = _read_shown(layout)
+        self._inspected: tuple[SideKey, Inspection] | None = None
 
     def decide(self, rows: Sequence[ReviewRow]) -> SideOutcome:
         """Act on the rows of one side: of several decisions, the last one counts.
@@ -118,25 +129,50 @@ class ReviewDesk:
         assert outcome is not None  # noqa: S101 - the last row is always decided
         return outcome
 
+    def look(self, key: SideKey) -> Inspection | None:
+        """A person sees the side now: remember what it shows, and return what the guards say of its label map, if any.
+
+        Raises
+        ------
+        BadDataError
+            When the crop is missing, it cannot be told which label map is meant, or a file beside them is damaged.
+        """
+        side = read_side(self.layout, *key, self._images)
+        candidate = find_candidate(self.layout, side)
+        self._show(side, candidate)
+        try:
+            return self._inspect(side, candidate) if candidate else None
+        except _DAMAGE as error:
+            raise BadDataError(_damage_words(error), "Restore it, or run participant again.") from error
+
+    def recall(self, key: SideKey, inspection: Inspection) -> None:
+        """The guards looked at this side, these files and these limits already: spare them to look again."""
+        self._inspected = key, inspection
+
+    def rehearse(self, row: ReviewRow) -> SideOutcome:
+        """Say what would become of an approval; nothing is written. Any other status would withdraw one."""
+        if row.status != "approved":
+            raise ValueError("only an approval can be rehearsed")
+        return self._decide_safely(row, record=False)
+
     def close(self) -> None:
         """Remember what every side showed."""
         write_json(self.layout.shown, self._shown)
 
-    def _decide_safely(self, row: ReviewRow) -> SideOutcome:
+    def _decide_safely(self, row: ReviewRow, *, record: bool = True) -> SideOutcome:
         about = SideOutcome(row.key, "open", row.rater, comment=row.comment)
         state: State = "refused" if row.status == "approved" else _state_of(row)
         try:
-            return self._decide(row, about)
+            return self._decide(row, about, record=record)
         except HippoTuneError as error:
             return replace(about, state=state, reasons=(". ".join(filter(None, (error.message, error.hint))),))
-        except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
-            words = f"a file of this side is damaged ({type(error).__name__}: {error})"
-            return replace(about, state=state, reasons=(words,))
+        except _DAMAGE as error:
+            return replace(about, state=state, reasons=(_damage_words(error),))
 
     def _is_recorded(self, row: ReviewRow) -> bool:
         return any(event.key == row.key and is_of(row, event) for event in self._ledger.events)
 
-    def _decide(self, row: ReviewRow, about: SideOutcome) -> SideOutcome:
+    def _decide(self, row: ReviewRow, about: SideOutcome, *, record: bool) -> SideOutcome:
         last = self._ledger.last.get(row.key)
         notes: list[str] = []
         if row.status == "pending" and not row.rater and isinstance(last, Approval):
@@ -172,7 +208,7 @@ class ReviewDesk:
         if last is None and self._ledger_was_lost(row):
             words = f"it is approved in its sidecar, and {self.layout.ledger.name} does not know it"
             return replace(about, state="refused", reasons=(f"{words}: restore the ledger. Or: {ANEW}",))
-        return self._approve(row, about, side, candidate)
+        return self._approve(row, about, side, candidate, record=record)
 
     def _show(self, side: SideFacts, candidate: Candidate | None) -> dict[str, Any]:
         """Remember what a side shows now; returns what it showed at the last review."""
@@ -201,8 +237,9 @@ class ReviewDesk:
         """The row is the decision that the ledger holds: does what was approved still count?"""
         if not isinstance(last, Approval):
             return replace(about, state="refused", reasons=(f"{last.reason}. {ANEW}",))
-        if about.name in self._refused:
-            return replace(about, state="refused", reasons=(f"{self._refused[about.name]}. {ANEW}",))
+        refused = self._standing.why_refused(last)
+        if refused:
+            return replace(about, state="refused", reasons=(f"{refused}. {ANEW}",))
         why = why_drawing_changed(self.layout, last, candidate, self._images)
         if why:
             return replace(about, state="refused", reasons=(f"{why}. {ANEW}",))
@@ -210,7 +247,9 @@ class ReviewDesk:
             complete_sidecar(self.layout, last, candidate.path)
         return replace(about, state="approved", label=self.layout.approved_label(*last.key))
 
-    def _approve(self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate) -> SideOutcome:
+    def _approve(
+        self, row: ReviewRow, about: SideOutcome, side: SideFacts, candidate: Candidate, *, record: bool
+    ) -> SideOutcome:
         if not row.rater.strip():
             words = "nobody is named: write who approves into the column rater"
             return replace(about, state="refused", reasons=(words,))
@@ -219,8 +258,11 @@ class ReviewDesk:
         notes = (*about.notes, *inspection.file.normalised, *(f.problem for f in remaining if not f.blocks))
         reasons = tuple(f"{finding.guard}: {finding.problem}" for finding in remaining if finding.blocks)
         labels, table = inspection.file.labels, inspection.table
+        about = replace(about, notes=notes, findings=remaining)
         if reasons or labels is None or table is None:
-            return replace(about, state="refused", reasons=reasons, notes=notes)
+            return replace(about, state="refused", reasons=reasons)
+        if not record:
+            return replace(about, state="approved")
         approve(
             self.layout,
             row.key,
@@ -237,12 +279,19 @@ class ReviewDesk:
             accepted=row.accept,
             comment=row.comment,
             decision=row.decision,
+            work=self._work,
             ledger=self._ledger,
             images=self._images,
         )
-        return replace(about, state="approved", notes=notes, label=self.layout.approved_label(*row.key))
+        return replace(about, state="approved", label=self.layout.approved_label(*row.key))
 
-    def _inspect(self, side: SideFacts, candidate: Candidate) -> _Inspection:
+    def _inspect(self, side: SideFacts, candidate: Candidate) -> Inspection:
+        """Let the guards look; the side looked at last is not looked at again."""
+        if self._inspected is None or self._inspected[0] != side.key:
+            self._inspected = side.key, self._inspect_anew(side, candidate)
+        return self._inspected[1]
+
+    def _inspect_anew(self, side: SideFacts, candidate: Candidate) -> Inspection:
         file = read_label_file(candidate.path, side.hemi, side.grids, self._images)
         only_header = [finding.guard for finding in file.findings] == ["header"]
         if only_header and self._mend_headers and candidate.source == "manual":
@@ -262,12 +311,12 @@ class ReviewDesk:
                 table=table,
                 prediction=self._predicted(side),
                 other_side=self._other_side(side),
-                approved_volumes_mm3=self._volumes_of_others(side.participant),
+                approved_volumes_mm3=self._standing.volumes_of_others(self._approved_before, side.participant),
                 volume_factor=side.volume_factor,
                 source=candidate.source,
                 limits=self._limits,
             )
-        return _Inspection(file, table, tuple(findings))
+        return Inspection(file, table, tuple(findings))
 
     def _check_age(self, side: SideFacts, candidate: Candidate) -> list[Finding]:
         """Tell a label map that was drawn on another crop than the one that is there."""
@@ -314,32 +363,6 @@ class ReviewDesk:
 
     def _prediction_path(self, key: SideKey) -> Path:
         return self.layout.session(*key[:2]).prediction(key[2])
-
-    def _volumes_of_others(self, participant: str) -> dict[str, list[float]]:
-        """Label name -> one volume per other person, the mean of their sides and sessions."""
-        people: dict[str, dict[str, list[float]]] = {}
-        for person, found in self._approved_volumes:
-            for name, volume in found.items() if person != participant else ():
-                people.setdefault(name, {}).setdefault(person, []).append(volume)
-        return {name: [float(np.mean(one)) for one in volumes.values()] for name, volumes in people.items()}
-
-    @cached_property
-    def _approved_volumes(self) -> list[tuple[str, dict[str, float]]]:
-        found = []
-        for approval in self._valid.values():
-            try:
-                found.append((approval.participant, self._volumes_of(approval)))
-            except (HippoTuneError, OSError, KeyError, ValueError):
-                continue  # that person's own row says what is wrong
-        return found
-
-    def _volumes_of(self, approval: Approval) -> dict[str, float]:
-        image = self._images[self.layout.approved_label(*approval.key)]
-        labels = image.labels
-        image.drop_voxels()
-        side = read_side(self.layout, *approval.key, self._images)
-        voxel_mm3 = side.grid.voxel_mm3 * side.volume_factor
-        return {name: float(np.count_nonzero(labels == value)) * voxel_mm3 for value, name in approval.labels.items()}
 
 
 def why_outdated(layout: OutputLayout, table: ReviewTable, approval: Approval, images: ImageSnapshots) -> str | None:
@@ -422,6 +445,10 @@ def _read_shown(layout: OutputLayout) -> dict[str, dict[str, Any]]:
         raise ValueError("its entries are not those of review")
     except (ValueError, AttributeError) as error:
         raise BadDataError(f"{path} is damaged: {error}", hint) from error
+
+
+def _damage_words(error: Exception) -> str:
+    return f"a file of this side is damaged ({type(error).__name__}: {error})"
 
 
 def _state_of(row: ReviewRow) -> State:

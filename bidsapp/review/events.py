@@ -22,6 +22,7 @@ CUT_OFF = b"  # cut off: the run was stopped here"
 
 _EVENT = "event"
 _APPROVED, _WITHDRAWN = "approved", "withdrawn"
+_OPTIONAL = ("decision", "work")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,10 @@ class Ledger:
 
 def event_facts(event: LedgerEvent) -> dict[str, Any]:
     """Make JSON values of an event."""
-    return {_EVENT: _APPROVED if isinstance(event, Approval) else _WITHDRAWN, **asdict(event)}
+    facts = {_EVENT: _APPROVED if isinstance(event, Approval) else _WITHDRAWN, **asdict(event)}
+    if facts.get("work", True) is None:
+        del facts["work"]
+    return facts
 
 
 def last_events(events: Iterable[LedgerEvent]) -> dict[SideKey, LedgerEvent]:
@@ -147,7 +151,7 @@ def _event_of(content: object) -> LedgerEvent:
         raise ValueError(f"{_EVENT} is {ascii(content.get(_EVENT))[:80]}: it must be {' or '.join(map(str, kinds))}")
     if isinstance(content.get("effort"), list):
         content["effort"] = [_with_union(one) for one in content["effort"]]
-    missing = [one.name for one in fields(kind) if one.name not in {"decision", *content}]
+    missing = [one.name for one in fields(kind) if one.name not in {*_OPTIONAL, *content}]
     if missing:
         raise ValueError(f"{missing[0]} is missing")
     typed_json(_Limits, content, more=True)

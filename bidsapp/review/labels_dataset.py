@@ -37,15 +37,16 @@ LABELS_DESCRIPTIONS = {
 _README = """Labels that people checked
 ==========================
 
-This folder belongs to people. Only HippoTune's review writes here, and never over a cell or a file of theirs.
+This folder belongs to people. Only HippoTune's review writes here, and never over a cell or a file of theirs; what a
+person decides or draws in its editor goes where they would have written it, and what was there before is kept.
 
 review.tsv              one row per person, session and side: decide in the column status (pending, approved, rejected,
                         needs_edit), and say who you are in the column rater; review.tsv.bak is the table before rows
-                        were added
+                        were added or a decision of the editor was written
 sub-*/[ses-*/]anat      desc-manual: corrections; desc-approved: what was approved, with who, when and what it was
                         drawn on beside it
 logs/approvals.jsonl    every approval and withdrawal; only ever appended to
-superseded/             approved labels that were replaced or withdrawn, by date
+superseded/             labels that were replaced or withdrawn, by date
 split.tsv               which people are training, validation and test people
 
 A label counts as approved as long as its voxels, its crop and the crop's transform are those in approvals.jsonl.

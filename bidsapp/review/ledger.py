@@ -29,13 +29,13 @@ class Approvals:
     """``sub-01[_ses-1]_hemi-L`` -> why an approved label can no longer be used."""
 
 
-def labels_lock(layout: OutputLayout) -> AbstractContextManager[None]:
+def labels_lock(layout: OutputLayout, *, patience_seconds: float = PATIENCE_SECONDS) -> AbstractContextManager[None]:
     """Held by who records decisions, and by who reads what was approved: nobody meets half of a decision.
 
     Hold it for one decision, or one run over the table, not while a person looks. Raises `CannotWriteError` when
-    somebody else does for longer than `PATIENCE_SECONDS`.
+    somebody else does for longer than `patience_seconds`.
     """
-    return folder_lock(layout.review_lock, patience_seconds=PATIENCE_SECONDS)
+    return folder_lock(layout.review_lock, patience_seconds=patience_seconds)
 
 
 def find_approvals(
@@ -70,6 +70,15 @@ def find_approvals(
         elif reason is not None:
             refused[side_name(key)] = reason
     return Approvals(tuple(valid), refused)
+
+
+def why_refused(layout: OutputLayout, event: Approval, images: ImageSnapshots) -> str | None:
+    """Say of one approval what `find_approvals` says of all: why its label can no longer be used; None when it can."""
+    session = layout.session(event.participant, event.session)
+    crops = {session.crop(event.hemi, modality) for modality in event.crop_sha256}
+    labels = {event.key} if layout.approved_label(*event.key).is_file() else set()
+    there = {crop.absolute() for crop in crops if crop.is_file()}
+    return _why_refused(layout, event, event.key, labels, there, images)
 
 
 def _find_labels(layout: OutputLayout) -> tuple[frozenset[SideKey], list[Path]]:

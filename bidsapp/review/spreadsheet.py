@@ -32,6 +32,8 @@ class SheetLine:
     """Line of the file that it begins on; the first is 1."""
     cells: tuple[str, ...]
     """Contents, without quotes and without blanks around."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Where each stands in `Spreadsheet.text`, quotes and blanks included: from, to."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Spreadsheet:
     """Whether more lines can be appended as they are."""
     notes: tuple[str, ...] = ()
     """What was tolerated that a person may want to know."""
+    text: str = ""
+    """The whole of it, without a byte order mark."""
 
 
 def read_spreadsheet(path: Path, content: bytes, required_columns: Collection[str]) -> Spreadsheet:
@@ -71,7 +75,7 @@ def read_spreadsheet(path: Path, content: bytes, required_columns: Collection[st
     if separator != "\t":
         notes = (*notes, f"{path.name} is separated by {_SEPARATORS[separator]}, not tabs; it was read all the same")
     lines = tuple(line for line in _split(text, separator) if any(line.cells))
-    return Spreadsheet(encoding, separator, _find_newline(text), lines, not text or text[-1] in "\r\n", notes)
+    return Spreadsheet(encoding, separator, _find_newline(text), lines, not text or text[-1] in "\r\n", notes, text)
 
 
 @lru_cache
@@ -117,9 +121,9 @@ def _split(text: str, separator: str) -> Iterator[SheetLine]:
     plain = re.compile(rf"[^{separator}\r\n]*")
     position, number, columns = 0, 1, 0
     while position < len(text):
-        begun, cells = number, []
+        begun, cells, spans = number, [], []
         while True:
-            match = quoted.match(text, position)
+            match, first = quoted.match(text, position), position
             if match and not _swallows_rows(match[1], separator, columns):
                 cells.append(match[1].replace('""', '"').strip())
                 number += len(_LINE_END.findall(match[1]))
@@ -127,13 +131,14 @@ def _split(text: str, separator: str) -> Iterator[SheetLine]:
                 match = plain.match(text, position)
                 cells.append(match.group().strip() if match else "")
             position = match.end() if match else position
+            spans.append((first, position))
             if text[position : position + 1] != separator:
                 break
             position += 1
         end = _LINE_END.match(text, position)
         position, number = (end.end(), number + 1) if end else (len(text), number)
         columns = columns or (len(cells) if any(cells) else 0)
-        yield SheetLine(begun, tuple(cells))
+        yield SheetLine(begun, tuple(cells), tuple(spans))
 
 
 def _swallows_rows(quoted: str, separator: str, columns: int) -> bool:

@@ -137,13 +137,15 @@ def read_review_table(path: Path) -> ReviewTable:
     BadDataError
         When it is no text, a column is missing or stands twice.
     """
-    if not path.exists():
-        return ReviewTable()
-    content = read_bytes(path)
+    return parse_review_table(path, read_bytes(path)) if path.exists() else ReviewTable()
+
+
+def parse_review_table(path: Path, content: bytes) -> ReviewTable:
+    """Do the same with the bytes of a table; `path` is for messages."""
     sheet = read_spreadsheet(path, content, REQUIRED_COLUMNS)
     if not sheet.lines:
         return ReviewTable(content=content, sheet=sheet)
-    columns = _read_header(path, sheet.lines[0])
+    columns = read_header(path, sheet.lines[0])
     read = [_read_row(columns, line) for line in sheet.lines[1:]]
     rows = [one for one in read if isinstance(one, ReviewRow)]
     problems = [one for one in read if isinstance(one, RowProblem)]
@@ -183,12 +185,31 @@ def add_rows(path: Path, table: ReviewTable, keys: Sequence[SideKey]) -> int:
             if not create_bytes_once(path, _added_bytes(table, new)):
                 raise _changed(path)
             return len(new)
-        write_bytes(path.with_name(f"{path.name}.bak"), table.content)
-        _replace(path, table.content, table.content + _added_bytes(table, new))
+        _keep_and_replace(path, table.content, table.content + _added_bytes(table, new))
     return len(new)
 
 
-def _read_header(path: Path, line: SheetLine) -> tuple[str, ...]:
+def replace_table(path: Path, table: ReviewTable, new: ReviewTable) -> None:
+    """Put another version of the table in its place; what was there before is kept beside it as ``.bak``.
+
+    Parameters
+    ----------
+    table, new
+        What `read_review_table` gave for `path`, and what is to be there.
+
+    Raises
+    ------
+    CannotWriteError
+        When the file is no longer what was read, another process is adding rows, or it cannot be written.
+    """
+    if table.content is None or new.content is None:
+        raise ValueError("a table is replaced by a table")
+    with folder_lock(path.with_name(f".{path.name}.lock")):
+        _keep_and_replace(path, table.content, new.content)
+
+
+def read_header(path: Path, line: SheetLine) -> tuple[str, ...]:
+    """The columns that a table has; raises `BadDataError` when one is missing or stands twice."""
     columns = list(line.cells)
     while columns and not columns[-1]:
         columns.pop()
@@ -289,6 +310,12 @@ def _pending_cells(columns: Sequence[str], participant: str, session: str | None
         "status": "pending",
     }
     return [known.get(column_name(column), NOT_AVAILABLE if column else "") for column in columns]
+
+
+def _keep_and_replace(path: Path, expected: bytes, content: bytes) -> None:
+    _require_unchanged(path, expected)
+    write_bytes(path.with_name(f"{path.name}.bak"), expected)
+    _replace(path, expected, content)
 
 
 def _replace(path: Path, expected: bytes, content: bytes) -> None:

@@ -76,6 +76,8 @@ def test_a_value_that_the_table_does_not_know(label: np.ndarray) -> None:
     findings = check(wrong, label)
     assert {"values", "required"} <= blocking(findings)
     assert f"9 ({np.count_nonzero(label == 1)} voxels)" in findings["values"].problem
+    assert findings["values"].voxel is not None
+    assert wrong[findings["values"].voxel] == 9
     assert findings["required"].problem == "there is no head, which the label table requires"
 
 
@@ -139,6 +141,7 @@ def test_stray_voxels_and_holes(label: np.ndarray) -> None:
     findings = check(spoiled, corrected(label))
     assert blocking(findings) == {"pieces"}
     assert findings["pieces"].problem == "a stray piece of 0.03 mm3 at voxel 5, 5, 5"
+    assert findings["pieces"].voxel == (5, 5, 5)
     assert "pieces" not in check(spoiled, spoiled, source="prediction")
 
 
@@ -172,6 +175,7 @@ def test_touching_the_border(label: np.ndarray) -> None:
     touching[:60, 120:124, 60:64] = 1
     findings = check(touching, label)
     assert "border" in blocking(findings) and "lateral" in findings["border"].problem
+    assert findings["border"].voxel == (0, 120, 60)
     neighbour = label.copy()
     neighbour[:60, 120:124, 60:64] = 3
     assert "border" not in check(neighbour, label)

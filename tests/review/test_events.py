@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bidsapp.errors import BadDataError
-from bidsapp.records import Approval, LabelDifference
+from bidsapp.records import Approval, LabelDifference, Work
 from bidsapp.review.events import LedgerEvent, WithdrawnEvent, append_event, last_events, read_events
 
 APPROVED = Approval(
@@ -48,6 +49,15 @@ def test_what_is_appended_is_read_in_order(path: Path) -> None:
     assert last_events(read_events(path)) == {("01", "1", "L"): APPROVED, ("02", None, "R"): WITHDRAWN}
 
 
+def test_what_the_editor_counted_is_read_back_and_older_ledgers_have_none(path: Path) -> None:
+    before = path.read_bytes()
+    assert b'"work"' not in before
+    counted = replace(APPROVED, work=Work(42.5, {"CA1": 12, "background": 3}))
+    append_event(path, counted)
+    assert read_events(path) == [APPROVED, WITHDRAWN, counted]
+    assert path.read_bytes().startswith(before)
+
+
 def test_without_a_file_nothing_happened(tmp_path: Path) -> None:
     assert read_events(tmp_path / "approvals.jsonl") == []
 
@@ -80,6 +90,9 @@ def test_a_line_that_was_cut_off_is_passed_over_and_left(path: Path, cut: int) -
         (b'"participant": "01"', b'"participant": 1', "participant is 1"),
         (b'"T1w": "d"', b'"PET": "d"', "line 1 is damaged"),
         (b'"rater"', b'"\xff"', "line 1 is damaged"),
+        (b'"decision": ""', b'"work": {"seconds": "long", "painted": {}}', "work.seconds is 'long'"),
+        (b'"decision": ""', b'"work": {"seconds": 1, "painted": {"CA1": "few"}}', "work.painted.CA1 is 'few'"),
+        (b'"decision": ""', b'"work": 3', "line 1 is damaged"),
         (b'"participant": "01"', b'"participant": "../../01"', "participant is '../../01'"),
         (b'"session": "1"', b'"session": "1/../.."', "session is '1/../..'"),
         (b'"session": "1"', b'"session": ["1"]', "session is ['1']"),
