@@ -43,7 +43,7 @@ def test_the_registry_tells_the_truth_of_it(model: LoadedModel, tmp_path: Path) 
     assert (model.channels, tuple(model.labels.values())) == (entry.channels, entry.labels)
     assert model.source.stat().st_size <= MOST_BYTES
     assert entry.licence == "CC-BY-SA-4.0"
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license-files"] == ["LICENSE", LICENCE_FILE]
+    assert LICENCE_FILE in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license-files"]
     assert (ROOT / LICENCE_FILE).read_text().startswith("Attribution-ShareAlike 4.0")
 
 
