@@ -17,6 +17,7 @@ from bidsapp.console import add_flag as _flag
 from bidsapp.errors import CannotWriteError, NoInputError, UsageError
 from bidsapp.layout import ModelLayout, ModelPlaces, OutputLayout, default_model_dir, model_places
 from bidsapp.machine import keep_caches_in
+from bidsapp.serving import LOOPBACK, ServeOptions
 
 LEVELS = ("participant", "review", "group")
 MODALITIES = ("T1w", "T2w", "T1w+T2w")
@@ -37,6 +38,8 @@ _OF_TRAINING: tuple[str, ...] = (
     *("rehearse", "source_test", "accept_worse"),
 )
 
+_OF_SERVING: tuple[str, ...] = ("port", "host", "no_browser")
+
 _OF_READING: tuple[str, ...] = ("skip_bids_validation", "bids_filter_file", "stop_on_first_crash")
 """Launchers of BIDS Apps give the same flags to every level; only participant reads the scans of BIDS_DIR."""
 
@@ -48,6 +51,8 @@ examples
         bring every T1w of the BIDS data set `data` to CorObl space: crops, transforms, pages to look at
   run.py data out participant --model models/ours/export/current.zip --participant-label 01 02
         segment the hippocampi of two people, in CorObl and in native space
+  run.py data out review --serve
+        correct and approve in the browser; on a cluster, through the ssh line that it prints
   run.py data out group --model-dir models/ours
         train nnU-Net on the labels that were approved in OUTPUT_DIR/labels, test it on held-out people, export it
   run.py data out group --export-training-data to-share
@@ -146,6 +151,20 @@ def _add_review(group: argparse._ArgumentGroup) -> None:
         help="give corrections that differ from their crop in the header alone the crop's header; the file as it was "
         "stays beside it as *.orig",
     )  # fmt: skip
+    _flag(
+        group, "--serve", action="store_true",
+        help="correct and approve in the browser: add rows for new sides, then serve the editor until Ctrl-C; what the "
+        "table says already is not acted on",
+    )  # fmt: skip
+    _flag(
+        group, "--port", type=_port, metavar="N",
+        help="with --serve: where to listen (default: 8417, or any port where that is taken)",
+    )  # fmt: skip
+    _flag(
+        group, "--host", metavar="NAME",
+        help="with --serve: the address to listen on (default: 127.0.0.1, which this machine alone can reach)",
+    )  # fmt: skip
+    _flag(group, "--no-browser", action="store_true", help="with --serve: print the address, open no browser")
 
 
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
@@ -356,10 +375,18 @@ def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
     from bidsapp.levels import review
 
     if arguments.training_dir:
-        flags, why = ("derivatives", "fix_header"), "is about the crops of OUTPUT_DIR, not about --training-dir"
+        flags, why = (
+            ("derivatives", "fix_header", "serve"),
+            "is about the crops of OUTPUT_DIR, not about --training-dir",
+        )
         _refuse_given(arguments, flags, why, "Leave one of the two out.")
     else:
         _refuse_given(arguments, _OF_PAIRS, *_WITHOUT_PAIRS)
+    if arguments.serve:
+        why = "changes files that the editor shows; give it to review without --serve"
+        _refuse_given(arguments, ("fix_header",), why, "Leave one of the two out.")
+    else:
+        _refuse_given(arguments, _OF_SERVING, "is about the editor", "Leave it out, or add --serve.")
     _say_what_has_no_use(arguments)
     review.run(
         review.ReviewRequest(
@@ -369,9 +396,14 @@ def _run_review(arguments: argparse.Namespace, output: OutputLayout) -> None:
             participant_pattern=arguments.participant_pattern,
             derivatives=tuple(path.absolute() for path in arguments.derivatives),
             fix_header=arguments.fix_header,
+            serve=_serve_options(arguments) if arguments.serve else None,
             dry_run=arguments.dry_run,
         )
     )
+
+
+def _serve_options(arguments: argparse.Namespace) -> ServeOptions:
+    return ServeOptions(host=arguments.host or LOOPBACK, port=arguments.port, browser=not arguments.no_browser)
 
 
 def _run_group(arguments: argparse.Namespace, bids_dir: Path, output: OutputLayout) -> None:
@@ -495,6 +527,13 @@ def _refuse_given(arguments: argparse.Namespace, flags: Sequence[str], why: str,
 
 def _positive(text: str) -> int:
     return _whole(text, 1)
+
+
+def _port(text: str) -> int:
+    port = _whole(text, 1)
+    if port > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: they end at 65535")
+    return port
 
 
 def _not_negative(text: str) -> int:

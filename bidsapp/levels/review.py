@@ -22,8 +22,8 @@ from bidsapp.layout import OutputLayout
 from bidsapp.logs import add_log_file
 from bidsapp.printable import plural, printable
 from bidsapp.progress import progress_over
-from bidsapp.records import SIDES, LeftIs, SideKey
-from bidsapp.report.people_pages import finished_sessions
+from bidsapp.records import LeftIs, SideKey
+from bidsapp.report.people_pages import sides_with_a_crop
 from bidsapp.report.review_pictures import draw_side
 from bidsapp.report.review_report import STATES, ReviewLine, count_states, write_review_page
 from bidsapp.review.decisions import ReviewDesk, SideOutcome, State
@@ -32,7 +32,8 @@ from bidsapp.review.labels_dataset import describe_labels_dataset
 from bidsapp.review.ledger import labels_lock
 from bidsapp.review.settings import read_limits, write_limits
 from bidsapp.review.snapshots import ImageSnapshots
-from bidsapp.review.table import RowProblem, add_rows, read_review_table
+from bidsapp.review.table import ReviewTable, add_rows, read_review_table
+from bidsapp.serving import ServeOptions
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class ReviewRequest:
     left_is: LeftIs | None = None
     participant_pattern: str | None = None
     """How its left sides are stored, and how to find a person in an id: as the group level takes them."""
+    serve: ServeOptions | None = None
+    """Let people decide in the browser; None: act on what the table says."""
 
 
 def run(request: ReviewRequest) -> None:
@@ -72,7 +75,7 @@ def run(request: ReviewRequest) -> None:
     if request.training_dir is not None:
         _review_pairs(request, request.training_dir)
         return
-    sides = _sides(layout)
+    sides = sides_with_a_crop(layout)
     if not sides:
         raise NoInputError(
             f"{layout.root} has no crops to review", "Run first: run.py BIDS_DIR OUTPUT_DIR participant --model MODEL"
@@ -88,9 +91,14 @@ def run(request: ReviewRequest) -> None:
         log.debug("HippoTune %s, %s", __version__, request)
         images = ImageSnapshots()
         words = [problem for folder in request.derivatives for problem in import_labels(layout, folder, sides, images)]
-        problems, lines = _review(request, sides, when, images)
+        table = _open_table(layout, sides)
+        if request.serve is None:
+            lines = _review(request, table, when, images)
+    if request.serve is not None:
+        _serve(layout, request.serve, words)
+        return
     outcomes = [line.outcome for line in lines]
-    words += [f"line {problem.line}: {problem.words}" for problem in problems]
+    words += [f"line {problem.line}: {problem.words}" for problem in table.problems]
     write_review_page(layout.review_page, lines, problems=words, written=f"{when:%Y-%m-%d %H:%M}")
     _show(outcomes, words)
     _conclude(layout, outcomes, words)
@@ -134,29 +142,30 @@ def _review_pairs(request: ReviewRequest, folder: Path) -> None:
     log.info("%s, and nothing was found", plural(len(found.pairs), "pair"))
 
 
-def _sides(layout: OutputLayout) -> list[SideKey]:
-    """Every side that has a crop."""
-    return [
-        (session.participant, session.session, side)
-        for session in finished_sessions(layout)
-        for side in SIDES
-        if any(session.crop(side, modality).exists() for modality in ("T1w", "T2w"))
-    ]
+def _serve(layout: OutputLayout, options: ServeOptions, problems: Sequence[str]) -> None:
+    from bidsapp.editor.server import serve
+
+    for problem in problems:
+        log.warning(printable(problem))
+    serve(layout, options)
 
 
-def _review(
-    request: ReviewRequest, sides: Sequence[SideKey], when: datetime, images: ImageSnapshots
-) -> tuple[Sequence[RowProblem], list[ReviewLine]]:
-    """Act on the table, and draw every side while its voxels are in memory."""
-    layout = request.layout
+def _open_table(layout: OutputLayout, sides: Sequence[SideKey]) -> ReviewTable:
+    """The table, with a row for every side."""
     write_limits(layout.review_settings, DEFAULT_LIMITS)
-    limits = read_limits(layout.review_settings)
     added = add_rows(layout.review_table, read_review_table(layout.review_table), sides)
     if added:
         log.info("%d new rows, pending, in %s", added, layout.review_table)
     table = read_review_table(layout.review_table)
     for note in table.sheet.notes:
         log.info("%s: %s", layout.review_table.name, note)
+    return table
+
+
+def _review(request: ReviewRequest, table: ReviewTable, when: datetime, images: ImageSnapshots) -> list[ReviewLine]:
+    """Act on the table, and draw every side while its voxels are in memory."""
+    layout = request.layout
+    limits = read_limits(layout.review_settings)
     desk = ReviewDesk(layout, limits, images, when=when, mend_headers=request.fix_header)
     lines = []
     try:
@@ -166,7 +175,7 @@ def _review(
             images.drop_voxels()
     finally:
         desk.close()
-    return table.problems, lines
+    return lines
 
 
 def _show(outcomes: Sequence[SideOutcome], problems: Sequence[str]) -> None:
