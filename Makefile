@@ -10,10 +10,11 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
 # Task04_Hippocampus of the Medical Segmentation Decathlon
 MSD ?= ../shared/data/msd_hippocampus
 
-.PHONY: help demo test lint format generated image-check default-model clean
+.PHONY: help demo review-demo test lint format generated image-check default-model clean
 
 help:
 	@echo "make demo    segment a real head, then train, test and export a model on simulated people (CPU, minutes)"
+	@echo "make review-demo  correct and approve the demo's people in the browser (runs the demo first where it has not run)"
 	@echo "make test    run the tests (OPTIONS=--random-order: in another order each time)"
 	@echo "make lint    check style and types"
 	@echo "make format  bring the code into our style"
@@ -29,6 +30,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python demo/run_demo.py
+
+review-demo: $(READY)
+	@test -d demo/output/study || $(BIN)/python demo/run_demo.py
+	$(BIN)/python run.py demo/output/patients demo/output/study review --serve
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(OPTIONS)

@@ -185,6 +185,11 @@ def registration(tree: Path) -> None:
     assert "T2w: 0 of 1 failed" in run(tree, "-m", "benchmarks.registration", "--cases", "1")
 
 
+def editor_queue(tree: Path) -> None:
+    said = run(tree, "-m", "benchmarks.editor_queue", "--sides", "6", "10")
+    assert [line.split()[0] for line in said.splitlines()[-2:]] == ["6", "10"]
+
+
 def guards(tree: Path) -> None:
     assert "good labels refused: 0 of 1" in run(tree, "-m", "benchmarks.guards", "--cases", "1", "--faulty", "1")
 
@@ -257,6 +262,7 @@ SCRIPTS: dict[str, Callable[[Path], None]] = {
     "benchmarks/participant.py": participant,
     "benchmarks/registration.py": registration,
     "benchmarks/guards.py": guards,
+    "benchmarks/editor_queue.py": editor_queue,
     "benchmarks/pair_faults.py": pair_faults,
     "tools/make_boutiques.py": descriptors,
     "tools/make_reference.py": reference,
