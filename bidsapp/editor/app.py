@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from bidsapp.editor.deciding import BusyError, ChangedError, Deciding, Said
-from bidsapp.editor.drafts import Drafts, unpack_voxels
+from bidsapp.editor.drafts import Drafts, crop_mark, unpack_voxels
 from bidsapp.editor.holds import Hold, Holds
 from bidsapp.editor.opened import describe_side, read_file
 from bidsapp.editor.reports import REPORT_POLICY, find_page, linked_page
@@ -32,7 +32,7 @@ from bidsapp.errors import BadDataError, CannotWriteError, HippoTuneError, NoInp
 from bidsapp.files import parse_json, typed_json
 from bidsapp.guards.label_guards import GUARDS
 from bidsapp.layout import OutputLayout
-from bidsapp.records import SideKey, Work
+from bidsapp.records import SideKey, Work, side_name
 from bidsapp.review.candidates import read_side
 from bidsapp.review.corrections import crop_grid
 from bidsapp.review.table import STATUSES, Status
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 _TAB = re.compile(r"[A-Za-z0-9-]{1,64}")
 _LONGEST_WORDS = 10_000
+_LONGEST_NAME = 100
 _MOST_SECONDS = 24 * 3600.0
 _TOKEN_PLACE = '<meta name="hippotune-token" content="">'
 
@@ -72,7 +73,7 @@ class _DecisionBody:
 
 
 class HeldError(Exception):
-    """Another tab has the side, or this one has it no longer."""
+    """Another tab has the side, or (no holder) had it since this one did."""
 
     def __init__(self, holder: Hold | None) -> None:
         super().__init__()
@@ -111,6 +112,7 @@ class Editor:
         self.deciding = Deciding(self._sides, self._drafts)
         self._static = Path(str(resources.files("bidsapp.editor"))) / "static"
         self._rater = ""
+        self._crops: dict[str, str] = {}  # version of a side -> mark of the crop that a page was shown
 
     def routes(self) -> list[Route | Mount]:
         """Addresses and what answers them."""
@@ -132,11 +134,15 @@ class Editor:
         ]
 
     async def page(self, request: Request) -> Response:
-        """The editor itself, with the token that its requests carry."""
-        text = (self._static / "index.html").read_text(encoding="utf-8")
-        token = f'<meta name="hippotune-token" content="{html.escape(self._access.token)}">'
+        """The editor itself; with the token that its requests carry only for whoever knows it."""
+        text, access = (self._static / "index.html").read_text(encoding="utf-8"), self._access
         headers = {"Content-Security-Policy": PAGE_POLICY}
-        return HTMLResponse(text.replace(_TOKEN_PLACE, token, 1), headers=headers)
+        if "token" not in request.query_params:  # that one is right, `Guarded` saw
+            return HTMLResponse(text, headers=headers)
+        token = f'<meta name="hippotune-token" content="{html.escape(access.token)}">'
+        response = HTMLResponse(text.replace(_TOKEN_PLACE, token, 1), headers=headers)
+        response.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict", path="/")
+        return response
 
     async def report(self, request: Request) -> Response:
         """A page that another level wrote."""
@@ -159,7 +165,9 @@ class Editor:
     async def side(self, request: Request) -> Response:
         """Everything of one side."""
         key = await self._key(request)
+        crop = await run_in_threadpool(self._crop, key)
         found = await run_in_threadpool(describe_side, self._sides, self._drafts, key)
+        self._crops[found["version"]] = crop
         holder = self._holds.holder(found["id"])
         if holder is not None and holder.tab == request.headers.get("x-tab"):
             holder = None
@@ -183,7 +191,7 @@ class Editor:
         await self._key(request)
         body = await _read(request, _HoldBody)
         name, tab = request.path_params["id"], _tab(body.tab)
-        held = self._holds.take(name, tab, _words(body.rater))
+        held = self._holds.take(name, tab, _words(body.rater, _LONGEST_NAME))
         if held.tab != tab:
             raise HeldError(held)
         return JSONResponse({"until": held.until, "since": held.since.isoformat()})
@@ -197,11 +205,12 @@ class Editor:
     async def put_draft(self, request: Request) -> Response:
         """Keep an unfinished drawing."""
         key = await self._key(request)
-        self._require_hold(request, request.headers.get("x-tab", ""))
+        tab = request.headers.get("x-tab", "")
+        self._require_hold(request, tab)
         body, version = await request.body(), request.headers.get("x-version", "")
-        if not re.fullmatch(r"[0-9a-f]{1,64}", version):
+        if not re.fullmatch(r"[0-9a-f]{1,32}", version):
             raise HTTPException(400, "the header X-Version is missing")
-        await run_in_threadpool(self._write_draft, key, request.path_params["id"], body, version)
+        await run_in_threadpool(self._write_draft, key, body, version, tab)
         return Response(status_code=204)
 
     async def delete_draft(self, request: Request) -> Response:
@@ -226,7 +235,7 @@ class Editor:
         self._require_hold(request, body.tab)
         said = Said(
             status=body.status,
-            rater=_words(body.rater),
+            rater=_words(body.rater, _LONGEST_NAME),
             comment=_words(body.comment),
             accept=frozenset(body.accept),
             work=_work(body.seconds, body.changed),
@@ -239,9 +248,13 @@ class Editor:
         self._rater = said.rater
         return JSONResponse(answer)
 
-    def _write_draft(self, key: SideKey, name: str, body: bytes, version: str) -> None:
+    def _write_draft(self, key: SideKey, body: bytes, version: str, tab: str) -> None:
         grid = crop_grid(self.layout, read_side(self.layout, *key))
-        self._drafts.write(name, grid, unpack_voxels(body, grid.shape), version)
+        crop, labels = self._crops.get(version) or self._crop(key), unpack_voxels(body, grid.shape)
+        self._drafts.write(side_name(key), grid, labels, version, crop=crop, tab=tab)
+
+    def _crop(self, key: SideKey) -> str:
+        return crop_mark(read_side(self.layout, *key).crop_sha256)
 
     async def _key(self, request: Request) -> SideKey:
         keys = await run_in_threadpool(self._sides.by_id)
@@ -253,6 +266,8 @@ class Editor:
     def _require_hold(self, request: Request, tab: str) -> None:
         name = request.path_params["id"]
         holder = self._holds.holder(name)
+        if holder is None and self._holds.last_tab(name) not in (None, tab):
+            raise HeldError(None)
         if holder is None:  # a server that was started anew, or a tab that slept: it was nobody else's
             holder = self._holds.take(name, _tab(tab), "")
         if holder.tab != tab:
@@ -284,10 +299,10 @@ def _tab(word: str) -> str:
     return word
 
 
-def _words(text: str) -> str:
+def _words(text: str, longest: int = _LONGEST_WORDS) -> str:
     """One line of text without blanks around."""
-    if len(text) > _LONGEST_WORDS:
-        raise HTTPException(422, f"a text has more than {_LONGEST_WORDS} letters")
+    if len(text) > longest:
+        raise HTTPException(422, f"a name or text has more than {longest} letters")
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
@@ -320,7 +335,10 @@ def _say_held(request: Request, error: Exception) -> Response:
     assert isinstance(error, HeldError)  # noqa: S101
     holder = _holder(error.holder) or {"rater": "", "since": ""}
     words = f"{holder['rater'] or 'another tab'} has this side open since {holder['since']}"
-    return refusal(409, words, "Close it there, or take another side.", holder=holder, **holder)
+    hint = "Close it there, or take another side."
+    if error.holder is None:
+        words, hint = "another tab had this side open since this one did", "Load the side again."
+    return refusal(409, words, hint, holder=holder, **holder)
 
 
 def _say_too_large(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bidsapp.editor.drafts import Drafts, WorkCounts
+from bidsapp.editor.drafts import Drafts, WorkCounts, crop_mark
 from bidsapp.editor.opened import describe_findings
 from bidsapp.editor.sides import Sides
 from bidsapp.errors import BadDataError, CannotWriteError, HippoTuneError
@@ -120,6 +120,8 @@ class Deciding:
             When the side is not what `version` says.
         BusyError
             When another run works on the labels.
+        BadDataError
+            When the draft was drawn on another crop than the side has now.
         """
         name = side_name(key)
         with self._labels():
@@ -129,8 +131,13 @@ class Deciding:
             draft = self._drafts.read(name, grid)
             desk = self._desk()
             if draft is not None:
+                if draft.crop not in ("", crop_mark(side.crop_sha256)):
+                    raise BadDataError(
+                        f"the unsaved drawing of {name} was begun on an earlier crop: the side was made anew since",
+                        f"Copy {self.layout.draft(name)} if you need it, then discard the drawing here and draw again.",
+                    )
                 save_correction(self.layout, side, grid, draft.labels, when=_now())
-                self._drafts.remove(name)
+                self._drafts.remove(name, draft.seen)  # one that came meanwhile is not saved yet
             self._work.add(name, work)
             inspection = self._look(desk, key)
             desk.close()
@@ -260,7 +267,10 @@ class Deciding:
     @contextmanager
     def _labels(self) -> Iterator[None]:
         """Hold the lock of `review` for one decision."""
-        with self._writing, ExitStack() as held:
+        with ExitStack() as held:
+            if not self._writing.acquire(timeout=PATIENCE_SECONDS):
+                raise BusyError("the editor is still saving or deciding something else", "Try again in a moment.")
+            held.callback(self._writing.release)
             try:
                 held.enter_context(labels_lock(self.layout, patience_seconds=PATIENCE_SECONDS))
             except CannotWriteError as error:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
@@ -14,8 +21,9 @@ from bidsapp.images.volumes import read_grid
 from bidsapp.images.writing import label_image_like, write_image
 from bidsapp.layout import OutputLayout
 from bidsapp.printable import printable
-from bidsapp.records import Work
+from bidsapp.records import Modality, Work
 from bidsapp.review.corrections import read_on_grid
+from bidsapp.review.standing import Signature, signature
 
 _MARK = "HippoTune draft of "
 _GZIP = 31  # zlib's number for a stream with gzip's header and checksum
@@ -31,10 +39,24 @@ class Draft:
         Whole numbers, (i, j, k) of the crop.
     version
         Of the side, when the drawing began.
+    crop
+        Mark of the crop that it began on, see `crop_mark`; empty where the file does not say.
+    writer
+        Mark of the tab that wrote it last.
+    seen
+        The file that it was read from.
     """
 
     labels: np.ndarray
     version: str
+    crop: str
+    writer: str
+    seen: Signature
+
+
+def crop_mark(crop_sha256: Mapping[Modality, str]) -> str:
+    """Make one short word of the fingerprints of a side's crops: there is little room in a NIfTI header."""
+    return _mark(json.dumps(crop_sha256, sort_keys=True))
 
 
 def unpack_voxels(body: bytes, shape: tuple[int, ...]) -> np.ndarray:
@@ -65,12 +87,41 @@ class Drafts:
 
     def __init__(self, layout: OutputLayout) -> None:
         self._layout = layout
+        self._changing = threading.Lock()
 
-    def write(self, side: str, grid: FileGrid, labels: np.ndarray, version: str) -> None:
-        """Keep a drawing in place of the side's last one. Raises `CannotWriteError`."""
-        image = label_image_like(labels, grid)
-        image.header["descrip"] = f"{_MARK}{version}".encode("ascii")
-        write_image(self._layout.draft(side), image)
+    def write(self, side: str, grid: FileGrid, labels: np.ndarray, version: str, *, crop: str, tab: str) -> None:
+        """Keep a drawing in place of the side's last one.
+
+        One that another tab wrote, or that does not fit the grid, is kept under another name. The crop that a drawing
+        began on stays with it.
+
+        Parameters
+        ----------
+        labels
+            Whole numbers, (i, j, k) of `grid`.
+        crop
+            Mark of the crop that the page shows.
+
+        Raises
+        ------
+        CannotWriteError
+            When the disk is full or the folder cannot be written.
+        """
+        writer, path = _mark(tab), self._layout.draft(side)
+        with self._changing:
+            try:
+                last = self.read(side, grid)
+                if last is not None:
+                    crop = last.crop or crop
+                aside = last is not None and last.writer != writer
+            except BadDataError:
+                aside = True
+            if aside:
+                _set_aside(path)
+            image = label_image_like(labels, grid)
+            image.header["descrip"] = f"{_MARK}{version} {crop}".encode("ascii")
+            image.header["aux_file"] = writer.encode("ascii")
+            write_image(path, image)
 
     def read(self, side: str, grid: FileGrid) -> Draft | None:
         """The side's draft; None where there is none.
@@ -82,8 +133,10 @@ class Drafts:
         """
         path = self._layout.draft(side)
         try:
-            words = bytes(read_grid(path, "any").header["descrip"]).rstrip(b"\0").decode("ascii", "replace")
-            return Draft(read_on_grid(path, grid), printable(words.removeprefix(_MARK)))
+            seen = signature([path])
+            header = read_grid(path, "any").header
+            version, _, crop = _words(header, "descrip").removeprefix(_MARK).partition(" ")
+            return Draft(read_on_grid(path, grid), version, crop, _words(header, "aux_file"), seen)
         except NoInputError:
             return None
         except BadDataError as error:
@@ -94,10 +147,27 @@ class Drafts:
         """Whether there is one."""
         return self._layout.draft(side).exists()
 
-    def remove(self, side: str) -> None:
-        """Forget the side's draft, if there is one."""
-        with explain_write_errors(self._layout.draft(side)):
-            self._layout.draft(side).unlink(missing_ok=True)
+    def remove(self, side: str, seen: Signature | None = None) -> None:
+        """Forget the side's draft, if there is one; with `seen`, only where no other came since."""
+        path = self._layout.draft(side)
+        with self._changing, explain_write_errors(path):
+            if seen is None or signature([path]) == seen:
+                path.unlink(missing_ok=True)
+
+
+def _mark(words: str) -> str:
+    return hashlib.sha256(words.encode()).hexdigest()[:20]
+
+
+def _words(header: nib.Nifti1Header, name: str) -> str:
+    return printable(bytes(header[name]).rstrip(b"\0").decode("ascii", "replace"))
+
+
+def _set_aside(path: Path) -> None:
+    stem = path.name.removesuffix(".nii.gz")
+    names = (path.with_name(f"{stem}-{number}.nii.gz") for number in count(2))
+    with explain_write_errors(path):
+        path.rename(next(name for name in names if not name.exists()))
 
 
 class WorkCounts:

@@ -38,6 +38,7 @@ class Holds:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._holds: dict[str, Hold] = {}
+        self._last: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def take(self, side: str, tab: str, rater: str) -> Hold:
@@ -46,6 +47,7 @@ class Holds:
             now, held = self._clock(), self._standing(side)
             if held is not None and held.tab != tab:
                 return held
+            self._last[side] = tab
             taken = held or Hold(tab, rater, datetime.now().astimezone().replace(microsecond=0), now)
             taken = self._holds[side] = replace(taken, rater=rater or taken.rater, until=now + HOLD_SECONDS)
             return taken
@@ -61,6 +63,11 @@ class Holds:
         """Who has a side now."""
         with self._lock:
             return self._standing(side)
+
+    def last_tab(self, side: str) -> str | None:
+        """The tab that had a side last, whether it has it still or not."""
+        with self._lock:
+            return self._last.get(side)
 
     def _standing(self, side: str) -> Hold | None:
         held = self._holds.get(side)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bidsapp.editor.drafts import Drafts
+from bidsapp.editor.drafts import Drafts, crop_mark
 from bidsapp.editor.sides import Sides
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
 from bidsapp.guards.label_guards import NEVER_ACCEPTED, Finding
@@ -164,7 +164,8 @@ def _label_maps(
     try:
         draft = drafts.read(name, shown.grid)
         if draft is not None:
-            found |= {"draft": _url(name, DRAFT), "draft_outdated": draft.version != version}
+            outdated = draft.version != version or draft.crop not in ("", crop_mark(shown.side.crop_sha256))
+            found |= {"draft": _url(name, DRAFT), "draft_outdated": outdated}
     except BadDataError as error:
         notes.append(f"{error.message} {error.hint}")
     return found, notes

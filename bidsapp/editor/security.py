@@ -1,8 +1,9 @@
 """Who may ask for what: a token, no other site, no page with a script that is not ours, no body without end.
 
 A server on one's own machine can be reached by every page that is open in the browser. So the host's name and the
-origin of each request are looked at (DNS rebinding, cross-site requests), whoever looks needs the cookie that the
-address with the token gave, and whoever changes anything needs the token itself in a header that no form can send.
+origin of each request are looked at (DNS rebinding, cross-site requests), and whoever asks for anything needs the
+cookie that the address with the token gave. A browser sends that cookie to every port of a host, so it opens the empty
+page and the reports only: sides, drawings and decisions need the token itself, in a header that no form can send.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """What lets its owner look; the token cannot be told from it, and it changes nothing."""
+        """What opens the empty page and the reports; the token cannot be told from it."""
         return hashlib.sha256(f"look {self.token}".encode()).hexdigest()
 
     def is_token(self, word: str) -> bool:
@@ -115,23 +116,22 @@ class Guarded:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is not None and origin.partition("://")[2] != host:
             return refusal(403, "another site may not ask this server")
-        entering = request.url.path == "/" and request.method in _READING
+        path = request.scope["path"]  # of `request.url`, a strange `Host` would be a part
+        entering = path == "/" and request.method in _READING
         if site not in ("none", "same-origin") and not (entering and headers.get("sec-fetch-mode") == "navigate"):
             return refusal(403, "another site may not ask this server")
         if entering and "token" in request.query_params:
-            return self._enter(request)
+            if access.is_token(request.query_params["token"]):
+                return None
+            return refusal(403, "the token is not this server's", "Open the address that the server printed last.")
         if not access.is_cookie(request.cookies.get(access.cookie_name, "")):
             return refusal(403, "the address lacks its token", "Open the address that the server printed.")
-        if request.method not in _READING and not access.is_token(headers.get(TOKEN_HEADER, "")):
-            return refusal(403, f"the header {TOKEN_HEADER} is missing or wrong", "Open the address again.")
+        needed = path.startswith("/api/") or request.method not in _READING
+        if needed and not access.is_token(headers.get(TOKEN_HEADER, "")):
+            return refusal(
+                403, f"the header {TOKEN_HEADER} is missing or wrong", "Open the address that the server printed."
+            )
         return _refuse_size(headers)
-
-    def _enter(self, request: Request) -> Response:
-        if not self._access.is_token(request.query_params["token"]):
-            return refusal(403, "the token is not this server's", "Open the address that the server printed last.")
-        response = Response(status_code=303, headers={"Location": "/"})
-        response.set_cookie(self._access.cookie_name, self._access.cookie, httponly=True, samesite="strict", path="/")
-        return response
 
 
 def _refuse_size(headers: Headers) -> Response | None:

@@ -91,9 +91,12 @@ def decide_in_table(path: Path, table: ReviewTable, decision: Decision) -> Revie
         line = next(one for one in sheet.lines if one.number == row.line)
         edits.append(_edit(sheet, line, {positions[name]: cell for name, cell in cells.items() if name in positions}))
     else:
+        kept: list[str] = []  # what the person noted in columns of their own
         if row is not None:
-            edits.append(_removal(sheet, row))
-        edits.append((len(sheet.text), len(sheet.text), _new_line(sheet, columns, decision.key, cells)))
+            line = next(one for one in sheet.lines if one.number == row.line)
+            kept = [sheet.text[begin:end] for begin, end in line.spans]
+            edits.append(_removal(sheet, line))
+        edits.append((len(sheet.text), len(sheet.text), _new_line(sheet, columns, decision.key, cells, kept)))
     return _checked(path, parse_review_table(path, _spliced(sheet, content, edits)), decision)
 
 
@@ -118,14 +121,15 @@ def _edit(sheet: Spreadsheet, line: SheetLine, cells: Mapping[int, str]) -> tupl
     return line.spans[0][0], line.spans[-1][1], sheet.separator.join(written)
 
 
-def _removal(sheet: Spreadsheet, row: ReviewRow) -> tuple[int, int, str]:
-    line = next(one for one in sheet.lines if one.number == row.line)
+def _removal(sheet: Spreadsheet, line: SheetLine) -> tuple[int, int, str]:
     begin, end = line.spans[0][0], line.spans[-1][1]
     newline = re.compile(r"\r\n|\n|\r").match(sheet.text, end)
     return begin, newline.end() if newline else end, ""
 
 
-def _new_line(sheet: Spreadsheet, columns: Sequence[str], key: SideKey, cells: Mapping[str, str]) -> str:
+def _new_line(
+    sheet: Spreadsheet, columns: Sequence[str], key: SideKey, cells: Mapping[str, str], kept: Sequence[str]
+) -> str:
     participant, session, hemi = key
     known = {
         **cells,
@@ -133,8 +137,12 @@ def _new_line(sheet: Spreadsheet, columns: Sequence[str], key: SideKey, cells: M
         "session_id": f"ses-{session}" if session else NOT_AVAILABLE,
         "hemi": hemi,
     }
-    written = [known.get(column_name(column), NOT_AVAILABLE if column else "") for column in columns]
-    line = sheet.separator.join(_quoted(cell, sheet.separator) for cell in written) + sheet.newline
+    empty = [NOT_AVAILABLE if column else "" for column in columns]
+    written = [*kept, *empty[len(kept) :]]
+    for position, column in enumerate(columns):
+        if column_name(column) in known:
+            written[position] = _quoted(known[column_name(column)], sheet.separator)
+    line = sheet.separator.join(written) + sheet.newline
     return line if sheet.ends_with_newline else sheet.newline + line
 
 

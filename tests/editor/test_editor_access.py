@@ -55,16 +55,26 @@ def test_the_token_of_the_address_becomes_a_cookie_that_scripts_cannot_read(stud
     client = TestClient(make_app(study, access), base_url=BASE, follow_redirects=False)
     assert client.get("/?token=wrong").status_code == 403
     entered = client.get(f"/?token={access.token}")
-    assert (entered.status_code, entered.headers["location"]) == (303, "/")
+    assert entered.status_code == 200
+    assert f'content="{access.token}"' in entered.text
     cookie = entered.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()
     assert access.token not in cookie
-    assert client.get("/api/queue").status_code == 200
+    assert client.get("/").status_code == 200
+    assert client.get("/api/queue", headers={TOKEN_HEADER: access.token}).status_code == 200
+
+
+@pytest.mark.parametrize("path", [path for path in READS if path != "/pages/index.html"])
+def test_the_cookie_which_every_port_gets_shows_no_data_and_no_token(page: Page, path: str) -> None:
+    for host in ("127.0.0.1:8417", "127.0.0.1:8417/x", "127.0.0.1:8417?x"):
+        answer = page.client.get(path, headers={"Host": host})
+        assert page.token not in answer.text
+        assert answer.status_code == (403 if path.startswith("/api/") else 200)
 
 
 def test_the_page_gets_the_token_and_a_strict_policy(page: Page) -> None:
-    answer = page.get("/")
+    answer = page.get(f"/?token={page.token}")
     assert answer.status_code == 200
     assert f'content="{page.token}"' in answer.text
     policy = answer.headers["content-security-policy"]

@@ -15,6 +15,9 @@ import pytest
 
 from bidsapp.content import file_sha256
 from bidsapp.corobl.grid import SHAPE, crop_image
+from bidsapp.editor import deciding
+from bidsapp.editor.drafts import Drafts
+from bidsapp.editor.sides import Sides
 from bidsapp.errors import CannotWriteError
 from bidsapp.layout import OutputLayout, label_names, sidecar
 from bidsapp.levels import review
@@ -363,3 +366,23 @@ def test_dates_make_each_decision_one_of_its_own(page: Page, study: OutputLayout
     (row,) = read_review_table(study.review_table).rows_of_sides()["01", None, "L"]
     assert datetime.fromisoformat(row.date)
     assert tuple(page.side()["grid"]["shape"]) == SHAPE
+
+
+def test_a_name_is_not_longer_than_a_name(page: Page, study: OutputLayout) -> None:
+    before = study.review_table.read_bytes()
+    assert page.hold(rater="A" * 101).status_code == 422
+    page.hold()
+    assert page.decide("rejected", rater="A" * 101).status_code == 422
+    assert study.review_table.read_bytes() == before
+    assert page.decide("rejected", rater="A" * 100).json()["recorded"]
+
+
+def test_who_waits_too_long_for_the_editor_itself_is_told(
+    page: Page, study: OutputLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "PATIENCE_SECONDS", 0.01)
+    desk = deciding.Deciding(Sides(study), Drafts(study))
+    with desk._labels(), pytest.raises(deciding.BusyError, match="still saving"), desk._labels():
+        pass
+    with desk._labels():
+        pass

@@ -12,19 +12,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from bidsapp.corobl.grid import crop_image
+from bidsapp.editor import deciding
 from bidsapp.editor.drafts import unpack_voxels
 from bidsapp.editor.holds import HOLD_SECONDS, Holds
 from bidsapp.editor.security import TOKEN_HEADER
 from bidsapp.errors import BadDataError
 from bidsapp.layout import OutputLayout
+from bidsapp.review.corrections import save_correction
 from tests.conftest import ROOT
 from tests.drawn import draw
-from tests.editor.conftest import FIRST, Page, add_a_rim
+from tests.editor.conftest import FIRST, Page, add_a_rim, write_side
 
 
 def test_a_second_tab_is_refused_and_told_who_has_the_side(page: Page) -> None:
@@ -102,6 +106,86 @@ def test_a_draft_of_another_crop_is_kept_and_not_shown(page: Page, study: Output
     assert other.exists()
 
 
+def kept_aside(study: OutputLayout, side: str = FIRST) -> list[Path]:
+    return sorted(path for path in study.editor.glob(f"{side}_dseg*.nii.gz") if path != study.draft(side))
+
+
+def test_a_draft_that_does_not_fit_is_set_aside_before_the_first_stroke(page: Page, study: OutputLayout) -> None:
+    study.editor.mkdir(parents=True)
+    study.draft(FIRST).write_bytes(b"damaged")
+    page.hold()
+    for _ in range(2):
+        assert page.put_draft(draw("L")).status_code == 204
+    (kept,) = kept_aside(study)
+    assert kept.read_bytes() == b"damaged"
+    np.testing.assert_array_equal(page.labels(page.side()["draft"]), draw("L"))
+
+
+def test_the_draft_of_another_tab_is_set_aside_and_a_tab_that_lost_the_side_is_refused(
+    page: Page, study: OutputLayout
+) -> None:
+    first, second = page, Page(page.client, page.token, "tab-2")
+    first.hold()
+    first.put_draft(draw("L"))
+    before = study.draft(FIRST).read_bytes()
+    first.client.delete(f"/api/sides/{FIRST}/hold", headers=first.headers)
+    second.hold()
+    assert second.put_draft(add_a_rim(draw("L"))).status_code == 204
+    (kept,) = kept_aside(study)
+    assert kept.read_bytes() == before
+    second.client.delete(f"/api/sides/{FIRST}/hold", headers=second.headers)
+    now = study.draft(FIRST).read_bytes()
+    answer = first.put_draft(draw("L"))
+    assert (answer.status_code, answer.json()["hint"]) == (409, "Load the side again.")
+    assert study.draft(FIRST).read_bytes() == now
+    first.hold()
+    assert first.put_draft(draw("L")).status_code == 204
+    assert [path.read_bytes() for path in kept_aside(study)] == [before, now]
+
+
+def test_a_draft_that_comes_while_the_server_saves_is_kept(
+    page: Page, study: OutputLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.hold()
+    page.put_draft(draw("L"))
+    later, version = add_a_rim(draw("L")), page.side()["version"]
+
+    def save_late(*arguments: Any, **named: Any) -> Path:
+        path = save_correction(*arguments, **named)
+        assert page.put_draft(later, version=version).status_code == 204
+        return path
+
+    monkeypatch.setattr(deciding, "save_correction", save_late)
+    assert page.save(version=version).status_code == 200
+    side = page.side()
+    np.testing.assert_array_equal(page.labels(side["correction"]), draw("L"))
+    np.testing.assert_array_equal(page.labels(side["draft"]), later)
+    assert side["draft_outdated"]
+
+
+@pytest.mark.parametrize("first_stroke", ["before", "after"])
+def test_a_draft_of_an_earlier_crop_is_not_saved(page: Page, study: OutputLayout, first_stroke: str) -> None:
+    page.hold()
+    shown = page.side()["version"]
+    if first_stroke == "before":
+        page.put_draft(draw("L"))
+    labels = draw("L")
+    crop = crop_image(np.where(labels > 0, 3.0, 1.0).astype(np.float32), "L")
+    write_side(study, "01", "L", crop, crop_image(labels, "L"))
+    page.put_draft(labels, version=shown)
+    assert page.side()["draft_outdated"]
+    assert page.put_draft(labels).status_code == 204
+    assert page.side()["draft_outdated"]
+    answer = page.save()
+    assert answer.status_code == 422
+    assert "earlier crop" in answer.json()["message"]
+    assert study.draft(FIRST).exists()
+    assert not study.manual_label("01", None, "L").exists()
+    page.client.delete(f"/api/sides/{FIRST}/draft", headers=page.headers)
+    page.put_draft(labels)
+    assert page.save().status_code == 200
+
+
 @contextmanager
 def server(layout: OutputLayout, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], Page]]]:
     """The real server in a process of its own."""
@@ -117,7 +201,7 @@ def server(layout: OutputLayout, tmp_path: Path) -> Iterator[tuple[subprocess.Po
             time.sleep(0.05)
         assert found is not None, log.read_text()
         client = httpx.Client(base_url=found[1], timeout=60)
-        assert client.get(f"/?token={found[2]}").status_code == 303
+        assert client.get(f"/?token={found[2]}").status_code == 200
         yield process, lambda: Page(client, found[2])
         client.close()
     finally:

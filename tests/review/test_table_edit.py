@@ -50,6 +50,17 @@ def test_only_the_cells_of_the_decision_change(tmp_path: Path) -> None:
     assert after.decode() == content.replace("  sub-02\t \tright\t Pending\t\t\t\t\tso so", new)
 
 
+def test_notes_of_one_s_own_stay_when_the_row_moves_to_the_end(tmp_path: Path) -> None:
+    lines = [
+        f"my_notes\t{HEADER}\tMood",
+        '"look ""here"""\tsub-02\tn/a\tR\tneeds_edit\tBen\t2026-01-01\tn/a\told\thappy',
+        "other\tsub-02\tn/a\tR\trejected\tAda\t2026-01-02\tn/a\tn/a\tsad",
+    ]
+    _, after = decide(tmp_path / "review.tsv", ("\n".join(lines) + "\n").encode())
+    moved = f'"look ""here"""\tsub-02\tn/a\tR\tapproved\tBen\t{DATE}\tn/a\tgood, at last\thappy'
+    assert after.decode().splitlines() == [lines[0], lines[2], moved]
+
+
 def test_columns_that_are_needed_are_added(tmp_path: Path) -> None:
     content = b"participant_id\tsession_id\themi\tstatus\nsub-01\tn/a\tL\tpending\nsub-02\tn/a\tR\tpending\n"
     table, after = decide(tmp_path / "review.tsv", content)
