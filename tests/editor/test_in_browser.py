@@ -457,6 +457,35 @@ def test_a_second_tab_may_look_and_not_paint(editor: Editor, tab: Tab) -> None:
     second.page.close()
 
 
+def test_no_key_and_no_pointer_does_anything_while_another_side_is_opened(editor: Editor, tab: Tab) -> None:
+    tab.open("sub-PIR_hemi-R")
+    tab.press("p", "1")
+    place = tab.place((4, 4, 4), 1)
+    tab.page.mouse.move(*place)
+    tab.page.mouse.down()
+    asked: list[Any] = []
+    address = "**/api/sides/sub-oblique_hemi-L"
+    tab.page.route(address, lambda route: asked.append(route))
+    tab.js("() => { hippotune.app.open('sub-oblique_hemi-L'); }")
+    tab.page.mouse.up()
+    for _ in range(300):
+        if asked:
+            break
+        tab.page.wait_for_timeout(100)
+    tab.page.mouse.click(*place)
+    tab.press("+", "k", "a", "s", "n")
+    tab.js("() => { hippotune.app.open('sub-PIR_hemi-L'); }")
+    asked[0].continue_()
+    tab.page.wait_for_selector('body[data-side="sub-oblique_hemi-L"]')
+    tab.page.unroute(address)
+    assert tab.js("hippotune.app.desk.draft") == "none"
+    assert not tab.js("hippotune.app.desk.history.done.length")
+    assert status_of(editor.layout, ("oblique", None, "L")) == status_of(editor.layout, ("PIR", None, "R")) == "pending"
+    tab.press("+")
+    assert tab.js("hippotune.app.desk.history.done.length") == 1
+    tab.press("u")
+
+
 def test_a_side_is_corrected_a_finding_accepted_and_the_side_approved_by_keys(editor: Editor, tab: Tab) -> None:
     tab.open("sub-01_hemi-L")
     tab.page.click('[data-filter="all"]')

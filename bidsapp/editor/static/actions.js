@@ -29,15 +29,15 @@ function decidingActions(app) {
           'Throw away': () => app.run('discard', 'sure'),
           Keep: () => {},
         });
-      else app.attempt(() => desk.discard()).then((done) => done && app.loadAgain());
+      else app.exclusively(() => app.discard());
     }),
     comment: () => element('comment').focus(),
     nextFinding: () => app.nextFinding(),
     showFinding: (n) => app.showFinding(Number(n)),
     accept: () => toggle(Math.max(0, state.finding)),
     acceptFinding: (n) => toggle(Number(n)),
-    nextSide: () => app.step(1),
-    previousSide: () => app.step(-1),
+    nextSide: () => app.exclusively(() => app.step(1)),
+    previousSide: () => app.exclusively(() => app.step(-1)),
   };
 }
 

@@ -74,8 +74,7 @@ export class Api {
   }
 
   async #send(method, path, { json, headers = {}, ...options } = {}) {
-    const all = { 'X-Tab': this.tab, ...headers };
-    if (method !== 'GET') all['X-HippoTune-Token'] = this.token;
+    const all = { 'X-Tab': this.tab, 'X-HippoTune-Token': this.token, ...headers };
     if (json !== undefined) {
       all['Content-Type'] = 'application/json';
       options.body = JSON.stringify(json);

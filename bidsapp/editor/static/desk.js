@@ -20,6 +20,8 @@ export class Desk {
     this.api = api;
     this.rater = rater;
     this.side = null;
+    this.wanted = null; // id of the side that is open or being opened
+    this.quiet = 0; // how many saves and decisions are under way: no draft is sent meanwhile
     this.onChanged = this.onState = this.onFreed = this.onTrouble = this.onMended = () => {};
     this.#clock();
   }
@@ -27,11 +29,14 @@ export class Desk {
   /** Fetch a side with everything that the page shows of it. Lets go of the one before. */
   async open(id) {
     await this.leave();
-    const held = await this.#hold(id);
+    this.wanted = id;
+    let held = null;
     try {
+      held = await this.#hold(id);
       await this.#fetch(id, held);
     } catch (error) {
-      if (held.by === null) await this.api.release(id).catch(() => {});
+      this.wanted = null;
+      if (held?.by === null) await this.api.release(id).catch(() => {});
       throw error;
     }
     this.renewal = setInterval(() => this.renew(), RENEW_MS);
@@ -55,6 +60,7 @@ export class Desk {
     Object.assign(this, { side, images, prediction, correction, volume, held, version: side.version });
     this.palette = new Palette(side.labels, values);
     this.told = correction ?? prediction ?? new LabelVolume(grid);
+    this.sentVolume = draft?.copy() ?? this.told; // what the server has: its draft, or what a save would find
     this.history = new History(volume, (start, length) => this.onChanged(start, length));
     this.findings = side.findings ?? null;
     this.accepted = new Set(side.accept ?? []);
@@ -71,11 +77,11 @@ export class Desk {
   /** Send what is left to send and let go of the side. */
   async leave() {
     if (!this.side) return;
-    if (this.mayEdit) await this.flush(); // what another tab has cannot be sent
+    if (this.mayEdit) await this.#flushAll(); // what another tab has cannot be sent
     clearTimeout(this.timer);
     const { id } = this.side;
     clearInterval(this.renewal);
-    this.side = null;
+    this.side = this.wanted = null;
     if (this.held.by === null) await this.api.release(id).catch(() => {});
   }
 
@@ -106,11 +112,13 @@ export class Desk {
 
   /** Keep the side, or get it where another tab let go of it. */
   async renew() {
-    const { id } = this.side;
+    if (!this.side) return;
+    const { side } = this;
     try {
       const before = this.held.by;
-      const held = await this.#hold(id);
-      if (this.side?.id !== id) return;
+      const held = await this.#hold(side.id);
+      if (this.wanted !== side.id && held.by === null) await this.api.release(side.id); // it was left meanwhile
+      if (this.side !== side) return;
       this.held = held;
       if (before !== null && held.by === null) await this.onFreed();
       else if (before !== held.by) this.onState();
@@ -146,39 +154,52 @@ export class Desk {
   touched() {
     this.draft = 'waiting';
     this.findings = null;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.flush().catch(() => {}), DRAFT_AFTER_MS);
+    this.#sendSoon();
     this.onState();
+  }
+
+  #sendSoon(after = DRAFT_AFTER_MS) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.flush().catch(() => {}), after);
   }
 
   /** Send the draft now where one waits. Throws where it cannot be sent: it goes on waiting. */
   async flush() {
-    clearTimeout(this.timer);
-    while (this.sending) await this.sending;
-    if (!this.side || this.draft !== 'waiting') return;
-    this.draft = 'sending';
-    this.sending = this.#send();
-    try {
+    if (!this.quiet) await this.#flushAll(); // else what waits is sent after the answer
+  }
+
+  /** Send until nothing waits: a stroke may end while the one before is on its way. */
+  async #flushAll() {
+    const { side } = this;
+    while (side && this.side === side && (this.sending || this.draft === 'waiting')) {
+      clearTimeout(this.timer);
+      this.sending ??= this.#send().finally(() => {
+        this.sending = null;
+      });
       await this.sending;
-    } finally {
-      this.sending = null;
     }
   }
 
   async #send() {
-    const { id } = this.side;
+    const { side, told } = this;
+    const volume = this.volume.copy();
+    this.draft = 'sending';
     try {
-      const isNews = this.volume.data.some((value, index) => value !== this.told.data[index]);
-      if (isNews) await this.api.putDraft(id, this.version, await gzip(toBytes(this.volume)));
-      else await this.api.deleteDraft(id);
+      const isNews = volume.data.some((value, index) => value !== told.data[index]);
+      if (isNews) await this.api.putDraft(side.id, this.version, await gzip(toBytes(volume)));
+      else await this.api.deleteDraft(side.id);
+      if (this.side !== side) return;
+      this.sentVolume = volume;
       if (this.draft === 'sending') this.draft = isNews ? 'saved' : 'none';
       if (this.failed) this.onMended();
       this.failed = false;
     } catch (error) {
-      this.draft = 'waiting';
-      this.failed = true;
-      if (error.status === 409) this.#lost(error);
-      else this.timer = setTimeout(() => this.flush().catch(() => {}), 5 * DRAFT_AFTER_MS);
+      if (this.side === side) {
+        this.draft = 'waiting';
+        this.failed = true;
+        if (error.status === 409) this.#lost(error);
+        else this.#sendSoon(5 * DRAFT_AFTER_MS);
+      }
       this.onTrouble(error);
       throw error;
     } finally {
@@ -194,9 +215,14 @@ export class Desk {
   /** Throw unsaved strokes away; the side has to be loaded again then. */
   async discard() {
     clearTimeout(this.timer);
-    await this.sending;
+    await this.sending?.catch(() => {});
     this.draft = 'none';
-    await this.api.deleteDraft(this.side.id);
+    try {
+      await this.api.deleteDraft(this.side.id);
+    } catch (error) {
+      this.touched(); // they are still here
+      throw error;
+    }
   }
 
   // Saving and deciding
@@ -207,48 +233,71 @@ export class Desk {
 
   /** Turn the draft into the correction and run the guards; `findings` is then what they say. */
   async save() {
-    await this.flush();
-    const facts = { version: this.version, seconds: this.#takeSeconds(), changed: this.#changedByName() };
-    const sent = this.volume.copy();
-    const answer = await this.#sendSeconds(facts.seconds, () => this.api.save(this.side.id, facts));
-    Object.assign(this, { told: sent, version: answer.version, restored: false });
-    if (this.draft !== 'waiting') Object.assign(this, { draft: 'none', findings: answer.findings }); // else there are new strokes already
-    this.onState();
-    return answer;
+    return this.#quietly(async (side) => {
+      const sent = this.sentVolume; // not this.volume: somebody may be in the middle of a stroke
+      const facts = { version: this.version, seconds: this.#takeSeconds(), changed: this.#changedByName(sent) };
+      const answer = await this.#sendSeconds(side, facts.seconds, () => this.api.save(side.id, facts));
+      if (this.side !== side) return answer;
+      Object.assign(this, { told: sent, version: answer.version, restored: false });
+      if (this.draft !== 'waiting') Object.assign(this, { draft: 'none', findings: answer.findings }); // else there are new strokes already
+      this.onState();
+      return answer;
+    });
   }
 
-  #changedByName() {
+  /** Do something with the side and all its strokes sent; what is painted meanwhile is sent after it. */
+  async #quietly(what) {
+    const { side } = this;
+    this.quiet += 1;
+    try {
+      await this.#flushAll();
+      this.#mustStillBe(side);
+      return await what(side);
+    } finally {
+      this.quiet -= 1;
+      if (this.side && this.draft === 'waiting') this.#sendSoon();
+    }
+  }
+
+  #mustStillBe(side) {
+    if (this.side !== side) throw new Error('Another side was opened meanwhile: this one is left as it was.');
+  }
+
+  #changedByName(volume) {
     const changed = {};
-    for (const [value, voxels] of Object.entries(changedVoxels(this.told, this.volume)))
+    for (const [value, voxels] of Object.entries(changedVoxels(this.told, volume)))
       changed[this.palette.name(Number(value))] = voxels;
     return changed;
   }
 
   /** Say what becomes of the side; unsaved strokes are saved first. Returns the server's answer. */
   async decide(status, comment) {
-    await this.flush();
-    if (this.hasDraft) await this.save();
-    const facts = {
-      version: this.version,
-      status,
-      rater: this.rater,
-      comment,
-      accept: [...this.accepted],
-      seconds: this.#takeSeconds(),
-    };
-    const answer = await this.#sendSeconds(facts.seconds, () => this.api.decide(this.side.id, facts));
-    this.version = answer.version ?? this.version;
-    this.findings = answer.findings ?? this.findings;
-    Object.assign(this.side, { status: answer.status, comment, rater: answer.recorded ? this.rater : this.side.rater });
-    this.onState();
-    return answer;
+    return this.#quietly(async (side) => {
+      while (this.side === side && this.hasDraft) await this.save();
+      this.#mustStillBe(side);
+      const facts = {
+        version: this.version,
+        status,
+        rater: this.rater,
+        comment,
+        accept: [...this.accepted],
+        seconds: this.#takeSeconds(),
+      };
+      const answer = await this.#sendSeconds(side, facts.seconds, () => this.api.decide(side.id, facts));
+      if (this.side !== side) return answer;
+      this.version = answer.version ?? this.version;
+      this.findings = answer.findings ?? this.findings;
+      Object.assign(side, { status: answer.status, comment, rater: answer.recorded ? this.rater : side.rater });
+      this.onState();
+      return answer;
+    });
   }
 
-  async #sendSeconds(seconds, send) {
+  async #sendSeconds(side, seconds, send) {
     try {
       return await send();
     } catch (error) {
-      this.seconds += seconds; // not told yet
+      if (this.side === side) this.seconds += seconds; // not told yet
       throw error;
     }
   }

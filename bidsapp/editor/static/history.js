@@ -87,6 +87,7 @@ export class History {
 
   /** End a step; one that changed nothing is forgotten. Returns whether it changed anything. */
   commit(edit) {
+    if (edit.volume !== this.volume) return false; // of a side that was left
     const diff = new Diff(edit.before, this.volume.data);
     if (diff.isEmpty) return false;
     this.done.push({ diff, facts: edit.facts });

@@ -60,7 +60,7 @@ class App {
     const { desk, viewer, surface, painting } = this;
     desk.onChanged = (start, length) => viewer.changed(start, length);
     desk.onState = () => this.show();
-    desk.onFreed = () => this.loadAgain();
+    desk.onFreed = () => this.#whenFree().then(() => this.loadAgain());
     desk.onMended = () => this.panel.say('The server has your strokes again.', 'good');
     desk.onTrouble = (error) => this.panel.say(error.message, 'bad');
     surface.onStroke = (stroke) => {
@@ -92,7 +92,7 @@ class App {
       const hidden = document.body.classList.toggle('no-queue');
       currentTarget.setAttribute('aria-expanded', String(!hidden));
     });
-    window.addEventListener('hashchange', () => this.#openHash());
+    window.addEventListener('hashchange', () => this.#whenFree().then(() => this.#openHash()));
     window.addEventListener('pagehide', () => {
       if (desk.side && desk.mayEdit) this.api.release(desk.side.id).catch(() => {});
     });
@@ -145,15 +145,17 @@ class App {
   }
 
   #openHash() {
-    const id = decodeURIComponent(location.hash.slice(1));
+    const id = idInAddress();
     if (id && id !== this.desk.side?.id) return this.open(id);
     return null;
   }
 
   /** Put a side on the desk. */
-  async open(id) {
-    if (this.opening) return;
-    this.opening = id;
+  open(id) {
+    return this.exclusively(() => this.#open(id));
+  }
+
+  async #open(id) {
     this.lastId = id;
     document.body.classList.add('busy');
     delete document.body.dataset.side;
@@ -162,20 +164,33 @@ class App {
     await this.attempt(async () => {
       await this.desk.open(id);
       if (before && before !== id) this.visited.push(before);
-      await this.shown();
+      await this.#shown();
     });
     document.body.classList.remove('busy');
-    this.opening = null;
   }
 
   /** The side that is open as the server has it now. */
   loadAgain() {
-    delete document.body.dataset.side;
-    return this.attempt(() => this.desk.reload().then(() => this.shown()));
+    return this.exclusively(() => this.#loadAgain());
   }
 
-  /** Show what was put on the desk. */
-  async shown() {
+  #loadAgain() {
+    delete document.body.dataset.side;
+    return this.attempt(() => this.desk.reload().then(() => this.#shown()));
+  }
+
+  /** Show what was put on the desk; what cannot be shown does not stay there. */
+  async #shown() {
+    try {
+      await this.#showSide();
+    } catch (error) {
+      await this.desk.leave().catch(() => {});
+      this.panel.show(this.desk, this.state);
+      throw error;
+    }
+  }
+
+  async #showSide() {
     const { desk, viewer, state } = this;
     const { side } = desk;
     this.surface.giveUp();
@@ -189,7 +204,7 @@ class App {
     const box = desk.volume.bounds();
     if (box) viewer.crosshair = box[0].map((n, axis) => (n + box[1][axis]) / 2);
     element('comment').value = this.comments.get(side.id) ?? side.comment ?? '';
-    if (decodeURIComponent(location.hash.slice(1)) !== side.id) history.replaceState(null, '', `#${side.id}`);
+    if (idInAddress() !== side.id) history.replaceState(null, '', `#${side.id}`);
     document.title = `${sideWords(side)} - HippoTune`;
     this.queue.setCurrent(side.id);
     this.panel.say('');
@@ -198,7 +213,7 @@ class App {
     else if (desk.restored) this.#tellRestored();
     this.setTool(state.tool);
     this.show();
-    if (state.otherSide) await this.showOtherSide(true);
+    if (state.otherSide) await this.attempt(() => this.showOtherSide(true));
     document.body.dataset.side = side.id;
     clearTimeout(this.lookingAhead);
     this.lookingAhead = setTimeout(() => {
@@ -350,22 +365,37 @@ class App {
 
   /** The other side shows the mirror image of the place under the crosshair. */
   followOther() {
-    if (!this.other || !this.state.otherSide) return;
+    if (!this.other || !this.state.otherSide || !this.desk.side) return;
     const [x, y, z] = voxelToMm(this.desk.side.grid.affine, this.viewer.crosshair);
     this.other.crosshair = mmToVoxel(this.other.grid.affine, [-x, y, z]);
   }
 
   // Deciding
 
-  /** One of these at a time: a key that is pressed twice decides once. */
+  /** One thing at a time that changes what is on the desk, or sends it; no key and no pointer does anything meanwhile. */
   async exclusively(what) {
-    if (this.working) return;
-    this.working = true;
+    if (this.working) return undefined;
+    this.surface.giveUp();
+    this.surface.asleep = true;
+    this.working = what();
     try {
-      await what();
+      return await this.working;
     } finally {
-      this.working = false;
+      this.working = null;
+      this.surface.asleep = false;
     }
+  }
+
+  async #whenFree() {
+    while (this.working) await this.working.catch(() => {});
+  }
+
+  /** Throw away what was painted since the last save. */
+  async discard() {
+    const { side } = document.body.dataset;
+    delete document.body.dataset.side;
+    if (await this.attempt(() => this.desk.discard())) await this.#loadAgain();
+    else document.body.dataset.side = side;
   }
 
   async save() {
@@ -411,7 +441,7 @@ class App {
       this.panel.say(`There is no other side under “${FILTERS[this.queue.filter].words}”.`);
       return false;
     }
-    await this.open(id);
+    await this.#open(id);
     if (direction < 0) this.visited.pop();
     return true;
   }
@@ -437,7 +467,9 @@ class App {
     const { desk } = this;
     if (desk.findings === null && !desk.hasDraft) {
       await this.attempt(async () => {
-        desk.findings = (await this.api.findings(desk.side.id)).findings;
+        const { side } = desk;
+        const { findings } = await this.api.findings(side.id);
+        if (desk.side === side && !desk.hasDraft) desk.findings = findings;
       });
     }
     const count = desk.findings?.length ?? 0;
@@ -449,6 +481,7 @@ class App {
   // Keys
 
   run(action, detail) {
+    if (this.working) return;
     const act = this.actions[action];
     if (act && (this.desk.side || ['help', 'nextSide'].includes(action))) act(detail);
   }
@@ -476,6 +509,15 @@ class App {
 /** A name for this tab; `crypto.randomUUID` is missing where a server is reached through another machine's name. */
 function tabName() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** The id of a side after the # of the address; '' where there is none. */
+function idInAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return '';
+  }
 }
 
 function remembered() {

@@ -16,6 +16,7 @@ export class Surface {
     this.color = '#ffffff';
     this.erasing = false;
     this.marks = [];
+    this.asleep = false; // nothing is drawn, pointed at or moved then
     this.drag = null;
     this.hover = null;
     this.corners = null;
@@ -57,7 +58,7 @@ export class Surface {
   }
 
   #down(event) {
-    if (!this.viewer.isLoaded || this.drag) return;
+    if (this.asleep || !this.viewer.isLoaded || this.drag) return;
     const [x, y] = this.#place(event);
     const tile = this.viewer.tileAt(x, y);
     if (!tile) return;
@@ -121,7 +122,7 @@ export class Surface {
 
   #wheel(event) {
     event.preventDefault();
-    if (!this.viewer.isLoaded) return;
+    if (this.asleep || !this.viewer.isLoaded) return;
     const tile = this.viewer.tileAt(...this.#place(event));
     const steps = event.deltaY < 0 ? 1 : -1;
     if (event.ctrlKey || event.metaKey || tile?.rendering) this.viewer.zoom(steps > 0 ? 1.15 : 1 / 1.15);
