@@ -20,8 +20,7 @@ const LOOK_AHEAD_AFTER_MS = 3000;
 
 class App {
   constructor() {
-    const token = document.querySelector('meta[name="hippotune-token"]').content;
-    this.api = new Api(token, tabName());
+    this.api = new Api(knownToken(), tabName());
     this.state = {
       tool: 'navigate',
       erasing: false,
@@ -507,6 +506,16 @@ class App {
 }
 
 /** A name for this tab; `crypto.randomUUID` is missing where a server is reached through another machine's name. */
+/** The token of the printed address. It is kept for this address and port, so that links and reloads find it. */
+function knownToken() {
+  const given = document.querySelector('meta[name="hippotune-token"]').content;
+  if (given) {
+    localStorage.setItem('hippotune-token', given);
+    history.replaceState(null, '', `/${location.hash}`);
+  }
+  return given || localStorage.getItem('hippotune-token') || '';
+}
+
 function tabName() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
