@@ -87,7 +87,7 @@ def _of_labels(change: Callable[[IntArray, np.random.Generator], np.ndarray]) ->
 
 
 def _of_affine(change: Callable[[FloatArray], FloatArray]) -> Spoil:
-    return lambda case, rng: _under(change(GRIDS[case.side].affine), case.labels)
+    return lambda case, rng: _under(change(GRIDS[case.side].affine.copy()), case.labels)
 
 
 def _moved(labels: IntArray, steps: tuple[int, int, int]) -> IntArray:
