@@ -1,16 +1,19 @@
-"""Fingerprints of content: what was made from what, whatever the files are called or when they were saved."""
+"""Fingerprints of content, whatever files are called or when they were saved, and signatures of files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bidsapp.files import explain_read_errors, open_file
+
+Signature = tuple[tuple[int, ...] | None, ...]
 
 
 def file_sha256(path: Path) -> str:
@@ -38,3 +41,15 @@ def image_sha256(data: np.ndarray, affine: np.ndarray) -> str:
 def settings_sha256(settings: Mapping[str, Any]) -> str:
     """Fingerprint of names and plain values, in any order."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def signature(paths: Iterable[Path]) -> Signature:
+    """Which files lie at `paths`: another one whenever one was written, replaced or removed."""
+    found: list[tuple[int, ...] | None] = []
+    for path in paths:
+        try:
+            there = os.stat(path)  # noqa: PTH116 - a string or a path, and thousands of them
+            found.append((there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return tuple(found)

@@ -9,18 +9,11 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """How the editor is reached.
-
-    Attributes
-    ----------
-    host
-        Name or address to listen on; beyond loopback, everybody who knows the token can decide.
-    port
-        None: the usual one, or any where that is taken.
-    browser
-        Open one where there is one.
-    """
+    """How the editor is reached."""
 
     host: str = LOOPBACK
+    """Name or address to listen on; beyond loopback, everybody who knows the token can decide."""
     port: int | None = None
+    """None: the usual one, or any where that is taken."""
     browser: bool = True
+    """Open one where there is one."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from bidsapp.content import signature
 from bidsapp.editor.drafts import Drafts, WorkCounts, crop_mark
 from bidsapp.editor.opened import describe_findings
 from bidsapp.editor.sides import Sides
@@ -25,7 +26,7 @@ from bidsapp.review.label_file import LabelFile
 from bidsapp.review.ledger import labels_lock
 from bidsapp.review.settings import read_limits
 from bidsapp.review.snapshots import ImageSnapshots
-from bidsapp.review.standing import StandingApprovals, signature
+from bidsapp.review.standing import StandingApprovals
 from bidsapp.review.table import (
     ReviewRow,
     ReviewTable,
@@ -69,19 +70,14 @@ class ChangedError(CannotWriteError):
 
 @dataclass(frozen=True)
 class Said:
-    """What a person says of a side on the page.
-
-    Attributes
-    ----------
-    work
-        Since the last time that the page told of it.
-    """
+    """What a person says of a side on the page."""
 
     status: Status
     rater: str
     comment: str = ""
     accept: frozenset[str] = frozenset()
     work: Work = field(default_factory=Work)
+    """Since the last time that the page told of it."""
 
 
 class Deciding:

@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bidsapp.content import Signature, signature
 from bidsapp.errors import BadDataError, HippoTuneError, NoInputError
 from bidsapp.files import explain_write_errors, read_json, write_json
 from bidsapp.images.headers import FileGrid
@@ -23,7 +24,6 @@ from bidsapp.layout import OutputLayout
 from bidsapp.printable import printable
 from bidsapp.records import Modality, Work
 from bidsapp.review.corrections import read_on_grid
-from bidsapp.review.standing import Signature, signature
 
 _MARK = "HippoTune draft of "
 _GZIP = 31  # zlib's number for a stream with gzip's header and checksum
@@ -31,27 +31,18 @@ _GZIP = 31  # zlib's number for a stream with gzip's header and checksum
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """An unfinished drawing.
-
-    Attributes
-    ----------
-    labels
-        Whole numbers, (i, j, k) of the crop.
-    version
-        Of the side, when the drawing began.
-    crop
-        Mark of the crop that it began on, see `crop_mark`; empty where the file does not say.
-    writer
-        Mark of the tab that wrote it last.
-    seen
-        The file that it was read from.
-    """
+    """An unfinished drawing."""
 
     labels: np.ndarray
+    """Whole numbers, (i, j, k) of the crop."""
     version: str
+    """Of the side, when the drawing began."""
     crop: str
+    """Mark of the crop that it began on, see `crop_mark`; empty where the file does not say."""
     writer: str
+    """Mark of the tab that wrote it last."""
     seen: Signature
+    """The file that it was read from."""
 
 
 def crop_mark(crop_sha256: Mapping[Modality, str]) -> str:

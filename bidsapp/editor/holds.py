@@ -8,28 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-HOLD_SECONDS = 60.0
-"""Pages renew every 20 s; browsers slow the clocks of hidden tabs down to one tick a minute at worst."""
+HOLD_SECONDS = 150.0
+"""Pages renew every 20 s, but browsers slow the clocks of hidden tabs down to one tick a minute: two may be missed."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """A tab has a side.
-
-    Attributes
-    ----------
-    rater
-        Who sits before it, as far as they said.
-    since
-        When it was taken.
-    until
-        By the server's own clock, which only counts on.
-    """
+    """A tab has a side."""
 
     tab: str
     rater: str
+    """Who sits before it, as far as they said."""
     since: datetime
+    """When it was taken."""
     until: float
+    """By the server's own clock, which only counts on."""
 
 
 class Holds:

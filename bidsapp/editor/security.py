@@ -42,18 +42,12 @@ _LOOPBACK_NAMES = frozenset({"localhost"})
 
 @dataclass(frozen=True)
 class Access:
-    """What a server lets in.
-
-    Attributes
-    ----------
-    token
-        The secret of this start.
-    names
-        Under which the server may be asked for; addresses of numbers always count, for nobody can rebind those.
-    """
+    """What a server lets in."""
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """The secret of this start."""
     names: frozenset[str] = _LOOPBACK_NAMES
+    """Under which the server may be asked for; addresses of numbers always count, for nobody can rebind those."""
 
     @property
     def cookie_name(self) -> str:

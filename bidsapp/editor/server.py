@@ -60,7 +60,7 @@ def serve(layout: OutputLayout, options: ServeOptions) -> None:
             threading.Timer(0.5, webbrowser.open, (_address(options.host, port, access.token),)).start()
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
-    log.info("the editor was stopped; every stroke and decision is on the disk")
+    log.info("the editor was stopped; every stroke and decision that reached it is on the disk")
 
 
 def _listen(options: ServeOptions) -> socket.socket:

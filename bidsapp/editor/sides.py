@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bidsapp.bids.facts import recorded_facts
+from bidsapp.content import Signature, signature
 from bidsapp.corobl.quality import LEVELS, Judgement, Level
 from bidsapp.editor.drafts import WorkCounts
 from bidsapp.guards.judgement import judge_symmetry
@@ -22,7 +23,6 @@ from bidsapp.records import MODALITIES, SIDES, Approval, Side, SideKey, side_nam
 from bidsapp.report.people_pages import sides_with_a_crop
 from bidsapp.review.events import LedgerEvent, last_events, read_events
 from bidsapp.review.protection import as_saved, is_of
-from bidsapp.review.standing import Signature, signature
 from bidsapp.review.table import ReviewRow, ReviewTable, RowProblem, read_review_table
 
 _JUDGED = ("registration", "judgements", "hippocampus_mm3")
@@ -37,57 +37,39 @@ _Rows = Mapping[SideKey, ReviewRow | RowProblem]
 
 @dataclass(frozen=True)
 class QueueLine:
-    """One side in the queue.
-
-    Attributes
-    ----------
-    id
-        ``sub-01[_ses-1]_hemi-L``.
-    level
-        The worst of what was measured of registration and prediction.
-    status, rater
-        As in the table.
-    recorded
-        Whether the row is an approval that the ledger has.
-    trust
-        How far the prediction can be trusted, 0 to 1; None where nobody says.
-    reasons
-        Why it needs eyes, in words.
-    corrected
-        Whether a person's correction is there.
-    seconds_spent
-        In the editor, so far; None: never.
-    """
+    """One side in the queue."""
 
     id: str
+    """``sub-01[_ses-1]_hemi-L``."""
     participant: str
     session: str | None
     hemi: Side
     level: Level
+    """The worst of what was measured of registration and prediction."""
     status: str
     recorded: bool
+    """Whether the row is an approval that the ledger has."""
     trust: float | None
+    """How far the prediction can be trusted, 0 to 1; None where nobody says."""
     reasons: tuple[str, ...]
+    """Why it needs eyes, in words."""
     rater: str
+    """`status` and `rater`: as in the table."""
     corrected: bool
+    """Whether a person's correction is there."""
     seconds_spent: float | None
+    """In the editor, so far; None: never."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """All sides, those who need eyes first.
-
-    Attributes
-    ----------
-    counts
-        Status -> how many.
-    tag
-        Another one whenever anything of it changed.
-    """
+    """All sides, those who need eyes first."""
 
     lines: tuple[QueueLine, ...]
     counts: Mapping[str, int]
+    """Status -> how many."""
     tag: str
+    """Another one whenever anything of it changed."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bidsapp.arrays import IntArray
 from bidsapp.bids.facts import read_facts
-from bidsapp.content import file_sha256, image_sha256
+from bidsapp.content import file_sha256, image_sha256, signature
 from bidsapp.images.fingerprints import read_image_sha256
 from bidsapp.images.grids import Grid
 from bidsapp.images.volumes import FileVolume, read_volume
@@ -72,11 +72,9 @@ class ImageSnapshots:
 
     def __getitem__(self, path: Path) -> ImageSnapshot:
         """The snapshot of a file, also of one that is missing: that is an error of its parts."""
-        try:
-            status = path.stat()
-        except OSError:
+        (version,) = signature([path])
+        if version is None:
             return ImageSnapshot(path)
-        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._known.get(path)
         if known is None or known[0] != version:
             known = self._known[path] = (version, ImageSnapshot(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bidsapp.bids.facts import recorded_facts
+from bidsapp.content import Signature, signature
 from bidsapp.errors import HippoTuneError
 from bidsapp.layout import OutputLayout, sidecar
 from bidsapp.records import Approval, SideKey
@@ -18,20 +18,6 @@ from bidsapp.review.candidates import volume_factor
 from bidsapp.review.events import LedgerEvent, last_events
 from bidsapp.review.ledger import why_refused
 from bidsapp.review.snapshots import ImageSnapshots
-
-Signature = tuple[tuple[int, int, int] | None, ...]
-
-
-def signature(paths: Iterable[Path]) -> Signature:
-    """Which files lie at `paths`: another one whenever one was written, replaced or removed."""
-    found: list[tuple[int, int, int] | None] = []
-    for path in paths:
-        try:
-            there = os.stat(path)  # noqa: PTH116 - a string or a path, and thousands of them
-            found.append((there.st_ino, there.st_size, there.st_mtime_ns))
-        except OSError:
-            found.append(None)
-    return tuple(found)
 
 
 class _Judged(NamedTuple):

@@ -25,21 +25,15 @@ from bidsapp.tsv import cell_text
 
 @dataclass(frozen=True)
 class Decision:
-    """What one person says of one side, on its way into the table.
-
-    Attributes
-    ----------
-    date
-        With the time of day, so that no two decisions are the same one.
-    accept
-        Guards that the person overrules.
-    """
+    """What one person says of one side, on its way into the table."""
 
     key: SideKey
     status: Status
     rater: str
     date: str
+    """With the time of day, so that no two decisions are the same one."""
     accept: frozenset[str] = frozenset()
+    """Guards that the person overrules."""
     comment: str = ""
 
     @property
